@@ -1,0 +1,137 @@
+"""Builds `pyruntime/kernel/_shim.abi3.so`, the cffi module through which Python reaches the kernel.
+
+    python native/build.py [--force]
+
+`native/shim.h` holds the declarations once, for both readers: the C compiler and cffi. cffi knows no
+preprocessor, so this file prepares the header for it: see `declarations`. The compiler is called directly:
+two translation units and one link need no setuptools, and our own C is held to -Werror while the code
+that cffi generates is not.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import cffi
+
+NATIVE = Path(__file__).resolve().parent
+MODULE = "pyruntime.kernel._shim"
+SOURCES = [NATIVE / "shim.c"]
+HEADER = NATIVE / "shim.h"
+OUTPUT = NATIVE.parent / "pyruntime" / "kernel" / "_shim.abi3.so"
+WORK = NATIVE.parent / "build" / "shim"
+
+LIBRARIES: list[str] = ["-lseccomp"]
+CODE = [
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fstack-protector-strong",
+    "-U_FORTIFY_SOURCE",
+    "-D_FORTIFY_SOURCE=2",
+]
+STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Werror"]
+# --as-needed: a library that shim.c does not call yet costs nothing when the module is loaded.
+LINK = ["-shared", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,-O1"]
+
+
+def declarations(header: str) -> str:
+    """The part of a C header that cffi can read.
+
+    Left out: everything between `#ifndef CFFI` (or `#if !defined(CFFI)`) and its `#else` or `#endif`, and
+    every other directive (include guard, #include, #pragma). Kept: what stands in `#ifdef CFFI`, and
+    `#define NAME NUMBER`, which cffi turns into a constant. Conditions on anything else may not hide
+    declarations: ValueError.
+    """
+    kept: list[str] = []
+    visible: list[bool] = []  # one entry for every open #if
+    guard = True
+    for number, line in enumerate(header.splitlines(), 1):
+        words = line.replace("#", " # ", 1).split() if line.lstrip().startswith("#") else []
+        if not words:
+            kept.append(line if all(visible) else "")
+            continue
+        directive, rest = words[1] if len(words) > 1 else "", words[2:]
+        if directive in ("if", "ifdef", "ifndef"):
+            condition = " ".join([directive, *rest]).replace("!defined (", "!defined(")
+            if condition in ("ifndef CFFI", "if !defined(CFFI)"):
+                visible.append(False)
+            elif condition in ("ifdef CFFI", "if defined(CFFI)") or (directive == "ifndef" and guard):
+                visible.append(True)
+            elif all(visible):
+                raise ValueError(f"shim.h:{number}: cffi cannot decide '{line.strip()}'; put it inside #ifndef CFFI")
+            else:
+                visible.append(True)
+            guard = False
+        elif directive == "else":
+            visible[-1] = not visible[-1]
+        elif directive == "endif":
+            visible.pop()
+        elif directive == "define" and all(visible) and len(rest) == 2 and rest[1][0].isdigit():
+            kept.append(line)
+            continue
+        kept.append("")
+    return "\n".join(kept) + "\n"
+
+
+def stale(output: Path, inputs: list[Path]) -> bool:
+    """Whether `output` is missing or older than one of `inputs`."""
+    if not output.exists():
+        return True
+    made = output.stat().st_mtime_ns
+    return any(path.stat().st_mtime_ns > made for path in inputs)
+
+
+def run(command: list[str]) -> None:
+    """Runs one compiler command; the compiler's own words are the message when it fails."""
+    if os.environ.get("V"):
+        print(shlex.join(command), flush=True)
+    status = subprocess.run(command, check=False).returncode
+    if status != 0:
+        sys.exit(f"native/build.py: '{command[0]}' failed with status {status}")
+
+
+def generate(target: Path) -> None:
+    """Writes cffi's C half of the module, to `target`."""
+    builder = cffi.FFI()
+    builder.cdef(declarations(HEADER.read_text()))
+    builder.set_source(MODULE, f'#include "{HEADER.name}"\n')
+    builder.emit_c_code(str(target))
+
+
+def build() -> None:
+    """Compiles and links the module; the old one stays in place until the new one is whole."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    WORK.mkdir(parents=True, exist_ok=True)
+    generated = WORK / "_shim.c"
+    generate(generated)
+
+    objects = [WORK / "_shim.o"]
+    include = f"-I{sysconfig.get_paths()['include']}"
+    run([*compiler, *CODE, "-w", f"-I{NATIVE}", include, "-c", str(generated), "-o", str(objects[0])])
+    for source in SOURCES:
+        objects.append(WORK / f"{source.stem}.own.o")
+        run([*compiler, *CODE, *STRICT, f"-I{NATIVE}", "-c", str(source), "-o", str(objects[-1])])
+
+    fresh = OUTPUT.with_suffix(".new")
+    run([*compiler, *LINK, *map(str, objects), *LIBRARIES, "-o", str(fresh)])
+    os.replace(fresh, OUTPUT)
+
+
+def main() -> None:
+    inputs = [*SOURCES, HEADER, Path(__file__)]
+    for path in inputs:
+        if not path.exists():
+            sys.exit(f"native/build.py: {path} is missing")
+    if "--force" in sys.argv[1:] or stale(OUTPUT, inputs):
+        build()
+        print(f"built {OUTPUT.relative_to(NATIVE.parent)}")
+
+
+if __name__ == "__main__":
+    main()
