@@ -1,0 +1,209 @@
+/* See shim.h. System calls go through syscall(2) where Debian 12's C library (2.36) has no wrapper. */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define RESULT(call) \
+    do { \
+        long result = (long)(call); \
+        return result < 0 ? -errno : (int)result; \
+    } while (0)
+
+int shim_clone3(unsigned long long flags, int exit_signal, int cgroup_fd, int *pidfd)
+{
+    struct clone_args args = { .flags = flags, .exit_signal = (unsigned)exit_signal };
+    if (flags & CLONE_PIDFD)
+        args.pidfd = (uint64_t)(uintptr_t)pidfd;
+    if (flags & CLONE_INTO_CGROUP)
+        args.cgroup = (uint64_t)cgroup_fd;
+    RESULT(syscall(SYS_clone3, &args, sizeof args));
+}
+
+int shim_unshare(int flags) { RESULT(unshare(flags)); }
+int shim_setns(int fd, int flags) { RESULT(setns(fd, flags)); }
+
+int shim_pivot_root(const char *new_root, const char *put_old)
+{
+    RESULT(syscall(SYS_pivot_root, new_root, put_old));
+}
+
+int shim_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)
+{
+    RESULT(mount(source, target, type, flags, data));
+}
+
+int shim_umount2(const char *target, int flags) { RESULT(umount2(target, flags)); }
+
+int shim_open_tree(int dirfd, const char *path, unsigned int flags)
+{
+    RESULT(syscall(SYS_open_tree, dirfd, path, flags));
+}
+
+int shim_move_mount(int from_fd, const char *from_path, int to_fd, const char *to_path, unsigned int flags)
+{
+    RESULT(syscall(SYS_move_mount, from_fd, from_path, to_fd, to_path, flags));
+}
+
+int shim_fsopen(const char *type, unsigned int flags) { RESULT(syscall(SYS_fsopen, type, flags)); }
+
+int shim_fsconfig(int fd, unsigned int command, const char *key, const char *value, int aux)
+{
+    RESULT(syscall(SYS_fsconfig, fd, command, key, value, aux));
+}
+
+int shim_fsmount(int fd, unsigned int flags, unsigned int attributes)
+{
+    RESULT(syscall(SYS_fsmount, fd, flags, attributes));
+}
+
+int shim_mount_setattr(int dirfd, const char *path, unsigned int flags, unsigned long long set,
+                       unsigned long long clear, unsigned long long propagation, int userns_fd)
+{
+    struct mount_attr attr = {
+        .attr_set = set, .attr_clr = clear, .propagation = propagation, .userns_fd = (uint64_t)userns_fd
+    };
+    RESULT(syscall(SYS_mount_setattr, dirfd, path, flags, &attr, sizeof attr));
+}
+
+int shim_read_log(int fd, char *buffer, int size) { RESULT(read(fd, buffer, (size_t)size)); }
+
+int shim_openat2(int dirfd, const char *path, unsigned long long flags, unsigned long long mode,
+                 unsigned long long resolve)
+{
+    struct open_how how = { .flags = flags, .mode = mode, .resolve = resolve };
+    RESULT(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
+}
+
+long shim_fstatfs_type(int fd)
+{
+    struct statfs found;
+    if (fstatfs(fd, &found) < 0)
+        return -errno;
+    return (long)((unsigned long)found.f_type & 0xffffffffUL);
+}
+
+int shim_mount_id(int fd, unsigned long long *id)
+{
+    struct statx found;
+    if (statx(fd, "", AT_EMPTY_PATH, 0x1000 /* STATX_MNT_ID, Linux 5.8 */, &found) < 0)
+        return -errno;
+    *id = found.stx_mnt_id;
+    return 0;
+}
+
+int shim_sethostname(const char *name, int length) { RESULT(sethostname(name, (size_t)length)); }
+int shim_setdomainname(const char *name, int length) { RESULT(setdomainname(name, (size_t)length)); }
+int shim_personality(unsigned long persona) { RESULT(personality(persona)); }
+
+int shim_prlimit(int pid, int resource, unsigned long long soft, unsigned long long hard)
+{
+    struct rlimit64 limit = { .rlim_cur = soft, .rlim_max = hard };
+    RESULT(syscall(SYS_prlimit64, pid, resource, &limit, NULL));
+}
+
+int shim_capget(unsigned int *effective, unsigned int *permitted, unsigned int *inheritable)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_capget, &header, data) < 0)
+        return -errno;
+    for (int word = 0; word < 2; word++) {
+        effective[word] = data[word].effective;
+        permitted[word] = data[word].permitted;
+        inheritable[word] = data[word].inheritable;
+    }
+    return 0;
+}
+
+int shim_capset(unsigned long long effective, unsigned long long permitted, unsigned long long inheritable)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2] = {
+        { (uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable },
+        { (uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32) },
+    };
+    RESULT(syscall(SYS_capset, &header, data));
+}
+
+int shim_ambient(unsigned long long capabilities)
+{
+    /* python-prctl knows no PR_CAP_AMBIENT. */
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return -errno;
+    for (unsigned long capability = 0; capability < 64; capability++)
+        if (capabilities >> capability & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0)
+            return -errno;
+    return 0;
+}
+
+int shim_join_session_keyring(const char *name)
+{
+    RESULT(syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, name));
+}
+
+int shim_keyring_setperm(int keyring, unsigned int permissions)
+{
+    RESULT(syscall(SYS_keyctl, 5 /* KEYCTL_SETPERM */, keyring, permissions));
+}
+
+int shim_ioprio_set(int which, int who, int priority) { RESULT(syscall(SYS_ioprio_set, which, who, priority)); }
+
+int shim_sched_setattr(int pid, unsigned int policy, unsigned long long flags, int nice, unsigned int priority,
+                       unsigned long long runtime, unsigned long long deadline, unsigned long long period)
+{
+    /* struct sched_attr, version 0 (Linux 3.14); not in the C library's headers. */
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attr = { 48, policy, flags, nice, priority, runtime, deadline, period };
+    RESULT(syscall(SYS_sched_setattr, pid, &attr, 0));
+}
+
+int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_node)
+{
+    RESULT(syscall(SYS_set_mempolicy, mode, nodes, max_node));
+}
+
+int shim_pidfd_send_signal(int pidfd, int signal)
+{
+    RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+
+int shim_pidfd_getfd(int pidfd, int fd) { RESULT(syscall(SYS_pidfd_getfd, pidfd, fd, 0)); }
+
+int shim_close_range(unsigned int first, unsigned int last, unsigned int flags)
+{
+    RESULT(syscall(SYS_close_range, first, last, flags));
+}
+
+int shim_reset_signals(void)
+{
+    /* An ignored signal stays ignored across execve(2), and Python ignores SIGPIPE and SIGXFSZ. */
+    const char standard[64] = { 0 }; /* the kernel's struct sigaction: all zero is SIG_DFL */
+    for (int signal = 1; signal <= 64; signal++)
+        (void)syscall(SYS_rt_sigaction, signal, standard, NULL, 8); /* EINVAL: SIGKILL and SIGSTOP */
+    sigset_t none;
+    sigemptyset(&none);
+    RESULT(sigprocmask(SIG_SETMASK, &none, NULL));
+}

@@ -1,0 +1,168 @@
+"""Every error that pyruntime raises on purpose.
+
+    PyruntimeError
+    ├── UsageError       the command line is wrong
+    ├── ConfigError      config.json (or process.json) is wrong: `pointer` says where
+    ├── StateError       the container is not in a state that allows the command
+    │   ├── NotFound     there is no container of that name
+    │   └── Busy         another command is at work on the container
+    ├── StepError        a step of the plan failed: `pointer`, `step`, `syscall`, `errno`
+    ├── HookError        a hook failed or ran out of time
+    └── KernelError      a system call failed (an OSError too); becomes a StepError on its way up
+
+An error is raised once and printed once, at the edge of the command line, as one line that ends the log:
+engines show only that line. It travels from init to its parent as the JSON object of `to_json`.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class PyruntimeError(Exception):
+    """Something a person can act on.
+
+    message: what went wrong, one line, no full stop.
+    pointer: JSON pointer of the field of config.json it came from (`/mounts/3/source`), if any.
+    why:     why this usually happens.
+    mend:    what to do about it.
+    step:    `describe()` of the step of the plan that was being done.
+    syscall: the system call with its decoded arguments.
+    errno:   its error by name (`ENOENT`).
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pointer: str | None = None,
+        why: str | None = None,
+        mend: str | None = None,
+        step: str | None = None,
+        syscall: str | None = None,
+        errno: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.pointer = pointer
+        self.why = why
+        self.mend = mend
+        self.step = step
+        self.syscall = syscall
+        self.errno = errno
+
+    def __str__(self) -> str:
+        """The error as one line: where, what, why, mend."""
+        parts = []
+        if self.pointer is not None:
+            parts.append(f"config.json: {self.pointer}: ")
+        parts.append(self.message)
+        if self.why:
+            parts.append(f": {self.why}")
+        if self.mend:
+            parts.append(f"; {self.mend}")
+        return "".join(parts).replace("\n", " ")
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as the `procError` message carries it."""
+        fields = {"kind": type(self).__name__, "message": self.message}
+        for name in ("pointer", "why", "mend", "step", "syscall", "errno"):
+            value = getattr(self, name)
+            if value is not None:
+                fields[name] = value
+        return fields
+
+
+class UsageError(PyruntimeError):
+    """The command line is wrong."""
+
+
+class ConfigError(PyruntimeError):
+    """config.json cannot be read, or asks for something impossible."""
+
+
+class StateError(PyruntimeError):
+    """The container is not in a state that allows the command."""
+
+
+class NotFound(StateError):
+    """There is no container of that name below --root."""
+
+
+class Busy(StateError):
+    """Another command holds the container's lock."""
+
+
+class StepError(PyruntimeError):
+    """A step of the plan failed."""
+
+
+class HookError(PyruntimeError):
+    """A hook ended with a status other than 0, or ran out of time."""
+
+
+class KernelError(OSError):
+    """A system call of the shim failed.
+
+    syscall is its name, arguments what it was called with, as a person would write them."""
+
+    def __init__(self, errno: int, syscall: str, arguments: tuple[object, ...] = ()) -> None:
+        super().__init__(errno, posix.strerror(errno))
+        self.syscall = syscall
+        self.arguments = arguments
+
+    def call(self) -> str:
+        """The call as text: `open_tree("/data", OPEN_TREE_CLONE)`."""
+        shown = ", ".join(f'"{a}"' if isinstance(a, str) else str(a) for a in self.arguments)
+        return f"{self.syscall}({shown})"
+
+
+def errno_name(number: int | None) -> str:
+    """The name of an error number: `ENOENT` for 2."""
+    return _errno.errorcode.get(number or 0, str(number))
+
+
+def strerror(number: int | None) -> str:
+    """An error number in the words that engines look for: "no such file or directory" for 2.
+
+    Lower case, as Go's runtimes print it (docker and podman match those words)."""
+    text = posix.strerror(number or 0)
+    return text[:1].lower() + text[1:]
+
+
+def from_oserror(error: OSError, *, doing: str, pointer: str | None = None) -> StepError:
+    """The StepError for a system call that failed while the step described by `doing` was done."""
+    syscall = error.call() if isinstance(error, KernelError) else None
+    named = syscall
+    if named is None and error.filename is not None:
+        named = str(error.filename)
+    name = errno_name(error.errno)
+    reason = f"{strerror(error.errno)} ({name})"
+    message = f"{doing}: {named}: {reason}" if named else f"{doing}: {reason}"
+    why = mend = None
+    try:
+        from pyruntime import reasons
+
+        why, mend = reasons.find(syscall or "", name)
+    except (ImportError, OSError):
+        # Inside a container nothing more can be imported: the rootfs is not ours to trust.
+        pass
+    return StepError(message, pointer=pointer, why=why, mend=mend, step=doing, syscall=syscall, errno=name)
+
+
+def from_json(fields: dict[str, Any]) -> PyruntimeError:
+    """The error that `to_json` described."""
+    kinds: dict[str, type[PyruntimeError]] = {
+        kind.__name__: kind
+        for kind in (PyruntimeError, UsageError, ConfigError, StateError, StepError, HookError)
+    }
+    kind = kinds.get(str(fields.get("kind")), PyruntimeError)
+    known = {k: fields[k] for k in ("pointer", "why", "mend", "step", "syscall", "errno") if k in fields}
+    return kind(str(fields.get("message", "unknown error")), **known)

@@ -1,0 +1,31 @@
+"""Opening files: openat2(2), fstatfs(2), close_range(2)."""
+
+from __future__ import annotations
+
+from pyruntime.kernel.call import check, lib, text
+from pyruntime.kernel.constants import CLOSE_RANGE_CLOEXEC
+
+_O_CLOEXEC = 0o2000000
+
+
+def open_resolved(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2): open a path below dirfd as RESOLVE_* says; the descriptor is close-on-exec."""
+    while True:
+        result = lib.shim_openat2(dirfd, text(path), flags | _O_CLOEXEC, mode, resolve)
+        if result != -11:  # EAGAIN: a rename went on meanwhile, and the walk could not be shown to be safe
+            return check(result, "openat2", path)
+
+
+def filesystem_magic(fd: int) -> int:
+    """Which kind of filesystem a descriptor is on, as a number of statfs(2) (PROC_SUPER_MAGIC, …)."""
+    return check(lib.shim_fstatfs_type(fd), "fstatfs", f"fd {fd}")
+
+
+def close_on_exec_from(first: int) -> None:
+    """Mark every descriptor from first on close-on-exec: close_range(2), CLOSE_RANGE_CLOEXEC."""
+    check(lib.shim_close_range(first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC), "close_range", first)
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from first on."""
+    check(lib.shim_close_range(first, 0xFFFFFFFF, 0), "close_range", first)

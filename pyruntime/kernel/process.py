@@ -1,0 +1,116 @@
+"""Processes: clone3(2), namespaces, signals by pidfd, limits, capabilities, prctl(2)."""
+
+from __future__ import annotations
+
+import _prctl  # the C half of python-prctl: its Python half costs 4 ms to import
+
+from pyruntime.errors import KernelError
+from pyruntime.kernel.call import check, ffi, lib, text
+from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD
+
+
+def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) -> tuple[int, int]:
+    """clone3(2) as fork(2) with new namespaces: (pid, pidfd) in the parent, (0, -1) in the child.
+
+    flags are CLONE_NEW* and CLONE_PARENT; exit_signal is SIGCHLD but for CLONE_PARENT, which takes 0.
+    The process must have one thread only: nothing is done about locks that another thread may hold."""
+    flags |= CLONE_PIDFD
+    if cgroup_fd is not None:
+        flags |= CLONE_INTO_CGROUP
+    pidfd = ffi.new("int *", -1)
+    pid = check(
+        lib.shim_clone3(flags, exit_signal, cgroup_fd or 0, pidfd), "clone3", clone_flag_names(flags)
+    )
+    return pid, int(pidfd[0])
+
+
+def clone_flag_names(flags: int) -> str:
+    """The names of clone flags: "CLONE_NEWPID|CLONE_NEWNS"."""
+    from pyruntime.kernel import constants
+
+    names = [n for n, v in vars(constants).items() if n.startswith("CLONE_") and flags & v]
+    return "|".join(names) or "0"
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    check(lib.shim_unshare(flags), "unshare", clone_flag_names(flags))
+
+
+def setns(fd: int, flags: int, shown: str = "") -> None:
+    """setns(2); shown is the namespace's path, for messages."""
+    check(lib.shim_setns(fd, flags), "setns", shown or f"fd {fd}", clone_flag_names(flags))
+
+
+def send_signal(pidfd: int, signal: int) -> None:
+    """pidfd_send_signal(2): no other process can be meant, even when the pid was used again."""
+    check(lib.shim_pidfd_send_signal(pidfd, signal), "pidfd_send_signal", signal)
+
+
+def set_limit(pid: int, resource: int, soft: int, hard: int) -> None:
+    """prlimit(2); 2**64 - 1 is RLIM_INFINITY."""
+    check(lib.shim_prlimit(pid, resource, soft, hard), "prlimit", resource, soft, hard)
+
+
+def prctl(option: int, argument: int = 0) -> int:
+    """prctl(2). Raises KernelError."""
+    try:
+        return int(_prctl.prctl(option, argument) or 0)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "prctl", (option, argument)) from None
+
+
+def get_capabilities() -> tuple[int, int, int]:
+    """capget(2): this process's effective, permitted and inheritable sets as bit masks."""
+    words = [ffi.new("unsigned int[2]") for _ in range(3)]
+    check(lib.shim_capget(*words), "capget")
+    effective, permitted, inheritable = (int(w[0]) | int(w[1]) << 32 for w in words)
+    return effective, permitted, inheritable
+
+
+def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) from bit masks."""
+    check(
+        lib.shim_capset(effective, permitted, inheritable),
+        "capset",
+        f"effective={effective:#x}",
+        f"permitted={permitted:#x}",
+        f"inheritable={inheritable:#x}",
+    )
+
+
+def set_ambient(capabilities: int) -> None:
+    """prctl(2), PR_CAP_AMBIENT: the ambient set becomes this bit mask."""
+    check(lib.shim_ambient(capabilities), "prctl", "PR_CAP_AMBIENT_RAISE", hex(capabilities))
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2)."""
+    data = text(name)
+    check(lib.shim_sethostname(data, len(data)), "sethostname", name)
+
+
+def set_domainname(name: str) -> None:
+    """setdomainname(2)."""
+    data = text(name)
+    check(lib.shim_setdomainname(data, len(data)), "setdomainname", name)
+
+
+def set_personality(persona: int) -> None:
+    """personality(2)."""
+    check(lib.shim_personality(persona), "personality", hex(persona))
+
+
+def join_session_keyring(name: str) -> int:
+    """Make and join a session keyring: keyctl(2), KEYCTL_JOIN_SESSION_KEYRING. Gives back its serial."""
+    return check(lib.shim_join_session_keyring(text(name)), "keyctl", "JOIN_SESSION_KEYRING", name)
+
+
+def set_keyring_permissions(keyring: int, permissions: int) -> None:
+    """keyctl(2), KEYCTL_SETPERM."""
+    check(lib.shim_keyring_setperm(keyring, permissions), "keyctl", "SETPERM", hex(permissions))
+
+
+def reset_signals() -> None:
+    """Every signal to its default action, none blocked: a program starts as its image expects."""
+    check(lib.shim_reset_signals(), "sigprocmask")

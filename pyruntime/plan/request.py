@@ -1,0 +1,88 @@
+"""What a plan is made from: the config, the command line, and what the host is like."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.cgroups.layout import Layout
+
+
+class Request:
+    """A checked config.json with what the caller and the host add to it. Planning reads this and nothing else.
+
+    config:   the whole of config.json, already checked against the schema.
+    id:       the container's id.
+    bundle:   absolute path of the bundle.
+    layout:   the host's cgroup hierarchies (cgroups/layout.py).
+    rootless: the caller is not root in the initial user namespace, or asked for it with --rootless.
+    """
+
+    __slots__ = (
+        "bundle",
+        "config",
+        "console_socket",
+        "detach",
+        "id",
+        "layout",
+        "linux",
+        "new_keyring",
+        "pivot",
+        "preserve_fds",
+        "process",
+        "rootless",
+        "systemd_cgroup",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        *,
+        id: str,
+        bundle: str,
+        layout: Layout,
+        rootless: bool = False,
+        pivot: bool = True,
+        new_keyring: bool = True,
+        preserve_fds: int = 0,
+        console_socket: str | None = None,
+        detach: bool = True,
+        systemd_cgroup: bool = False,
+    ) -> None:
+        self.config = config
+        self.linux: dict[str, Any] = config.get("linux") or {}
+        self.process: dict[str, Any] = config.get("process") or {}
+        self.id = id
+        self.bundle = bundle
+        self.layout = layout
+        self.rootless = rootless
+        self.pivot = pivot
+        self.new_keyring = new_keyring
+        self.preserve_fds = preserve_fds
+        self.console_socket = console_socket
+        self.detach = detach
+        self.systemd_cgroup = systemd_cgroup
+        self.warnings: list[str] = []
+
+    def namespace(self, kind: str) -> tuple[bool, str]:
+        """Whether the container has a namespace of a kind of its own ("mount", "pid", …), and its path if joined."""
+        for entry in self.linux.get("namespaces") or ():
+            if entry["type"] == kind:
+                return True, entry.get("path") or ""
+        return False, ""
+
+    def has_new(self, kind: str) -> bool:
+        """Whether the container gets a new namespace of this kind."""
+        present, path = self.namespace(kind)
+        return present and not path
+
+    def rootfs(self) -> str:
+        """Absolute path of the root filesystem, as a string of the host."""
+        path: str = (self.config.get("root") or {}).get("path") or ""
+        return path if path.startswith("/") else f"{self.bundle}/{path}"
+
+    def warn(self, text: str) -> None:
+        """Note something that a person should know and that does not stop the start."""
+        self.warnings.append(text)

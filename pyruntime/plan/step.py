@@ -1,0 +1,94 @@
+"""A step: one small thing to do, where in config.json it comes from, and how to say it.
+
+A step is a call of a function that is written down before it is made:
+
+    Step("/hostname", hostname.set_hostname, name="box")
+
+The function takes the actor (the parent or init) and the arguments by name; the first line of its docstring,
+with the arguments filled in, is the step's description. Arguments are JSON values, because init gets its
+steps as JSON on the init pipe. Explain, trace, error messages, fault injection and audit read this one list.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyruntime.errors import PyruntimeError, StepError, from_oserror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# The phases of a start, in order, and who does them (docs/architecture.md, "The phases").
+PREPARE = "prepare"  # parent: before the clone
+SETUP = "setup"  # parent: init exists and waits for its plan
+BUILD = "build"  # init: new namespaces, old root, up to `procHooks`
+HOOKS = "hooks"  # parent: init waits for `procHooksDone`
+ENTER = "enter"  # init: into the new root, up to `procReady`
+READY = "ready"  # parent: init waits for `procRun`
+BECOME = "become"  # init: becomes the user's process but for execve; then waits at the exec fifo
+EXECUTE = "execute"  # init: `start` was called
+STARTED = "started"  # whoever called `start`: the user's process runs
+STOPPED = "stopped"  # whoever called `delete`: the user's process is gone
+
+PHASES = (PREPARE, SETUP, BUILD, HOOKS, ENTER, READY, BECOME, EXECUTE, STARTED, STOPPED)
+INIT_PHASES = (BUILD, ENTER, BECOME, EXECUTE)
+
+
+class Step:
+    """One call to make: `do(actor, **args)`.
+
+    pointer is the JSON pointer of the field it comes from ("" for what every container gets)."""
+
+    __slots__ = ("args", "do", "pointer")
+
+    def __init__(self, pointer: str, do: Callable[..., None], **args: Any) -> None:
+        self.pointer = pointer
+        self.do = do
+        self.args = args
+
+    def describe(self) -> str:
+        """The step in one line: the first line of the function's docstring with the arguments in place."""
+        template = (self.do.__doc__ or self.do.__name__).partition("\n")[0].rstrip(".")
+        return template.format_map({name: _shown(value) for name, value in self.args.items()})
+
+    @property
+    def name(self) -> str:
+        """`module.function`, for traces and fault injection."""
+        return f"{self.do.__module__.rpartition('.')[2]}.{self.do.__name__}"
+
+    def to_json(self) -> list[Any]:
+        """The step as the init pipe carries it."""
+        return [self.do.__module__, self.do.__name__, self.pointer, self.args]
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name} {self.pointer}: {self.describe()}>"
+
+
+def from_json(fields: list[Any]) -> Step:
+    """The step that `to_json` wrote; its module must have been imported before the clone."""
+    module, function, pointer, args = fields
+    return Step(pointer, getattr(sys.modules[module], function), **args)
+
+
+def execute(steps: list[Step], actor: Any) -> None:
+    """Do the steps in order. Raises the error of the first that fails, with its pointer and description."""
+    trace = actor.trace
+    for step in steps:
+        if trace is not None:
+            trace(step)
+        try:
+            step.do(actor, **step.args)
+        except OSError as error:
+            raise from_oserror(error, doing=step.describe(), pointer=step.pointer or None) from error
+        except PyruntimeError as error:
+            if error.pointer is None and not isinstance(error, StepError):
+                error.pointer = step.pointer or None
+            raise
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(_shown(item) for item in value)
+    return str(value)
