@@ -1,0 +1,66 @@
+# Every task of the project, the same here and in CI. `make help` lists them.
+PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VENV := .venv/bin/python
+READY := .venv/.ready
+LAUNCHER := build/bin/pyruntime
+MAKEFLAGS += --no-print-directory
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+build: build-packages $(READY) $(LAUNCHER) ## the virtual environment, the kernel module, build/bin/pyruntime
+	@$(VENV) native/build.py
+	@if [ -e oci-spec/compile.py ]; then $(VENV) oci-spec/compile.py; fi
+
+%-packages:
+	@tools/packages.sh $*
+
+$(READY): pyproject.toml | build-packages
+	@test -x $(VENV) || $(PYTHON) -m venv .venv
+	$(VENV) tools/dependencies.py dev > .venv/requirements.txt
+	$(VENV) -m pip install -q --disable-pip-version-check -r .venv/requirements.txt
+	@touch $@
+
+$(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $(READY)
+	@tools/compile-launcher.sh $@ \
+	    "$$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_executable))')" "$(CURDIR)" \
+	    "$$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')"
+	@echo built $@
+
+run: build run-packages ## a container that shows where it is (root)
+	@tools/demo.sh
+
+test: build test-packages ## all tests that this machine can run
+	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
+	@$(VENV) -m pytest $(ARGS)
+
+check: build ## ruff, mypy --strict, C with warnings as errors
+	$(VENV) -m ruff check
+	$(VENV) -m mypy
+	@$(VENV) native/build.py --force
+	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /usr/bin/python3 /usr/lib
+	$${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer -c native/shim.c -o /dev/null
+
+bench: build bench-packages ## ours, runc and crun, interleaved on one bundle (root)
+	@$(VENV) tests/bench/bench.py $(ARGS)
+
+conformance: build ## the OCI runtime-tools suite (root)
+	@conformance/run $(ARGS)
+
+install: build ## PREFIX/bin/pyruntime and PREFIX/lib/pyruntime; PREFIX is /usr/local, below DESTDIR
+	@tools/install.sh install "$(PREFIX)" "$(DESTDIR)"
+
+uninstall: ## removes what install made
+	@tools/install.sh uninstall "$(PREFIX)" "$(DESTDIR)"
+
+clean: ## removes what was built, but for .venv
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis pyruntime/kernel/_shim.abi3.so
+	find pyruntime native oci-spec tests conformance tools -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## removes .venv too
+	rm -rf .venv
+
+.PHONY: help build run test check bench conformance install uninstall clean distclean

@@ -1,0 +1,63 @@
+#!/bin/sh
+# Installs pyruntime for all users, or removes it.
+#
+#   tools/install.sh install PREFIX [DESTDIR]
+#   tools/install.sh uninstall PREFIX [DESTDIR]
+#
+# PREFIX/bin/pyruntime      the launcher
+# PREFIX/lib/pyruntime/     the package, its dependencies, oci-spec/: everything that runs, and nothing else on sys.path
+#                           but the interpreter's standard library
+set -eu
+
+action=$1 prefix=$2 destdir=${3-}
+case $prefix in
+/*) ;;
+*) echo "$0: PREFIX must be absolute: $prefix" >&2; exit 1 ;;
+esac
+program=$prefix/bin/pyruntime
+library=$prefix/lib/pyruntime
+source=$(cd "$(dirname "$0")/.." && pwd)
+venv=$source/.venv/bin/python
+
+if [ "$action" = uninstall ]; then
+    rm -rf "$destdir$program" "$destdir$library"
+    exit 0
+fi
+[ "$action" = install ] || { echo "$0: no such action: $action" >&2; exit 2; }
+
+# Everything is made beside the old installation and then takes its place, so that a failure leaves that one.
+stage=$destdir$library.new
+trap 'rm -rf "$stage"' EXIT
+umask 022
+rm -rf "$stage"
+mkdir -p "$stage" "$destdir$prefix/bin" "$source/build"
+
+# The same versions as in the virtual environment, where they were tested.
+"$venv" -m pip freeze -q >"$source/build/constraints.txt"
+"$venv" "$source/tools/dependencies.py" >"$source/build/requirements.txt"
+"$venv" -m pip install -q --no-compile --no-warn-script-location --target "$stage" \
+    -c "$source/build/constraints.txt" -r "$source/build/requirements.txt"
+rm -rf "$stage/bin"
+
+(cd "$source" && find pyruntime oci-spec -name __pycache__ -prune -o -type f -print | tar -c -T - -f -) |
+    tar -x --no-same-owner -C "$stage" -f -
+
+# unchecked-hash: a start compares no times and reads no sources. A file that a dependency keeps for another version
+# of Python does not compile, and is not imported either.
+"$venv" -m compileall -q -f --invalidation-mode unchecked-hash -s "$stage" -p "$library" "$stage" >/dev/null || true
+for required in pyruntime/cli/main.py pyruntime/cli/__pycache__; do
+    [ -e "$stage/$required" ] || { echo "$0: $required was not installed" >&2; exit 1; }
+done
+chmod -R u+rwX,go+rX,go-w "$stage"
+[ "$(id -u)" != 0 ] || chown -R 0:0 "$stage"
+
+python=$("$venv" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
+"$source/tools/compile-launcher.sh" "$stage.program" "$python" "$library"
+chmod 755 "$stage.program"
+
+rm -rf "$destdir$library.old"
+[ ! -e "$destdir$library" ] || mv "$destdir$library" "$destdir$library.old"
+mv "$stage" "$destdir$library"
+mv -f "$stage.program" "$destdir$program"
+rm -rf "$destdir$library.old"
+echo "installed $destdir$program and $destdir$library"
