@@ -1,0 +1,2 @@
+"""What the root tier is built on: the runtime under test, bundles, containers, and the check for things
+left behind."""

@@ -1,0 +1,110 @@
+"""What a test may leave behind: processes, mounts, cgroups, state, and changed device nodes of the host."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+from support import proc
+
+# Every container id and cgroup of this session starts with it, so that nobody else's are blamed on us.
+PREFIX = f"pyrt{os.getpid()}"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "console")
+GRACE = 2.0
+
+
+def hierarchies() -> list[str]:
+    """The mount points of all cgroup hierarchies below /sys/fs/cgroup."""
+    mounts = proc.parse_mountinfo(proc.read("self", "mountinfo"))
+    return [
+        one.target
+        for one in mounts
+        if one.fstype in ("cgroup", "cgroup2") and one.target.startswith("/sys/fs")
+    ]
+
+
+def cgroups() -> list[str]:
+    """The directories of all hierarchies whose name has the prefix of this session, deepest first."""
+    return [
+        folder for top in hierarchies() for folder, _, _ in os.walk(top, topdown=False) if PREFIX in folder
+    ]
+
+
+def remove_cgroup_parent(parent: str) -> None:
+    """Remove the directory that the tests' cgroups are made in, which a runtime makes but need not remove."""
+    for top in hierarchies():
+        try:
+            os.rmdir(top + parent)
+        except OSError:
+            continue
+
+
+def device_nodes() -> dict[str, tuple[int, int, int]]:
+    """Owner, group and mode of the host's device nodes that containers get to see."""
+    found = {}
+    for name in DEVICES:
+        try:
+            status = os.stat(f"/dev/{name}")
+        except FileNotFoundError:
+            continue
+        found[name] = (status.st_uid, status.st_gid, status.st_mode)
+    return found
+
+
+def restore_devices(before: dict[str, tuple[int, int, int]]) -> list[str]:
+    """Put the device nodes back as they were; returns what was different."""
+    changed = []
+    for name, now in device_nodes().items():
+        if name in before and before[name] != now:
+            uid, gid, mode = before[name]
+            changed.append(f"/dev/{name} is {now[0]}:{now[1]} {now[2]:o}, was {uid}:{gid} {mode:o}")
+            os.chown(f"/dev/{name}", uid, gid)
+            os.chmod(f"/dev/{name}", stat.S_IMODE(mode))
+    return changed
+
+
+def mounts() -> list[str]:
+    """What is mounted in the harness's mount namespace: escaped mounts arrive here, for all of them are
+    shared."""
+    return [
+        f"{one.fstype} {one.source} on {one.target}"
+        for one in proc.parse_mountinfo(proc.read("self", "mountinfo"))
+    ]
+
+
+def reap() -> None:
+    """Reap all zombies that became our children."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+def processes(before: set[int]) -> list[str]:
+    """The children of the harness that are not in `before`, after a moment's grace; they are killed."""
+    deadline = time.monotonic() + GRACE
+    while True:
+        reap()
+        found = [pid for pid in proc.children() if pid not in before]
+        if not found or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    names = []
+    for pid in found:
+        try:
+            names.append(f"process {pid}: {proc.read(pid, 'cmdline').replace(chr(0), ' ')}")
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        except (OSError, ChildProcessError):
+            continue
+    return names
+
+
+def state_records(root: Path) -> list[str]:
+    """What is left below a `--root` directory."""
+    return [f"state {path}" for path in root.glob("*")] if root.exists() else []
