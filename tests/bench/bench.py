@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Compare the speed of this runtime with runc and crun on one bundle.
+
+Every runtime has a worker process (worker.py) in a mount namespace of its own. A round measures each runtime
+once, in an order that turns from round to round, so that a slow moment of the machine meets all of them alike.
+Times are medians in milliseconds; what matters are the ratios, which are of medians of one run.
+
+Needs root, busybox-static and at least one runtime. Leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import bundles
+from cases import CASES, Case, answer
+from worker import Runtime, separate
+
+HERE = Path(__file__).resolve().parent
+OURS = "pyruntime"
+
+# What is asked of the ratio ours / runc: (case, wall or cpu, at most).
+GOALS = [("run", "wall", 0.75), ("run", "cpu", 0.6), ("lifecycle", "wall", 1.0)]
+
+Rows = list[dict[str, float]]  # measurements, see worker.Usage
+Samples = dict[str, dict[str, Rows]]  # by case and runtime
+
+
+class Worker:
+    """The benchmark's end of a worker process: one JSON line to it, one line back."""
+
+    def __init__(self, name: str, path: str, home: Path, rootfs: Path) -> None:
+        self.name = name
+        ask_read, ask_write = os.pipe()
+        tell_read, tell_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(ask_write)
+            os.close(tell_read)
+            self._serve(name, path, home, rootfs, ask_read, tell_write)
+        os.close(ask_read)
+        os.close(tell_write)
+        self.ask, self.tell = open(ask_write, "w"), open(tell_read)
+
+    def _serve(self, name: str, path: str, home: Path, rootfs: Path, ask: int, tell: int) -> None:
+        """The worker itself. Never returns."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent closes the pipe, and we clean up
+        runtime, current = None, list[Case]()
+        try:
+            separate()
+            runtime = Runtime(name, path, home)
+            with open(ask) as questions, open(tell, "w") as answers:
+                for line in questions:
+                    reply = answer(json.loads(line), runtime, rootfs, current)
+                    print(json.dumps(reply), file=answers, flush=True)
+        except (OSError, KeyboardInterrupt) as e:
+            print(f"bench: {name}: {e}", file=sys.stderr)
+        finally:
+            if runtime is not None:
+                runtime.remove_all()
+            os._exit(0)
+
+    def do(self, what: str, case: str = "") -> dict[str, object]:
+        print(json.dumps({"do": what, "case": case}), file=self.ask, flush=True)
+        line = self.tell.readline()
+        if not line:
+            raise SystemExit(f"bench: the worker of {self.name} died")
+        reply: dict[str, object] = json.loads(line)
+        return reply
+
+    def close(self) -> None:
+        """Tell the worker that there is no more to do. Later workers hold this pipe too: close all, then `wait`."""
+        self.ask.close()
+        self.tell.close()
+
+    def wait(self) -> None:
+        os.waitpid(self.pid, 0)
+
+
+def runtimes(also: list[str]) -> dict[str, str]:
+    """Name -> absolute path of every runtime to compare; ours first. Missing ones are named on stderr."""
+    wanted = {
+        OURS: os.environ.get("PYRUNTIME") or str(HERE.parent.parent / "build/bin/pyruntime"),
+        "runc": os.environ.get("RUNC", "runc"),
+        "crun": os.environ.get("CRUN", "crun"),
+    }
+    for pair in also:
+        name, _, path = pair.partition("=")
+        if not path:
+            raise SystemExit(f"bench: --also {pair}: want NAME=PATH")
+        wanted[name] = path
+    found = {}
+    for name, path in wanted.items():
+        full = shutil.which(path)
+        if full is None:
+            print(f"bench: no {name}: {path} is not an executable; left out", file=sys.stderr)
+        else:
+            found[name] = os.path.abspath(full)
+    return found
+
+
+def run_case(case: str, workers: list[Worker], rounds: int) -> tuple[dict[str, Rows], dict[str, str]]:
+    """Measure CASE on every worker for ROUNDS rounds; returns measurements and, by runtime, why there are none."""
+    rounds = max(1, rounds // CASES[case].share)
+    samples: dict[str, Rows] = {}
+    refused: dict[str, str] = {}
+    for worker in workers:
+        reply = worker.do("prepare", case)
+        if "refused" in reply:
+            refused[worker.name] = str(reply["refused"])
+    able = [w for w in workers if w.name not in refused]
+    for turn in range(rounds):
+        shift = turn % max(1, len(able))
+        for worker in able[shift:] + able[:shift]:
+            if worker.name in refused:
+                continue
+            reply = worker.do("once")
+            if "refused" in reply:
+                refused[worker.name] = f"round {turn + 1}: {reply['refused']}"
+                samples.pop(worker.name, None)
+            else:
+                samples.setdefault(worker.name, []).append(reply["result"])  # type: ignore[arg-type]
+    for worker in workers:
+        worker.do("finish")
+    return samples, refused
+
+
+def median(samples: Samples, case: str, name: str, what: str) -> float | None:
+    """Median of WHAT (wall, cpu: seconds) or None when that runtime has no measurement of CASE."""
+    rows = samples.get(case, {}).get(name)
+    return statistics.median(row[what] for row in rows) if rows else None
+
+
+def ratio(samples: Samples, case: str, other: str, what: str) -> float | None:
+    mine, theirs = median(samples, case, OURS, what), median(samples, case, other, what)
+    return mine / theirs if mine is not None and theirs else None
+
+
+def print_case(case: str, samples: Samples, refused: dict[str, str], names: list[str]) -> None:
+    """Print one case: a line a runtime."""
+    label = CASES[case].label
+    for name in names:
+        rows = samples[case].get(name)
+        if not rows:
+            print(f"{label:<25} {name:<10} skipped: {refused.get(name, 'not measured')}")
+        elif "private" in rows[0]:
+            parts = ", ".join(f"{what} {rows[0][what]:.0f} KiB" for what in ("private", "pss", "rss"))
+            print(f"{label:<25} {name:<10} {parts}")
+        else:
+            walls = [row["wall"] * 1000 for row in rows]
+            cpu = statistics.median(row["cpu"] * 1000 for row in rows)
+            faults = statistics.median(row["faults"] for row in rows)
+            times = f"{statistics.median(walls):8.1f} {min(walls):8.1f} {cpu:8.1f} {faults:8.0f}"
+            line = f"{label:<25} {name:<10} {times}"
+            if name == OURS:
+                for other in names[1:]:
+                    wall, cpus = ratio(samples, case, other, "wall"), ratio(samples, case, other, "cpu")
+                    if wall is not None and cpus is not None:
+                        line += f"   {wall:.2f} wall {cpus:.2f} cpu of {other}'s"
+            print(line)
+        label = ""
+    sys.stdout.flush()
+
+
+def check(samples: Samples) -> bool:
+    """Print each goal and whether it is met; True when all are."""
+    good = True
+    for case, what, limit in GOALS:
+        value = ratio(samples, case, "runc", what)
+        met = value is not None and value <= limit
+        good = good and met
+        shown = "not measured" if value is None else f"{value:.2f}"
+        print(f"{'ok    ' if met else 'MISSED'} {CASES[case].label}: {what} {shown} of runc's, goal {limit}")
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="PYRUNTIME, RUNC, CRUN: paths of the runtimes"
+    )
+    parser.add_argument("--rounds", type=int, default=30, help="measurements of each case (30)")
+    parser.add_argument("--only", action="append", choices=list(CASES), help="this case (may be given again)")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=PATH", help="one more runtime")
+    parser.add_argument("--json", metavar="FILE", help="write every measurement (seconds, KiB) to FILE")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
+    args = parser.parse_args()
+    if os.geteuid() != 0:
+        raise SystemExit("bench: needs root (mount namespaces, cgroups)")
+    found = runtimes(args.also)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the workers are told to clean up
+    names = list(found)
+    wanted = args.only or [name for name, case in CASES.items() if case.by_default]
+    samples: Samples = {}
+    all_refused: dict[str, dict[str, str]] = {}
+    base = Path(tempfile.mkdtemp(prefix="pyruntime-bench."))
+    workers: list[Worker] = []
+    try:
+        base.chmod(0o755)
+        bundles.make_rootfs(base / "rootfs")
+        for name, path in found.items():
+            workers.append(Worker(name, path, base / name, base / "rootfs"))
+        machine = f"Linux {platform.release()}, {os.cpu_count()} CPUs"
+        print(f"{args.rounds} rounds, interleaved; {machine}; milliseconds")
+        print(f"{'case':<25} {'runtime':<10} {'median':>8} {'min':>8} {'cpu':>8} {'faults':>8}")
+        for case in wanted:
+            samples[case], all_refused[case] = run_case(case, workers, args.rounds)
+            print_case(case, samples, all_refused[case], names)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            worker.wait()
+        shutil.rmtree(base, ignore_errors=True)
+    if args.json:
+        record = {"runtimes": found, "kernel": platform.release(), "samples": samples, "refused": all_refused}
+        Path(args.json).write_text(json.dumps(record, indent=1) + "\n")
+    return 0 if not args.check or check(samples) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
