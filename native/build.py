@@ -10,6 +10,7 @@ that cffi generates is not.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -64,7 +65,7 @@ def declarations(header: str) -> str:
             elif condition in ("ifdef CFFI", "if defined(CFFI)") or (directive == "ifndef" and guard):
                 visible.append(True)
             elif all(visible):
-                raise ValueError(f"shim.h:{number}: cffi cannot decide '{line.strip()}'; put it inside #ifndef CFFI")
+                raise ValueError(f"shim.h:{number}: '{line.strip()}' needs an #ifndef CFFI around it")
             else:
                 visible.append(True)
             guard = False
@@ -101,7 +102,8 @@ def generate(target: Path) -> None:
     builder = cffi.FFI()
     builder.cdef(declarations(HEADER.read_text()))
     builder.set_source(MODULE, f'#include "{HEADER.name}"\n')
-    builder.emit_c_code(str(target))
+    with contextlib.redirect_stdout(None):  # it tells what it writes
+        builder.emit_c_code(str(target))
 
 
 def build() -> None:

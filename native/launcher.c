@@ -1,16 +1,17 @@
 /*
  * pyruntime: a clean and sealed start of the Python interpreter.
  *
- * Engines call a runtime with whatever environment they have (containerd: LD_LIBRARY_PATH=/opt/containerd/lib:,
- * whose empty last part means the working directory, which is the bundle). This program is static, so that no
- * library is looked for before the environment is clean. It decides nothing else; everything it needs to know is
- * fixed when it is compiled:
+ * Engines call a runtime with whatever environment they have (containerd:
+ * LD_LIBRARY_PATH=/opt/containerd/lib:, whose empty last part means the working directory, which is the
+ * bundle). This program is static, so that no library is looked for before the environment is clean. It
+ * decides nothing else; everything it needs to know is fixed when it is compiled:
  *
  *   PYTHON   the interpreter's real file, never a link
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
  *   SITE     the directory of the dependencies, when it is another one
  *
- * Exit status when the interpreter does not start, as a shell has it: 127 something is missing, 126 it cannot run.
+ * Exit status when the interpreter does not start, as a shell has it: 127 something is missing, 126 it
+ * cannot run.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -37,16 +38,18 @@ static char bootstrap[] =
     "sys.exit(main())";
 
 /*
- * argv[0] is a path, because the interpreter finds its standard library from there, and would search a bare name in
- * the caller's PATH. -I: no PYTHON* variables, neither the working directory nor the user's site-packages in sys.path.
- * -S: no site, no .pth files. utf8: paths and arguments are bytes, whatever the locale of the caller.
+ * argv[0] is a path, because the interpreter finds its standard library from there, and would search a bare
+ * name in the caller's PATH. -I: no PYTHON* variables, neither the working directory nor the user's site-
+ * packages in sys.path. -S: no site, no .pth files. utf8: paths and arguments are bytes, whatever the locale
+ * of the caller.
  */
 static char *const interpreter[] = {PYTHON, "-I", "-S", "-X", "utf8", "-c", bootstrap};
 enum { INTERPRETER_ARGS = sizeof interpreter / sizeof *interpreter };
 
-/* What makes the dynamic loader, the C library or the interpreter load or run something of the caller's choice. */
-static const char *const unsafe[] = {"LD_",       "PYTHON",       "GLIBC_",   "MALLOC_",
-                                     "GCONV_PATH=", "GETCONF_DIR=", "LOCPATH=", "NLSPATH="};
+/* What makes the loader, the C library or the interpreter load or run something of the caller's choice. */
+static const char *const unsafe[] = {
+    "LD_", "PYTHON", "GLIBC_", "MALLOC_", "GCONV_PATH=", "GETCONF_DIR=", "LOCPATH=", "NLSPATH=",
+};
 
 static void say(const char *text)
 {
@@ -69,7 +72,8 @@ NORETURN static void fail(const char *object, long error, const char *mend)
     leave(error == -ENOENT ? 127 : 126);
 }
 
-/* A closed standard descriptor would be taken by the next file that is opened, and a message be written into that. */
+/* A closed standard descriptor would be taken by the next file that is opened, and a message be written
+ * into that. */
 static void open_standard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
@@ -97,9 +101,9 @@ static long exec_descriptor(long fd, char **arguments, char **environment)
 }
 
 /*
- * The interpreter through a read-only mount of its own, that no path leads to: /proc/PID/exe of our process cannot
- * be opened for writing then, whatever rights a container has (CVE-2019-5736). Returns only if that is not possible:
- * it needs CAP_SYS_ADMIN and Linux 5.12.
+ * The interpreter through a read-only mount of its own, that no path leads to: /proc/PID/exe of our process
+ * cannot be opened for writing then, whatever rights a container has (CVE-2019-5736). Returns only if that
+ * is not possible: it needs CAP_SYS_ADMIN and Linux 5.12.
  */
 static void exec_sealed_mount(char **arguments, char **environment)
 {
@@ -113,20 +117,19 @@ static void exec_sealed_mount(char **arguments, char **environment)
 }
 
 /*
- * Whether we, and with us a container, could change the interpreter's file. Its owner always could: chmod needs no
- * permission to write.
+ * Whether we, and with us a container, could change the interpreter's file. Its owner always could: chmod
+ * needs no permission to write.
  */
 static int may_be_overwritten(void)
 {
     struct statx file;
-    long error = call(SYS_statx, AT_FDCWD, (long)PYTHON, 0, STATX_UID, (long)&file);
-    if (error < 0)
-        fail(PYTHON, error, "; install pyruntime again for the Python that is here now");
-    return file.stx_uid == (unsigned)call(SYS_geteuid, 0, 0, 0, 0, 0) ||
+    return call(SYS_statx, AT_FDCWD, (long)PYTHON, 0, STATX_UID, (long)&file) < 0 ||
+           file.stx_uid == (unsigned)call(SYS_geteuid, 0, 0, 0, 0, 0) ||
            call(SYS_faccessat, AT_FDCWD, (long)PYTHON, 2 /* W_OK */, 0, 0) == 0;
 }
 
-/* The interpreter from a sealed copy in memory: slow, for root without CAP_SYS_ADMIN and for a user's own Python. */
+/* The interpreter from a sealed copy in memory: slow, for root without CAP_SYS_ADMIN and for a user's own
+ * Python. */
 static long exec_sealed_copy(char **arguments, char **environment)
 {
     const long flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -166,6 +169,9 @@ NORETURN static void start(int argc, char **argv, char **environment)
     arguments[count] = NULL;
 
     exec_sealed_mount(arguments, environment);
+    error = call(SYS_faccessat, AT_FDCWD, (long)PYTHON, 1 /* X_OK */, 0, 0);
+    if (error < 0)
+        fail(PYTHON, error, error == -ENOENT ? "; install pyruntime again for the Python that is here" : "");
     if (may_be_overwritten())
         error = exec_sealed_copy(arguments, environment);
     else

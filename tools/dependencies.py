@@ -1,4 +1,4 @@
-"""Prints the requirements that pyproject.toml names, one a line: the runtime ones, then those of each EXTRA given."""
+"""Prints the requirements in pyproject.toml, one a line: the runtime ones, then those of each EXTRA given."""
 
 import sys
 import tomllib

@@ -1,0 +1,340 @@
+"""The launcher: what decides which code runs, and whether that code can be overwritten from a container.
+
+Each test compiles the real launcher for a library of its own, whose `main` tells what the interpreter looks
+like from inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMPILE = CHECKOUT / "tools/compile-launcher.sh"
+PYTHON = os.path.realpath("/usr/bin/python3")
+NOBODY = 65534
+
+REPORT = """
+import os, sys
+
+def describe(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return None
+
+def main():
+    import json
+    report = {
+        "argv": [os.fsencode(arg).hex() for arg in sys.argv],
+        "path": sys.path,
+        "environment": dict(os.environ),
+        "modules": [getattr(sys.modules[name], "__file__", None) for name in ("json", "encodings", "os")],
+        "fds": [describe(fd) for fd in range(64)],
+        "exe": os.readlink("/proc/self/exe"),
+        "isolated": sys.flags.isolated,
+        "no_site": sys.flags.no_site,
+    }
+    with open(os.path.join(os.path.dirname(__file__), "report.json"), "w") as file:
+        json.dump(report, file)
+    return 42
+"""
+
+# Keeps its executable open across the exec of another program, as an attacker in a container does, and tries
+# to write to it when nobody runs it any more (CVE-2019-5736).
+OVERWRITE = """
+import os
+
+def main():
+    exe = os.open("/proc/self/exe", os.O_PATH)
+    os.set_inheritable(exe, True)
+    script = f"exec 2>&1; echo overwritten >>/proc/self/fd/{exe} && echo WRITTEN"
+    os.execv("/bin/busybox", ["sh", "-c", script])
+"""
+
+EVIL_LIBRARY = """
+#include <fcntl.h>
+#include <unistd.h>
+__attribute__((constructor)) static void run(void) { close(open(MARKER, O_CREAT | O_WRONLY, 0666)); }
+unsigned int la_version(unsigned int version) { run(); return version; }
+"""
+
+
+class Library:
+    """A directory to be LIBRARY of a launcher; its package `pyruntime` has one module."""
+
+    def __init__(self, path: Path, source: str) -> None:
+        self.path = path
+        self.cli = path / "pyruntime/cli"
+        self.cli.mkdir(parents=True)
+        (path / "pyruntime/__init__.py").touch()
+        (self.cli / "__init__.py").touch()
+        (self.cli / "main.py").write_text(source)
+        self.cli.chmod(0o777)
+
+    def report(self) -> dict[str, Any]:
+        """What the last run wrote; a second call fails unless there was another run."""
+        file = self.cli / "report.json"
+        report: dict[str, Any] = json.loads(file.read_text())
+        file.unlink()
+        return report
+
+
+def compile_launcher(output: Path, library: Path, python: str = PYTHON) -> Path:
+    subprocess.run([COMPILE, output, python, library], check=True)
+    return output
+
+
+def compile_with_libc(output: Path, library: Path, python: str = PYTHON) -> Path:
+    """As on an architecture that freestanding.h does not know."""
+    subprocess.run(
+        ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
+        + [f'-DPYTHON="{python}"', f'-DLIBRARY="{library}"', CHECKOUT / "native/launcher.c", "-o", output],
+        check=True,
+    )
+    return output
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory that other users can reach; pytest's own is closed to them."""
+    for parent in tmp_path, *tmp_path.parents:
+        if parent.stat().st_uid == os.geteuid() and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def library(folder: Path) -> Library:
+    return Library(folder / "library", REPORT)
+
+
+@pytest.fixture(params=[compile_launcher, compile_with_libc], ids=["freestanding", "libc"])
+def launcher(request: pytest.FixtureRequest, folder: Path, library: Library) -> Path:
+    build: Callable[[Path, Path], Path] = request.param
+    return build(folder / "pyruntime", library.path)
+
+
+def test_interpreter_is_isolated(launcher: Path, library: Library) -> None:
+    result = subprocess.run([launcher, "state", "x"], env={}, cwd="/")
+    assert result.returncode == 42
+    report = library.report()
+    assert report["isolated"] == 1
+    assert report["no_site"] == 1
+    assert report["path"][0] == str(library.path)
+    assert "" not in report["path"]
+    assert all(entry == str(library.path) or entry.startswith("/usr/lib/python3") for entry in report["path"])
+
+
+def test_arguments_arrive_byte_for_byte(launcher: Path, library: Library) -> None:
+    args = [b"", b"-c", b"--root=/a b", b"-h", b"caf\xc3\xa9", b"\xff\xfe", b"'\"\\\n$(id)", b"--"]
+    for locale in {}, {"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}:
+        subprocess.run([bytes(launcher), *args], env=locale)
+        assert [bytes.fromhex(arg) for arg in library.report()["argv"]] == [b"pyruntime", *args]
+
+
+def test_many_arguments(launcher: Path, library: Library) -> None:
+    args = [str(number) for number in range(100_000)]
+    subprocess.run([launcher, *args])
+    assert len(library.report()["argv"]) == 1 + len(args)
+
+
+@pytest.fixture
+def hostile(folder: Path) -> Path:
+    """A working directory as a hostile bundle: each file in it writes `marker` when it is loaded or run."""
+    cwd = folder / "bundle"
+    cwd.mkdir()
+    marker = cwd / "marker"
+    # posix: the only way to a file when the interpreter has just begun, in `encodings`.
+    python = f"import posix; posix.close(posix.open({str(marker)!r}, posix.O_CREAT))\n"
+    for name in "json", "posix", "sitecustomize", "usercustomize", "startup", "os", "io", "pyruntime", "cffi":
+        (cwd / f"{name}.py").write_text(python)
+    version = Path(PYTHON).name
+    for encodings in cwd / "encodings", cwd / "lib" / version / "encodings":
+        encodings.mkdir(parents=True)
+        (encodings / "__init__.py").write_text(python)
+    source = folder / "evil.c"
+    source.write_text(EVIL_LIBRARY)
+    command = ["cc", "-shared", "-fPIC", f'-DMARKER="{marker}"', source, "-o", cwd / "evil.so"]
+    subprocess.run(command, check=True)
+    needed = subprocess.run(["readelf", "-d", PYTHON], capture_output=True, text=True, check=True).stdout
+    names = [line.split("[")[1].rstrip("]") for line in needed.splitlines() if "(NEEDED)" in line]
+    assert "libc.so.6" in names
+    for name in names:
+        shutil.copy(cwd / "evil.so", cwd / name)
+    return cwd
+
+
+HOSTILE = {
+    "containerd": {"LD_LIBRARY_PATH": "/opt/containerd/lib:"},
+    "preload": {"LD_PRELOAD": "./evil.so"},
+    "audit": {"LD_AUDIT": "./evil.so"},
+    "pythonpath": {"PYTHONPATH": "."},
+    "home": {"PYTHONHOME": "../bundle"},
+    "startup": {"PYTHONSTARTUP": "startup.py", "PYTHONINSPECT": "1"},
+    "userbase": {"PYTHONUSERBASE": ".", "PYTHONPLATLIBDIR": ".", "PYTHONBREAKPOINT": "startup.f"},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_environment_decides_nothing(
+    name: str, launcher: Path, library: Library, hostile: Path
+) -> None:
+    env = {"PATH": ".:/usr/bin:/bin", "HOME": str(hostile), "KEPT": "yes", **HOSTILE[name]}
+    result = subprocess.run([launcher, "state"], env=env, cwd=hostile, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (42, "")
+    assert not (hostile / "marker").exists()
+    report = library.report()
+    assert not set(HOSTILE[name]) & set(report["environment"])
+    assert report["environment"]["KEPT"] == "yes"
+    assert all(file is None or file.startswith("/usr/lib/python3") for file in report["modules"])
+
+
+@pytest.mark.parametrize("name", ["containerd", "preload", "audit", "pythonpath", "home"])
+def test_the_hostile_directory_is_hostile(name: str, hostile: Path) -> None:
+    """The interpreter alone falls into each trap: without this, the test above could not fail.
+
+    The false libraries lack the symbols of the true ones: one that is loaded runs or ends the interpreter.
+    """
+    command = [PYTHON, "-c", "pass"]
+    result = subprocess.run(command, env=HOSTILE[name], cwd=hostile, stderr=subprocess.DEVNULL)
+    assert (hostile / "marker").exists() or result.returncode == 127
+
+
+def test_closed_standard_descriptors(launcher: Path, library: Library) -> None:
+    command = f"exec {launcher} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command]).returncode == 42
+    assert library.report()["fds"][:3] == ["/dev/null"] * 3
+
+
+def test_descriptors_are_passed_on_and_none_is_added(launcher: Path, library: Library) -> None:
+    read, write = os.pipe()
+    try:
+        subprocess.run([launcher], pass_fds=[read, write])
+    finally:
+        os.close(read)
+        os.close(write)
+    fds = library.report()["fds"]
+    assert fds[read].startswith("pipe:")
+    assert fds[write].startswith("pipe:")
+    assert [fd for fd, file in enumerate(fds) if file] == [0, 1, 2, read, write]
+
+
+@pytest.fixture
+def own_python(folder: Path) -> Path:
+    """A copy of the interpreter that a test may overwrite."""
+    copy = folder / "python3"
+    shutil.copy(PYTHON, copy)
+    return copy
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("build", [compile_launcher, compile_with_libc])
+def test_interpreter_cannot_be_overwritten(
+    build: Callable[[Path, Path, str], Path], folder: Path, own_python: Path
+) -> None:
+    launcher = build(folder / "pyruntime", Library(folder / "overwrite", OVERWRITE).path, str(own_python))
+    before = digest(own_python)
+    result = subprocess.run([launcher], capture_output=True, text=True)
+    assert "Read-only file system" in result.stdout
+    assert "WRITTEN" not in result.stdout
+    assert digest(own_python) == before
+
+
+def test_interpreter_alone_is_overwritten(folder: Path, own_python: Path) -> None:
+    """The attack works without the launcher: without this, the test above could not fail."""
+    overwrite = Library(folder / "overwrite", OVERWRITE)
+    code = f"import sys; sys.path[:0] = {str(overwrite.path)!r},; from pyruntime.cli.main import main; main()"
+    before = digest(own_python)
+    result = subprocess.run([own_python, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert "WRITTEN" in result.stdout, result
+    assert digest(own_python) != before
+
+
+def test_sealing_leaves_no_mount(launcher: Path, library: Library) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    subprocess.run([launcher])
+    assert library.report()["exe"] == "/"
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_root_without_mount_rights_runs_a_sealed_copy(folder: Path, own_python: Path) -> None:
+    overwrite = Library(folder / "overwrite", OVERWRITE)
+    launcher = compile_launcher(folder / "pyruntime", overwrite.path, str(own_python))
+    before = digest(own_python)
+    command = ["setpriv", "--bounding-set", "-sys_admin", launcher]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "Operation not permitted" in result.stdout
+    assert "WRITTEN" not in result.stdout
+    assert digest(own_python) == before
+
+
+def test_user_runs_an_interpreter_that_is_not_his(launcher: Path, library: Library) -> None:
+    assert subprocess.run([launcher], user=NOBODY, group=NOBODY, extra_groups=[]).returncode == 42
+    assert library.report()["exe"] == PYTHON
+
+
+def test_user_runs_a_sealed_copy_of_his_own_interpreter(
+    folder: Path, own_python: Path, library: Library
+) -> None:
+    own_python.chmod(0o555)  # its owner may chmod it back
+    os.chown(own_python, NOBODY, NOBODY)
+    launcher = compile_launcher(folder / "pyruntime", library.path, str(own_python))
+    assert subprocess.run([launcher], user=NOBODY, group=NOBODY, extra_groups=[]).returncode == 42
+    assert library.report()["exe"].startswith("/memfd:pyruntime")
+
+
+def failure(launcher: Path) -> tuple[int, str]:
+    result = subprocess.run([launcher, "state"], capture_output=True, text=True, env={})
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    return result.returncode, result.stderr
+
+
+def test_missing_interpreter(folder: Path, library: Library) -> None:
+    gone = str(folder / "python3.7")
+    code, message = failure(compile_launcher(folder / "pyruntime", library.path, gone))
+    assert code == 127
+    assert message.startswith(f"pyruntime: cannot start {gone}: no such file; ")
+
+
+def test_missing_library(folder: Path) -> None:
+    code, message = failure(compile_launcher(folder / "pyruntime", folder / "gone"))
+    assert code == 127
+    assert message.startswith(f"pyruntime: cannot start {folder}/gone/pyruntime: no such file; ")
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [(0o644, "permission denied"), (0o755, "not an executable of this machine")]
+)
+def test_interpreter_that_cannot_run(folder: Path, library: Library, mode: int, reason: str) -> None:
+    broken = folder / "python3"
+    broken.write_text("no program")
+    broken.chmod(mode)
+    code, message = failure(compile_launcher(folder / "pyruntime", library.path, str(broken)))
+    assert code == 126
+    assert message == f"pyruntime: cannot start {broken}: {reason}\n"
+
+
+def test_paths_that_would_become_code_are_refused(folder: Path) -> None:
+    result = subprocess.run([COMPILE, folder / "x", PYTHON, "/tmp/'+evil+'"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "quotes and backslashes" in result.stderr
+
+
+def test_the_built_launcher_is_static() -> None:
+    launcher = CHECKOUT / "build/bin/pyruntime"
+    headers = subprocess.run(["readelf", "-lW", launcher], capture_output=True, text=True, check=True).stdout
+    assert "INTERP" not in headers
+    assert "DYNAMIC" not in headers
