@@ -1,0 +1,1 @@
+"""What the container's process is given: identity, limits, scheduling. One feature, one module."""

@@ -1,0 +1,99 @@
+"""process.rlimits: resource limits, set on init from outside with prlimit(2).
+
+The parent sets them, not init: the parent may be allowed to raise what init, in its user namespace, may not.
+"""
+
+from __future__ import annotations
+
+from pyruntime.errors import ConfigError, KernelError, StepError
+from pyruntime.kernel import process
+from pyruntime.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+# setrlimit(2); the numbers of x86 and ARM (and of every architecture but alpha, mips and sparc).
+RESOURCES = {
+    "RLIMIT_CPU": 0,
+    "RLIMIT_FSIZE": 1,
+    "RLIMIT_DATA": 2,
+    "RLIMIT_STACK": 3,
+    "RLIMIT_CORE": 4,
+    "RLIMIT_RSS": 5,
+    "RLIMIT_NPROC": 6,
+    "RLIMIT_NOFILE": 7,
+    "RLIMIT_MEMLOCK": 8,
+    "RLIMIT_AS": 9,
+    "RLIMIT_LOCKS": 10,
+    "RLIMIT_SIGPENDING": 11,
+    "RLIMIT_MSGQUEUE": 12,
+    "RLIMIT_NICE": 13,
+    "RLIMIT_RTPRIO": 14,
+    "RLIMIT_RTTIME": 15,
+}
+INFINITY = 2**64 - 1
+
+
+def plan(request: Request) -> Iterator[Step]:
+    """READY: one step a limit. Raises ConfigError for an unknown name, one given twice, and soft > hard
+    (runtime-spec config.md, "POSIX process")."""
+    seen = set()
+    for index, entry in enumerate(request.process.get("rlimits") or ()):
+        pointer = f"/process/rlimits/{index}"
+        name, soft, hard = entry["type"], _value(entry["soft"]), _value(entry["hard"])
+        if name not in RESOURCES:
+            raise ConfigError(
+                f"{name} is not a resource limit",
+                pointer=f"{pointer}/type",
+                mend=f"use one of {', '.join(RESOURCES)}",
+            )
+        if name in seen:
+            raise ConfigError(
+                f"{name} is limited twice", pointer=pointer, mend="leave one entry for each limit"
+            )
+        seen.add(name)
+        if soft > hard:
+            raise ConfigError(
+                f"the soft limit {soft} of {name} is above the hard limit {hard}",
+                pointer=f"{pointer}/soft",
+                mend="raise hard or lower soft",
+            )
+        yield Step(pointer, set_limit, limit=name, soft=soft, hard=hard)
+
+
+def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
+    """set {limit} to soft {soft}, hard {hard}"""
+    try:
+        process.set_limit(parent.pid, RESOURCES[limit], soft, hard)
+    except KernelError as error:
+        if not isinstance(error, PermissionError) and error.errno != 1:
+            raise
+        raise StepError(
+            f"set {limit} to soft {soft}, hard {hard}: operation not permitted (EPERM)",
+            why=f"{hard} is more than the hard limit of this runtime ({_hard_limit(limit)}), and it lacks "
+            "CAP_SYS_RESOURCE",
+            mend="ask for less, or run with CAP_SYS_RESOURCE",
+            step=f"set {limit} to soft {soft}, hard {hard}",
+            syscall=error.call(),
+            errno="EPERM",
+        ) from error
+
+
+def _value(number: int) -> int:
+    """A limit of config.json; -1 is how some engines write RLIM_INFINITY."""
+    return INFINITY if number == -1 else number
+
+
+def _hard_limit(name: str) -> str:
+    """This process's own hard limit, for a message: a person waits here."""
+    import resource
+
+    try:
+        hard = resource.getrlimit(RESOURCES[name])[1]
+    except (OSError, ValueError):
+        return "unknown"
+    return "unlimited" if hard == resource.RLIM_INFINITY else str(hard)

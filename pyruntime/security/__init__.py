@@ -1,0 +1,1 @@
+"""What fences the container's process in: seccomp, AppArmor, SELinux. One feature, one module."""
