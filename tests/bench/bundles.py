@@ -1,8 +1,8 @@
 """The bundles that the benchmark runs: one busybox rootfs and two kinds of config.json on it.
 
 Every runtime gets the same files. `plain` says what `runc spec` and `pyruntime spec` say; `docker` has the
-shape of what dockerd 20.10 writes (its seccomp profile, capabilities, masked paths and bind mounts), read from
-the recorded config in the test data, so that its length is the real one.
+shape of what dockerd 20.10 writes (seccomp profile, capabilities, masked paths and bind mounts), read from the
+recorded config in the test data, so that its length is the real one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MASKED = [
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
 ]
+PTS_MODES = ["ptmxmode=0666", "mode=0620", "gid=5"]
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
@@ -42,7 +43,7 @@ def plain(rootfs: Path, args: list[str]) -> dict[str, object]:
         "mounts": [
             _mount("/proc", "proc", "proc"),
             _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-            _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "gid=5"),
+            _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", *PTS_MODES),
             _mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=65536k"),
             _mount("/dev/mqueue", "mqueue", "mqueue", *safe),
             _mount("/sys", "sysfs", "sysfs", *safe, "ro"),
@@ -57,7 +58,7 @@ def plain(rootfs: Path, args: list[str]) -> dict[str, object]:
 
 
 def docker(rootfs: Path, args: list[str], binds: Path, cgroup: str) -> dict[str, object] | str:
-    """Docker's config on ROOTFS, its three files and one volume taken from BINDS; the reason (str) if there is none."""
+    """Docker's config on ROOTFS, its files and one volume taken from BINDS; a str says why there is none."""
     found = sorted(TESTS.glob("**/docker-01.json"))
     if not found:
         return "no docker-01.json in the test data"

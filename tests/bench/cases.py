@@ -182,7 +182,7 @@ CASES: dict[str, type[Case]] = {
 
 
 def measure(case: Case) -> dict[str, float]:
-    """One measurement of CASE: its usage, with what it left behind reaped and counted after the watch stopped."""
+    """One measurement of CASE: its usage. What it left is reaped, and counted, after the watch stopped."""
     runtime = case.runtime
     runtime.start_measuring()
     case.once()

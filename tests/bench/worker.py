@@ -1,7 +1,7 @@
 """One process a runtime under test: it runs the runtime's commands in a mount namespace of its own.
 
 The worker is a subreaper, as a containerd shim is: every process that a command leaves behind becomes its
-child, and the rusage of everything it reaps is added up. Without that, the container's init, which the runtime
+child, and the rusage of everything it reaps is added up. Without that, the container's init, which a runtime
 orphans on purpose, would be missing from the runtime's CPU time.
 """
 
@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 class Usage:
-    """Wall and CPU time (seconds, user + system), page faults and largest resident size (KiB) of a measurement."""
+    """What a measurement took: wall, CPU (user + system) in seconds, page faults, largest resident size in KiB."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
