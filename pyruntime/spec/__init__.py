@@ -1,0 +1,1 @@
+"""config.json: read it (load), judge it (check)."""

@@ -1,0 +1,149 @@
+"""Read config.json: bytes on disk in, a plain dict out, every failure a ConfigError that names the file."""
+
+from __future__ import annotations
+
+import errno
+import posix
+
+from pyruntime import fastjson
+from pyruntime.errors import ConfigError, strerror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# An engine's config.json has 4 to 30 KiB. One that is a thousand times larger is a mistake or an attack, and
+# would be held in memory several times over.
+MAXIMUM_SIZE = 32 * 1024 * 1024
+
+
+def load_config(bundle: str) -> dict[str, Any]:
+    """Return config.json of the directory `bundle` as a dict.
+
+    Members that are null are left out: runtimes in Go read null as "not there", and engines in Go write it.
+    Raises ConfigError when the file is missing, unreadable, no JSON (with line and column) or no object.
+    """
+    return load_object(bundle.rstrip("/") + "/config.json" if bundle else "config.json")
+
+
+def load_object(path: str) -> dict[str, Any]:
+    """Return the JSON object in the file `path` as load_config does (for process.json of `exec`, too)."""
+    return parse_object(_read(path), path)
+
+
+def parse_object(data: bytes, name: str) -> dict[str, Any]:
+    """Return the JSON object that `data` holds; `name` is the file that errors speak of."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
+        raise ConfigError(
+            f"{name}: line {line}, column {column}: byte 0x{data[error.start]:02x} is not UTF-8",
+            mend="save the file as UTF-8",
+        ) from None
+    try:
+        value = fastjson.loads(text)
+    except ValueError as error:
+        raise _not_json(name, text, error) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: must hold a JSON object, {{…}}, holds {_kind(value)}")
+    if "null" in text:
+        value = _without_nulls(value)
+    return value
+
+
+def _read(path: str) -> bytes:
+    """Return what the regular file `path` holds."""
+    try:
+        # Without O_NONBLOCK a named pipe called config.json would make us wait for ever.
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise _not_opened(path, error) from None
+    try:
+        status = posix.fstat(fd)
+        if status.st_mode & 0o170000 != 0o100000:
+            is_directory = status.st_mode & 0o170000 == 0o040000
+            raise ConfigError(f"{path}: is {'a directory' if is_directory else 'not a regular file'}")
+        if status.st_size > MAXIMUM_SIZE:
+            raise _too_large(path)
+        # One byte more than there should be: a short answer proves that this was the end.
+        data = posix.read(fd, status.st_size + 1)
+        if len(data) <= status.st_size and data:
+            return data
+        parts = [data]
+        size = len(data)
+        while part := posix.read(fd, 1 << 16):
+            parts.append(part)
+            size += len(part)
+            if size > MAXIMUM_SIZE:
+                raise _too_large(path)
+        return b"".join(parts)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {strerror(error.errno)}") from None
+    finally:
+        posix.close(fd)
+
+
+def _not_opened(path: str, error: OSError | ValueError) -> ConfigError:
+    if not isinstance(error, OSError):  # "embedded null byte"
+        return ConfigError(f"{path!r}: is not a path: {error}")
+    words = strerror(error.errno)
+    folder, _, name = path.rpartition("/")
+    why = mend = None
+    if error.errno == errno.ENOENT:
+        mend = "give the directory that holds config.json with --bundle; `pyruntime spec` writes a sample"
+        try:
+            posix.stat(folder or ".")
+            why = f"the bundle has no {name}"
+        except OSError:
+            why = f"there is no bundle {folder}"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        mend = "it must be readable for the user that runs pyruntime"
+    return ConfigError(f"{path}: {words}", why=why, mend=mend)
+
+
+def _too_large(path: str) -> ConfigError:
+    return ConfigError(f"{path}: is larger than {MAXIMUM_SIZE >> 20} MiB")
+
+
+def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
+    """Return the error for a text that is no JSON, with the mend for what people usually get wrong."""
+    line = getattr(error, "lineno", 1)
+    column = getattr(error, "colno", 1)
+    message = str(getattr(error, "msg", error))
+    position = getattr(error, "pos", 0)
+    if not message.startswith("NaN"):
+        message = message[0].lower() + message[1:]
+    here = text[position : position + 1]
+    before = text[:position].rstrip(fastjson.WHITESPACE)[-1:]
+    mend = None
+    if not text.strip(fastjson.WHITESPACE):
+        message, mend = "the file is empty", "`pyruntime spec` writes a sample"
+    elif text[0] == "\ufeff":
+        message, mend = "the file begins with a byte order mark", "save it as UTF-8 without one"
+    elif (here in "]}" and before == ",") or (here == "," and "railing" in message):
+        mend = "JSON has no comma after the last item: take it away"
+    elif here in ("/", "#"):
+        mend = "JSON has no comments: take it away"
+    elif here == "'":
+        mend = 'write strings in double quotes, "like this"'
+    return ConfigError(f"{name}: line {line}, column {column}: {message}", mend=mend)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, str):
+        return "a string"
+    return "null" if value is None else f"only {fastjson.dumps(value)}"
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a copy of `value` without the members that are null. In arrays null stays, as an error."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
