@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -78,9 +79,19 @@ def machine(executable: Executable) -> None:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """A directory for bundles and state that root of a user namespace can pass through, as pytest's is
+    not."""
+    path = Path(tempfile.mkdtemp(prefix=leaks.PREFIX, dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def base(scratch: Path) -> Iterator[Path]:
     """The root filesystem that bundles are linked from; nothing may ever write to its files."""
-    path = make_base(tmp_path_factory.mktemp("base") / "rootfs")
+    path = make_base(scratch / "base")
     yield path
     if (path / "bin/busybox").read_bytes() != Path(BUSYBOX).read_bytes():
         _left_behind.append("a container's busybox was written to")
@@ -88,12 +99,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def runtime(
-    executable: Executable, machine: None, tmp_path: Path, request: pytest.FixtureRequest
+    executable: Executable, machine: None, scratch: Path, request: pytest.FixtureRequest
 ) -> Iterator[Runtime]:
     """The runtime with a `--root` of this test; afterwards all is deleted, and what is left behind is an
     error."""
     devices, mounts, children = leaks.device_nodes(), leaks.mounts(), set(proc.children())
-    runtime = Runtime(executable, tmp_path)
+    runtime = Runtime(executable, scratch / str(next(_numbers)))
     yield runtime
     for command in runtime.commands:
         command.stop()
@@ -110,7 +121,7 @@ def runtime(
     changed = leaks.restore_devices(devices)
     if runtime.is_ours:
         left += changed
-    shutil.rmtree(tmp_path, ignore_errors=True)
+    shutil.rmtree(runtime.folder, ignore_errors=True)
     if left and not (_differs(request, executable)):
         _left_behind.extend(f"{request.node.nodeid}: {what}" for what in left)
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
