@@ -20,6 +20,8 @@ build: build-packages $(READY) $(LAUNCHER) ## the virtual environment, the kerne
 
 $(READY): pyproject.toml | build-packages
 	@test -x $(VENV) || $(PYTHON) -m venv .venv
+	@# python-prctl comes as source: without these pip builds it the way it calls deprecated.
+	@$(VENV) -m pip install -q --disable-pip-version-check setuptools wheel
 	$(VENV) tools/dependencies.py dev > .venv/requirements.txt
 	$(VENV) -m pip install -q --disable-pip-version-check -r .venv/requirements.txt
 	@touch $@

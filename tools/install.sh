@@ -27,7 +27,7 @@ fi
 
 # Everything is made beside the old installation and then takes its place, so that a failure leaves that one.
 stage=$destdir$library.new
-trap 'rm -rf "$stage"' EXIT
+trap 'rm -rf "$stage" "$stage.program"' EXIT
 umask 022
 rm -rf "$stage"
 mkdir -p "$stage" "$destdir$prefix/bin" "$source/build"
