@@ -2,7 +2,8 @@
 """Compare the speed of this runtime with runc and crun on one bundle.
 
 Every runtime has a worker process (worker.py) in a mount namespace of its own. A round measures each runtime
-once, in an order that turns from round to round, so that a slow moment of the machine meets all alike. are medians in milliseconds; what matters are the ratios, which are of medians of one run.
+once, in an order that turns from round to round, so that a slow moment of the machine meets all alike. Times
+are medians in milliseconds; what matters are the ratios, which are of medians of one run.
 
 Needs root, busybox-static and at least one runtime. Leaves nothing behind.
 """

@@ -1,7 +1,7 @@
 """The bundles that the benchmark runs: one busybox rootfs and two kinds of config.json on it.
 
 Every runtime gets the same files. `plain` says what `runc spec` and `pyruntime spec` say; `docker` has the
-shape of what dockerd 20.10 writes (seccomp profile, capabilities, masked paths and bind mounts), read from the
+shape of what dockerd 20.10 writes (seccomp profile, capabilities, masked paths and binds), read from the
 recorded config in the test data, so that its length is the real one.
 """
 

@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 class Usage:
-    """What a measurement took: wall, CPU (user + system) in seconds, page faults, largest resident size in KiB."""
+    """What a measurement took: wall, CPU (user + system) in s, page faults, largest resident size in KiB."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0.0
