@@ -59,7 +59,7 @@ uninstall: ## removes what install made
 	@tools/install.sh uninstall "$(PREFIX)" "$(DESTDIR)"
 
 clean: ## removes what was built, but for .venv
-	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis pyruntime/kernel/_shim.abi3.so
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis pyruntime/kernel/*.abi3.so
 	find pyruntime native oci-spec tests conformance tools -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## removes .venv too

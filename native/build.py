@@ -1,9 +1,12 @@
-"""Builds `pyruntime/kernel/_shim.abi3.so`, the cffi module through which Python reaches the kernel.
+"""Builds the two cffi modules through which Python reaches the kernel.
 
     python native/build.py [--force]
 
-`native/shim.h` holds the declarations once, for both readers: the C compiler and cffi. cffi knows no
-preprocessor, so this file prepares the header for it: see `declarations`. The compiler is called directly:
+pyruntime/kernel/_shim.abi3.so     system calls (shim.h, shim.c): every command loads it
+pyruntime/kernel/_seccomp.abi3.so  libseccomp (filter.h, filter.c): loaded when a filter must be compiled
+
+The headers hold the declarations once, for both readers: the C compiler and cffi. cffi knows no
+preprocessor, so this file prepares them for it: see `declarations`. The compiler is called directly:
 two translation units and one link need no setuptools, and our own C is held to -Werror while the code
 that cffi generates is not.
 """
@@ -16,18 +19,38 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 
 import cffi
 
 NATIVE = Path(__file__).resolve().parent
-MODULE = "pyruntime.kernel._shim"
-SOURCES = [NATIVE / "shim.c"]
-HEADER = NATIVE / "shim.h"
-OUTPUT = NATIVE.parent / "pyruntime" / "kernel" / "_shim.abi3.so"
+KERNEL = NATIVE.parent / "pyruntime" / "kernel"
 WORK = NATIVE.parent / "build" / "shim"
 
-LIBRARIES: list[str] = ["-lseccomp"]
+
+@dataclass(frozen=True)
+class Module:
+    """One cffi module: `name` below pyruntime.kernel, made from NATIVE/`source`.h and .c, and its libraries."""
+
+    name: str
+    source: str
+    libraries: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> Path:
+        return NATIVE / f"{self.source}.h"
+
+    @property
+    def code(self) -> Path:
+        return NATIVE / f"{self.source}.c"
+
+    @property
+    def output(self) -> Path:
+        return KERNEL / f"{self.name}.abi3.so"
+
+
+MODULES = (Module("_shim", "shim"), Module("_seccomp", "filter", ("-lseccomp",)))
 CODE = [
     "-O2",
     "-fPIC",
@@ -37,7 +60,6 @@ CODE = [
     "-D_FORTIFY_SOURCE=2",
 ]
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Werror"]
-# --as-needed: a library that shim.c does not call yet costs nothing when the module is loaded.
 LINK = ["-shared", "-Wl,--as-needed", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,-O1"]
 
 
@@ -65,7 +87,7 @@ def declarations(header: str) -> str:
             elif condition in ("ifdef CFFI", "if defined(CFFI)") or (directive == "ifndef" and guard):
                 visible.append(True)
             elif all(visible):
-                raise ValueError(f"shim.h:{number}: '{line.strip()}' needs an #ifndef CFFI around it")
+                raise ValueError(f"line {number}: '{line.strip()}' needs an #ifndef CFFI around it")
             else:
                 visible.append(True)
             guard = False
@@ -97,42 +119,40 @@ def run(command: list[str]) -> None:
         sys.exit(f"native/build.py: '{command[0]}' failed with status {status}")
 
 
-def generate(target: Path) -> None:
+def generate(module: Module, target: Path) -> None:
     """Writes cffi's C half of the module, to `target`."""
     builder = cffi.FFI()
-    builder.cdef(declarations(HEADER.read_text()))
-    builder.set_source(MODULE, f'#include "{HEADER.name}"\n')
-    with contextlib.redirect_stdout(None):  # it tells what it writes
-        builder.emit_c_code(str(target))
+    builder.cdef(declarations(module.header.read_text()))
+    builder.set_source(f"pyruntime.kernel.{module.name}", f'#include "{module.header.name}"\n')
+    builder.emit_c_code(str(target))
 
 
-def build() -> None:
+def build(module: Module) -> None:
     """Compiles and links the module; the old one stays in place until the new one is whole."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     WORK.mkdir(parents=True, exist_ok=True)
-    generated = WORK / "_shim.c"
-    generate(generated)
+    generated = WORK / f"{module.name}.c"
+    generate(module, generated)
 
-    objects = [WORK / "_shim.o"]
+    glue, own = WORK / f"{module.name}.o", WORK / f"{module.source}.own.o"
     include = f"-I{sysconfig.get_paths()['include']}"
-    run([*compiler, *CODE, "-w", f"-I{NATIVE}", include, "-c", str(generated), "-o", str(objects[0])])
-    for source in SOURCES:
-        objects.append(WORK / f"{source.stem}.own.o")
-        run([*compiler, *CODE, *STRICT, f"-I{NATIVE}", "-c", str(source), "-o", str(objects[-1])])
+    run([*compiler, *CODE, "-w", f"-I{NATIVE}", include, "-c", str(generated), "-o", str(glue)])
+    run([*compiler, *CODE, *STRICT, f"-I{NATIVE}", "-c", str(module.code), "-o", str(own)])
 
-    fresh = OUTPUT.with_suffix(".new")
-    run([*compiler, *LINK, *map(str, objects), *LIBRARIES, "-o", str(fresh)])
-    os.replace(fresh, OUTPUT)
+    fresh = module.output.with_suffix(".new")
+    run([*compiler, *LINK, str(glue), str(own), *module.libraries, "-o", str(fresh)])
+    os.replace(fresh, module.output)
 
 
 def main() -> None:
-    inputs = [*SOURCES, HEADER, Path(__file__)]
-    for path in inputs:
-        if not path.exists():
-            sys.exit(f"native/build.py: {path} is missing")
-    if "--force" in sys.argv[1:] or stale(OUTPUT, inputs):
-        build()
-        print(f"built {OUTPUT.relative_to(NATIVE.parent)}")
+    for module in MODULES:
+        inputs = [module.code, module.header, Path(__file__)]
+        for path in inputs:
+            if not path.exists():
+                sys.exit(f"native/build.py: {path} is missing")
+        if "--force" in sys.argv[1:] or stale(module.output, inputs):
+            build(module)
+            print(f"built {module.output.relative_to(NATIVE.parent)}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -206,4 +207,10 @@ int shim_reset_signals(void)
     sigset_t none;
     sigemptyset(&none);
     RESULT(sigprocmask(SIG_SETMASK, &none, NULL));
+}
+
+int shim_seccomp(unsigned int operation, unsigned int flags, const void *program, unsigned short length)
+{
+    struct sock_fprog filter = { .len = length, .filter = (struct sock_filter *)program };
+    RESULT(syscall(SYS_seccomp, operation, flags, &filter));
 }
