@@ -87,7 +87,7 @@ def test_namespaces(container, out, kind):
     box = container(["/bin/sleep", "100"])
     share(box, out)
     file = f"{where(kind, out)}/ns"
-    # createContainer runs before the root changes: the only /proc may be the host's, where `self` still works.
+    # Before the root changes the only /proc may be the host's, where `self` still works.
     script = "; ".join(
         f"readlink /proc/self/ns/{name} >> {file}.tmp" for name in ("mnt", "net", "uts", "ipc")
     )

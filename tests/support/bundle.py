@@ -11,10 +11,10 @@ from typing import Any
 
 BUSYBOX = "/bin/busybox"
 APPLETS = """
-arch awk basename cat chgrp chmod chown chroot cp cut date dd df dirname dmesg du echo env expr false find grep
-head hostname id ifconfig ip kill ln ls md5sum mkdir mkfifo mknod mount mountpoint mv nc nproc nsenter od ping
-printenv printf ps pwd readlink realpath rm rmdir sed seq setsid sh sleep sort stat sync tail tee test timeout
-touch tr true tty umount uname uniq unshare wc which whoami xargs
+arch awk basename cat chgrp chmod chown chroot cp cut date dd df dirname dmesg du echo env expr false find
+grep head hostname id ifconfig ip kill ln ls md5sum mkdir mkfifo mknod mount mv nc nproc nsenter
+od ping printenv printf ps pwd readlink realpath rm rmdir sed seq setsid sh sleep sort stat sync tail tee
+test timeout touch tr true tty umount uname uniq unshare wc which whoami xargs
 """
 DIRECTORIES = "bin dev etc home/ham mnt proc root run sys tmp usr/bin usr/sbin sbin var"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nham:x:1000:1000:ham:/home/ham:/bin/sh\n"
