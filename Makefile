@@ -44,7 +44,10 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m mypy
 	@$(VENV) native/build.py --force
 	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /usr/bin/python3 /usr/lib
-	$${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer -c native/shim.c -o /dev/null
+	@for source in shim filter; do \
+	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
+	        -c native/$$source.c -o /dev/null || exit 1; \
+	done
 
 bench: build bench-packages ## ours, runc and crun, interleaved on one bundle (root)
 	@$(VENV) tests/bench/bench.py $(ARGS)
