@@ -1,0 +1,60 @@
+"""The full check, by `jsonschema` and the files in oci-spec/: for `validate` and tests, not for hot commands.
+
+`pyruntime.spec.check` gives the same verdict on config.json a hundred times faster. jsonschema judges by the
+schema as it is written, and it knows the state and features documents, too.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from pyruntime.spec.problem import bad_text
+
+DIRECTORIES = (
+    Path(__file__).resolve().parents[2] / "oci-spec",  # a checkout, and what `make install` makes
+    Path(__file__).resolve().parent / "oci-spec",
+)
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return the schema `name` ("config", "state" or "features"). Raises FileNotFoundError for any other."""
+    for directory in DIRECTORIES:
+        path = directory / f"{name}.schema.json"
+        if path.is_file():
+            schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return schema
+    raise FileNotFoundError(f"{DIRECTORIES[0]}/{name}.schema.json: no such file")
+
+
+def validator(name: str) -> Any:
+    """Return a jsonschema validator for the schema `name`."""
+    return Validator(read(name))
+
+
+def _is_whole(_checker: object, value: object) -> bool:
+    # JSON Schema takes 1.0 for an integer; Go, which engines and most runtimes are written in, does not.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(_checker: object, value: object) -> bool:
+    return isinstance(value, str) and bad_text(value) is None
+
+
+def _pattern(_validator: object, pattern: str, value: object, _schema: object) -> Any:
+    """The keyword `pattern`, in which $ is the very end (ECMA 262), not the end or the line break there."""
+    import re
+
+    if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+_Base = jsonschema.Draft202012Validator
+Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    _Base,
+    validators={"pattern": _pattern},
+    type_checker=_Base.TYPE_CHECKER.redefine_many({"integer": _is_whole, "string": _is_text}),
+)
