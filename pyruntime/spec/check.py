@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     UnknownMember = tuple[Path, str, Shape]
 
 # Members that carry notes rather than settings: "$schema", "_comment", "x-origin", "com.example.key".
-NOTE_PREFIXES = ("$", "_", "//", "#", "x-")
+NOTE_PREFIXES = ("$", "_", "/", "#", "x-")
 
 VERSION_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-"
 

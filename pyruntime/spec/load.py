@@ -50,7 +50,10 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{name}: must hold a JSON object, {{…}}, holds {_kind(value)}")
     if "null" in text:
-        value = _without_nulls(value)
+        try:
+            value = _without_nulls(value)
+        except RecursionError:
+            raise ConfigError(f"{name}: nested too deeply") from None
     return value
 
 

@@ -25,7 +25,7 @@ EXPECTATIONS = {
     "access": "made of the letters r, w and m",
     "list of numbers": "a list like 0-3,7",
     "bandwidth": "one line that starts with MB:",
-    "filled": "not empty",
+    "filled": "some text",
 }
 MENDS = {
     "version": "this runtime knows every 1.x, up to 1.3",
@@ -139,7 +139,7 @@ def misfit(path: Any, node: Shape, value: object) -> Problem:
     if node[0] == "string" and isinstance(value, str):
         if text := bad_text(value):
             return Problem(keys, text, why="no path, name or argument can hold it")
-        message = f"must be {EXPECTATIONS[node[1]]}, is {_shown(value)}"
+        message = f"must be {EXPECTATIONS[node[1]]}, is {_shown(value)}" if value else "must not be empty"
         mend = MENDS.get(node[1])
     elif node[0] == "enum" and isinstance(value, str):
         message, mend = f"must be one of {', '.join(node[1])}, is {_shown(value)}", _nearest(value, node[1])
@@ -152,7 +152,10 @@ def misfit(path: Any, node: Shape, value: object) -> Problem:
     else:
         blank = {"object": {}, "array": [], "strings": [], "integer": 0, "boolean": False}.get(node[0], "")
         return Problem(
-            keys, f"must be {_expected(node)}, is {_shown(value)}", mend=_retyped(node, value), blank=blank
+            keys,
+            f"must be {_expected(node)}, is {'the string ' * isinstance(value, str)}{_shown(value)}",
+            mend=_retyped(node, value),
+            blank=blank,
         )
     return Problem(keys, message, mend=mend)
 
@@ -196,24 +199,19 @@ def to_error(problems: list[Problem], name: str) -> ConfigError:
 
 def pruned(config: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """A copy of `config` in which no value has the wrong type, so that the rules can be tried on it."""
-    copy: dict[str, Any] = _copy(config)
+    copy = dict(config)
     for problem in problems:
         if problem.blank is None:
             continue
         place: Any = copy
         for key in problem.keys[:-1]:
+            place[key] = dict(place[key]) if isinstance(place[key], dict) else list(place[key])
             place = place[key]
         if isinstance(place, dict):
             del place[problem.keys[-1]]
         else:
             place[problem.keys[-1]] = problem.blank  # the indices of its neighbours must not change
     return copy
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
 def _expected(node: Shape) -> str:
@@ -244,7 +242,7 @@ def _shown(value: object) -> str:
     if not isinstance(value, str):
         return f"a Python {type(value).__name__}"
     text = fastjson.dumps(value)
-    return "a string: " + (text if len(text) <= 60 else text[:56] + '…"')
+    return text if len(text) <= 60 else text[:56] + '…"'
 
 
 def _retyped(node: Shape, value: object) -> str | None:

@@ -207,7 +207,7 @@ def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) ->
             _sysctl(name, namespaces, report)
     for index, device in enumerate(linux.get("devices", ())):
         for number in ("major", "minor"):
-            if number not in device and device.get("type", "p") != "p":
+            if number not in device and device.get("type") in ("b", "c", "u"):
                 report("linux", "devices", index, number, message="is required for a device that is no pipe")
     if "netDevices" in linux:
         _net_devices(linux["netDevices"], namespaces, report)

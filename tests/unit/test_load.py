@@ -47,6 +47,15 @@ def test_members_that_are_null_are_left_out(tmp_path: Path) -> None:
     assert load.load_config(bundle_with(tmp_path, content)) == expected
 
 
+@pytest.mark.parametrize("depth", [300, 400, 500, 600, 700, 800, 900, 1000, 10_000])
+def test_deep_nesting_is_read_or_refused(depth: int, tmp_path: Path) -> None:
+    bundle = bundle_with(tmp_path, b'{"a":' * depth + b"null" + b"}" * depth)
+    try:
+        load.load_config(bundle)
+    except ConfigError as error:
+        assert "nested too deeply" in str(error)
+
+
 @pytest.mark.parametrize(
     ("content", "where", "words"),
     [
