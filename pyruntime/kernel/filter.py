@@ -1,0 +1,32 @@
+"""seccomp(2), and taking a seccomp listener out of another process: pidfd_getfd(2)."""
+
+from __future__ import annotations
+
+from pyruntime.kernel.call import check, ffi, lib
+
+INSTRUCTION_SIZE = 8  # struct sock_filter
+_SET_MODE_FILTER = 1
+
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 0x01,
+    "SECCOMP_FILTER_FLAG_LOG": 0x02,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 0x04,
+    "SECCOMP_FILTER_FLAG_NEW_LISTENER": 0x08,
+    "SECCOMP_FILTER_FLAG_TSYNC_ESRCH": 0x10,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 0x20,
+}
+
+
+def load_filter(program: bytes, flags: list[str]) -> int:
+    """Load a compiled filter into this process; gives back the listener when NEW_LISTENER is a flag."""
+    bits = 0
+    for name in flags:
+        bits |= FLAGS[name]
+    length = len(program) // INSTRUCTION_SIZE
+    result = lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.from_buffer(program), length)
+    return check(result, "seccomp", "SECCOMP_SET_MODE_FILTER", "|".join(flags) or 0, f"{length} instructions")
+
+
+def take_descriptor(pidfd: int, number: int) -> int:
+    """A copy of another process's descriptor, close-on-exec: pidfd_getfd(2), Linux 5.6."""
+    return check(lib.shim_pidfd_getfd(pidfd, number), "pidfd_getfd", f"fd {number}")

@@ -1,0 +1,232 @@
+"""From the profile of config.json to a program for the kernel, by libseccomp. Only on a miss of the cache."""
+
+from __future__ import annotations
+
+import sys
+
+from pyruntime.errors import ConfigError, KernelError, errno_name, strerror
+from pyruntime.kernel import libseccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_EPERM, _ENOSYS = 1, 38
+_MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS of linux/bpf_common.h
+_INSTRUCTION_SIZE = 8
+
+# seccomp(2), SECCOMP_RET_*; the low 16 bits are the action's data.
+ACTIONS = {
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": 0x00050000,
+    "SCMP_ACT_TRACE": 0x7FF00000,
+    "SCMP_ACT_NOTIFY": 0x7FC00000,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+}
+_WITH_DATA = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+
+# seccomp_rule_add(3), enum scmp_compare
+OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+
+# A list of comparisons for each system call is as fast as a tree for a few, and a shorter program.
+_TREE_FROM = 8
+
+# bpf(4): classic BPF on struct seccomp_data, whose first field is the number and the second the architecture.
+_LOAD_NUMBER, _LOAD_ARCHITECTURE = (0x20, 0, 0, 0), (0x20, 0, 0, 4)
+_JUMP, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_NOT_LESS, _RETURN = 0x05, 0x15, 0x25, 0x35, 0x06
+_X86_64, _X32 = 0xC000003E, 0x4000003E  # x32 is libseccomp's token; the kernel says x86-64 and sets a bit:
+_X32_BIT = 0x40000000
+
+Instruction = tuple[int, int, int, int]
+
+
+class Compiled:
+    """program: struct sock_filter after struct sock_filter. library: path of the libseccomp that made it.
+    notes: what was left out, for --debug."""
+
+    __slots__ = ("library", "notes", "program")
+
+    def __init__(self, program: bytes, library: str, notes: list[str]) -> None:
+        self.program = program
+        self.library = library
+        self.notes = notes
+
+
+def compile_profile(section: dict[str, Any]) -> Compiled:
+    """Compile linux.seccomp. Raises ConfigError, with a pointer, for what libseccomp refuses."""
+    notes: list[str] = []
+    default = action_value(section["defaultAction"], section.get("defaultErrnoRet"), "defaultAction")
+    tokens = _architectures(section.get("architectures") or (), notes)
+    filter = libseccomp.Filter(default)
+    try:
+        for token in tokens[1:]:
+            filter.add_architecture(token)
+        used = _add_rules(filter, section.get("syscalls") or (), default, tokens[0], notes)
+        if len(used) > _TREE_FROM:
+            filter.optimize()
+        program = filter.export()
+    finally:
+        filter.close()
+    if section["defaultAction"] not in _PERMISSIVE and default & 0xFFFF != _ENOSYS:
+        program = enosys_stub(highest_numbers(tokens, used)) + program
+    if len(program) > _MAX_INSTRUCTIONS * _INSTRUCTION_SIZE:
+        raise ConfigError(
+            f"the filter takes {len(program) // _INSTRUCTION_SIZE} instructions",
+            pointer="/linux/seccomp",
+            why=f"the kernel loads no more than {_MAX_INSTRUCTIONS}",
+            mend="use fewer rules with args, or fewer architectures",
+        )
+    return Compiled(program, libseccomp.library(), notes)
+
+
+def action_value(name: str, errno: int | None, where: str) -> int:
+    """An action and its errno (EPERM when none is given) as the kernel takes them."""
+    if name not in ACTIONS:
+        raise ConfigError(
+            f"{name} is not an action", pointer=f"/linux/seccomp/{where}", mend=f"use {', '.join(ACTIONS)}"
+        )
+    value = ACTIONS[name]
+    if name in _WITH_DATA:
+        value |= (_EPERM if errno is None else errno) & 0xFFFF
+    return value
+
+
+def _architectures(names: list[str] | tuple[str, ...], notes: list[str]) -> list[int]:
+    """The tokens of the architectures, the native one first."""
+    tokens = [libseccomp.native_architecture()]
+    for name in names:
+        token = libseccomp.architecture(name.removeprefix("SCMP_ARCH_").lower())
+        if not token:
+            notes.append(f"this libseccomp does not know the architecture {name}")
+        elif token not in tokens:
+            tokens.append(token)
+    return tokens
+
+
+def _add_rules(
+    filter: libseccomp.Filter,
+    rules: list[dict[str, Any]] | tuple[()],
+    default: int,
+    native: int,
+    notes: list[str],
+) -> set[str]:
+    """Add all rules; gives back the names of the system calls that the profile speaks of."""
+    used: set[str] = set()
+    for index, rule in enumerate(rules):
+        where = f"syscalls/{index}"
+        action = action_value(rule["action"], rule.get("errnoRet"), f"{where}/action")
+        used.update(rule["names"])
+        if action == default:
+            continue  # libseccomp refuses a rule that changes nothing
+        conditions = _conditions(rule.get("args") or (), where)
+        for name in rule["names"]:
+            number = libseccomp.system_call(native, name)
+            if number == -1:
+                # Profiles name system calls of newer kernels and of other architectures.
+                notes.append(f"unknown system call {name}")
+                continue
+            for args in conditions:
+                try:
+                    filter.add_rule(action, name, number, args)
+                except KernelError as error:
+                    raise ConfigError(
+                        f"libseccomp refuses the rule for {name}: "
+                        f"{strerror(error.errno)} ({errno_name(error.errno)})",
+                        pointer=f"/linux/seccomp/{where}",
+                    ) from error
+    return used
+
+
+def _conditions(args: list[dict[str, Any]] | tuple[()], where: str) -> list[list[tuple[int, int, int, int]]]:
+    """The comparisons of a rule, as a list of rules to add.
+
+    All must hold (AND), but for several on one argument, of which one must (OR): then each is a rule of its
+    own. The specification says nothing; runc began it for the profiles of docker, and all do so."""
+    compared = []
+    for index, arg in enumerate(args):
+        operator = OPERATORS.get(arg["op"])
+        if operator is None:
+            raise ConfigError(
+                f"{arg['op']} is not an operator",
+                pointer=f"/linux/seccomp/{where}/args/{index}/op",
+                mend=f"use {', '.join(OPERATORS)}",
+            )
+        if arg["index"] > 5:
+            raise ConfigError(
+                f"there is no argument {arg['index']}: they are 0 to 5",
+                pointer=f"/linux/seccomp/{where}/args/{index}/index",
+            )
+        compared.append((arg["index"], operator, arg["value"], arg.get("valueTwo") or 0))
+    if len({index for index, *_ in compared}) < len(compared):
+        return [[one] for one in compared]
+    return [compared]
+
+
+def highest_numbers(tokens: list[int], names: set[str]) -> dict[int, int]:
+    """Architecture -> the highest number among the system calls that a profile speaks of."""
+    highest = {}
+    for token in tokens:
+        numbers = [libseccomp.system_call(token, name) for name in names]
+        if numbers and max(numbers) >= 0:
+            highest[token] = max(numbers)
+    return highest
+
+
+def enosys_stub(highest: dict[int, int]) -> bytes:
+    """Instructions before the filter that answer ENOSYS to system calls newer than the profile.
+
+    A program finds out by ENOSYS that the kernel is older than a call and uses another; an EPERM from a
+    profile that is older than the call makes it fail. What the profile's author could know keeps the default
+    action. (runc does so since 1.0.0-rc93; crun does not.)"""
+    native = {token: number for token, number in highest.items() if token != _X32}
+    blocks = []
+    for token, number in native.items():
+        blocks.append(_stub_block(token, number, highest.get(_X32) if token == _X86_64 else None))
+    if not blocks:
+        return b""
+    stub = [_LOAD_ARCHITECTURE]
+    total = 1 + sum(map(len, blocks))
+    for block in blocks:
+        for instruction in block:
+            code, yes, no, operand = instruction
+            if code == _JUMP:  # to the filter, which begins after the stub
+                operand = total - len(stub) - 1
+            stub.append((code, yes, no, operand))
+    return b"".join(map(_encode, stub))
+
+
+def _stub_block(architecture: int, highest: int, highest_x32: int | None) -> list[Instruction]:
+    refuse = (_RETURN, 0, 0, ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS)
+    to_filter = (_JUMP, 0, 0, 0)
+    if architecture != _X86_64:
+        body = [_LOAD_NUMBER, (_JUMP_GREATER, 1, 0, highest), to_filter, refuse]
+    else:
+        x32 = [(_JUMP_GREATER, 1, 0, highest_x32), to_filter] if highest_x32 is not None else [to_filter]
+        body = [
+            _LOAD_NUMBER,
+            (_JUMP_NOT_LESS, 2, 0, _X32_BIT),
+            (_JUMP_GREATER, 1 + len(x32), 0, highest),
+            to_filter,
+            *x32,
+            refuse,
+        ]
+    return [(_JUMP_EQUAL, 0, len(body), architecture), *body]
+
+
+def _encode(instruction: Instruction) -> bytes:
+    """struct sock_filter of linux/filter.h."""
+    code, yes, no, operand = instruction
+    return code.to_bytes(2, sys.byteorder) + bytes((yes, no)) + operand.to_bytes(4, sys.byteorder)
