@@ -6,6 +6,10 @@ DESTDIR ?=
 VENV := .venv/bin/python
 READY := .venv/.ready
 LAUNCHER := build/bin/pyruntime
+ARCHIVE := build/pyruntime.archive
+# Where the dependencies are, and the interpreter's real file.
+SITE = $$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
+REAL_PYTHON = $$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -14,6 +18,7 @@ help: ## this list
 build: build-packages $(READY) $(LAUNCHER) ## the virtual environment, the kernel module, build/bin/pyruntime
 	@$(VENV) native/build.py
 	@if [ -e oci-spec/compile.py ]; then $(VENV) oci-spec/compile.py; fi
+	@$(VENV) tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
 
 %-packages:
 	@tools/packages.sh $*
@@ -27,9 +32,7 @@ $(READY): pyproject.toml | build-packages
 	@touch $@
 
 $(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $(READY)
-	@tools/compile-launcher.sh $@ \
-	    "$$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_executable))')" "$(CURDIR)" \
-	    "$$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')"
+	@tools/compile-launcher.sh $@ "$(REAL_PYTHON)" "$(CURDIR)/$(ARCHIVE)" "$(CURDIR)" "$(SITE)"
 	@echo built $@
 
 run: build run-packages ## a container that shows where it is (root)
@@ -43,7 +46,7 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m ruff check
 	$(VENV) -m mypy
 	@$(VENV) native/build.py --force
-	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /usr/bin/python3 /usr/lib
+	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /python /archive /library /site
 	@for source in shim filter; do \
 	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
 	        -c native/$$source.c -o /dev/null || exit 1; \

@@ -9,6 +9,7 @@
  *   PYTHON   the interpreter's real file, never a link
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
  *   SITE     the directory of the dependencies, when it is another one
+ *   ARCHIVE  the file of pyruntime/archive.py
  *
  * Exit status when the interpreter does not start, as a shell has it: 127 something is missing, 126 it
  * cannot run.
@@ -25,16 +26,27 @@
 #define MFD_EXEC 0x0010U /* Linux 6.3: without it vm.memfd_noexec makes the copy not executable */
 #endif
 
-/* `-c` and not a file: for a file the interpreter first asks whether it is a zip archive or a directory. */
+/*
+ * `-c` and not a file: for a file the interpreter first asks whether it is a zip archive or a directory. An
+ * archive of another version of Python is passed over, as a .pyc file would be.
+ */
 static char bootstrap[] =
-    "import sys;"
-    "sys.argv[0]='pyruntime';"
+    "import sys,posix,marshal,_frozen_importlib_external as e\n"
+    "sys.argv[0]='pyruntime'\n"
 #ifdef SITE
-    "sys.path[:0]='" LIBRARY "','" SITE "';"
+    "sys.path[:0]='" LIBRARY "','" SITE "'\n"
 #else
-    "sys.path[:0]='" LIBRARY "',;"
+    "sys.path[:0]='" LIBRARY "',\n"
 #endif
-    "from pyruntime.cli.main import main;"
+    "f=posix.open('" ARCHIVE "',posix.O_CLOEXEC)\n"
+    "a=posix.read(f,posix.fstat(f).st_size)\n"
+    "posix.close(f)\n"
+    "if a[:4]==e.MAGIC_NUMBER:\n"
+    " a=marshal.loads(a[4:])\n"
+    " m=type(sys)('pyruntime.archive')\n"
+    " exec(a[0],m.__dict__)\n"
+    " m.install(*a[1:])\n"
+    "from pyruntime.cli.main import main\n"
     "sys.exit(main())";
 
 /*
@@ -156,9 +168,9 @@ NORETURN static void start(int argc, char **argv, char **environment)
 {
     open_standard_descriptors();
     clean_environment(environment);
-    long error = call(SYS_faccessat, AT_FDCWD, (long)(LIBRARY "/pyruntime/cli/main.py"), 4 /* R_OK */, 0, 0);
+    long error = call(SYS_faccessat, AT_FDCWD, (long)ARCHIVE, 4 /* R_OK */, 0, 0);
     if (error < 0)
-        fail(LIBRARY "/pyruntime", error, "; install pyruntime again");
+        fail(ARCHIVE, error, "; install pyruntime again");
 
     char *arguments[INTERPRETER_ARGS + argc + 1];
     int count = 0;

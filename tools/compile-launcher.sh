@@ -1,26 +1,27 @@
 #!/bin/sh
 # Compiles native/launcher.c for one place.
 #
-#   tools/compile-launcher.sh OUTPUT PYTHON LIBRARY [SITE]
+#   tools/compile-launcher.sh OUTPUT PYTHON ARCHIVE LIBRARY [SITE]
 #
-# PYTHON: the interpreter's real file. LIBRARY: the directory of the package. SITE: the directory of its dependencies.
+# PYTHON: the interpreter's real file. ARCHIVE: what tools/make-archive.py writes. LIBRARY: the directory of the package.
+# SITE: the directory of its dependencies, if that is another one.
 set -eu
 
-output=$1 python=$2 library=$3 site=${4-}
+output=$1 python=$2 archive=$3 library=$4 site=${5-}
 native=$(dirname "$0")/../native
 
 # The paths become C and Python string literals.
-case $python$library$site in
-*[\'\"\\]*) echo "$0: quotes and backslashes cannot stand in a path: $python $library $site" >&2; exit 1 ;;
+case $python$archive$library$site in
+*[\'\"\\]*) echo "$0: quotes and backslashes cannot stand in a path: $python $archive $library $site" >&2; exit 1 ;;
 esac
-for path in "$python" "$library" ${site:+"$site"}; do
+for path in "$python" "$archive" "$library" ${site:+"$site"}; do
     case $path in
     /*) ;;
     *) echo "$0: not an absolute path: $path" >&2; exit 1 ;;
     esac
 done
 
-set -- -DPYTHON="\"$python\"" -DLIBRARY="\"$library\""
+set -- -DPYTHON="\"$python\"" -DARCHIVE="\"$archive\"" -DLIBRARY="\"$library\""
 [ -z "$site" ] || set -- "$@" -DSITE="\"$site\""
 # Without the C library where freestanding.h knows the architecture.
 if ${CC:-cc} -dM -E - </dev/null | grep -q '__x86_64__ 1'; then

@@ -48,11 +48,12 @@ rm -rf "$stage/bin"
 for required in pyruntime/cli/main.py pyruntime/cli/__pycache__; do
     [ -e "$stage/$required" ] || { echo "$0: $required was not installed" >&2; exit 1; }
 done
+"$venv" "$source/tools/make-archive.py" "$stage/pyruntime.archive" "$stage" "$stage" "$library"
 chmod -R u+rwX,go+rX,go-w "$stage"
 [ "$(id -u)" != 0 ] || chown -R 0:0 "$stage"
 
 python=$("$venv" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
-"$source/tools/compile-launcher.sh" "$stage.program" "$python" "$library"
+"$source/tools/compile-launcher.sh" "$stage.program" "$python" "$library/pyruntime.archive" "$library"
 chmod 755 "$stage.program"
 
 rm -rf "$destdir$library.old"

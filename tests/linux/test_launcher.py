@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,11 @@ class Library:
         (path / "pyruntime/__init__.py").touch()
         (self.cli / "__init__.py").touch()
         (self.cli / "main.py").write_text(source)
+        shutil.copy(CHECKOUT / "pyruntime/archive.py", path / "pyruntime")
         self.cli.chmod(0o777)
+        self.archive = path / "archive"
+        command = [sys.executable, CHECKOUT / "tools/make-archive.py", self.archive, path, path]
+        subprocess.run(command, check=True)
 
     def report(self) -> dict[str, Any]:
         """What the last run wrote; a second call fails unless there was another run."""
@@ -88,19 +93,21 @@ class Library:
         return report
 
 
-def compile_launcher(output: Path, library: Path, python: str = PYTHON) -> Path:
-    subprocess.run([COMPILE, output, python, library], check=True)
+def compile_launcher(output: Path, library: Library, python: str = PYTHON) -> Path:
+    subprocess.run([COMPILE, output, python, library.archive, library.path], check=True)
     return output
 
 
-def compile_with_libc(output: Path, library: Path, python: str = PYTHON) -> Path:
+def compile_with_libc(output: Path, library: Library, python: str = PYTHON) -> Path:
     """As on an architecture that freestanding.h does not know."""
-    subprocess.run(
-        ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
-        + [f'-DPYTHON="{python}"', f'-DLIBRARY="{library}"', CHECKOUT / "native/launcher.c", "-o", output],
-        check=True,
-    )
+    values = {"PYTHON": python, "ARCHIVE": library.archive, "LIBRARY": library.path}
+    command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
+    command += [f'-D{name}="{value}"' for name, value in values.items()]
+    subprocess.run([*command, CHECKOUT / "native/launcher.c", "-o", output], check=True)
     return output
+
+
+Build = Callable[[Path, Library, str], Path]
 
 
 @pytest.fixture
@@ -119,8 +126,8 @@ def library(folder: Path) -> Library:
 
 @pytest.fixture(params=[compile_launcher, compile_with_libc], ids=["freestanding", "libc"])
 def launcher(request: pytest.FixtureRequest, folder: Path, library: Library) -> Path:
-    build: Callable[[Path, Path], Path] = request.param
-    return build(folder / "pyruntime", library.path)
+    build: Build = request.param
+    return build(folder / "pyruntime", library, PYTHON)
 
 
 def test_interpreter_is_isolated(launcher: Path, library: Library) -> None:
@@ -241,10 +248,8 @@ def digest(path: Path) -> str:
 
 
 @pytest.mark.parametrize("build", [compile_launcher, compile_with_libc])
-def test_interpreter_cannot_be_overwritten(
-    build: Callable[[Path, Path, str], Path], folder: Path, own_python: Path
-) -> None:
-    launcher = build(folder / "pyruntime", Library(folder / "overwrite", OVERWRITE).path, str(own_python))
+def test_interpreter_cannot_be_overwritten(build: Build, folder: Path, own_python: Path) -> None:
+    launcher = build(folder / "pyruntime", Library(folder / "overwrite", OVERWRITE), str(own_python))
     before = digest(own_python)
     result = subprocess.run([launcher], capture_output=True, text=True)
     assert "Read-only file system" in result.stdout
@@ -271,7 +276,7 @@ def test_sealing_leaves_no_mount(launcher: Path, library: Library) -> None:
 
 def test_root_without_mount_rights_runs_a_sealed_copy(folder: Path, own_python: Path) -> None:
     overwrite = Library(folder / "overwrite", OVERWRITE)
-    launcher = compile_launcher(folder / "pyruntime", overwrite.path, str(own_python))
+    launcher = compile_launcher(folder / "pyruntime", overwrite, str(own_python))
     before = digest(own_python)
     command = ["setpriv", "--bounding-set", "-sys_admin", launcher]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -290,7 +295,7 @@ def test_user_runs_a_sealed_copy_of_his_own_interpreter(
 ) -> None:
     own_python.chmod(0o555)  # its owner may chmod it back
     os.chown(own_python, NOBODY, NOBODY)
-    launcher = compile_launcher(folder / "pyruntime", library.path, str(own_python))
+    launcher = compile_launcher(folder / "pyruntime", library, str(own_python))
     assert subprocess.run([launcher], user=NOBODY, group=NOBODY, extra_groups=[]).returncode == 42
     assert library.report()["exe"].startswith("/memfd:pyruntime")
 
@@ -304,15 +309,17 @@ def failure(launcher: Path) -> tuple[int, str]:
 
 def test_missing_interpreter(folder: Path, library: Library) -> None:
     gone = str(folder / "python3.7")
-    code, message = failure(compile_launcher(folder / "pyruntime", library.path, gone))
+    code, message = failure(compile_launcher(folder / "pyruntime", library, gone))
     assert code == 127
     assert message.startswith(f"pyruntime: cannot start {gone}: no such file; ")
 
 
-def test_missing_library(folder: Path) -> None:
-    code, message = failure(compile_launcher(folder / "pyruntime", folder / "gone"))
+def test_missing_library(folder: Path, library: Library) -> None:
+    launcher = compile_launcher(folder / "pyruntime", library)
+    shutil.rmtree(library.path)
+    code, message = failure(launcher)
     assert code == 127
-    assert message.startswith(f"pyruntime: cannot start {folder}/gone/pyruntime: no such file; ")
+    assert message == f"pyruntime: cannot start {library.archive}: no such file; install pyruntime again\n"
 
 
 @pytest.mark.parametrize(
@@ -322,13 +329,23 @@ def test_interpreter_that_cannot_run(folder: Path, library: Library, mode: int, 
     broken = folder / "python3"
     broken.write_text("no program")
     broken.chmod(mode)
-    code, message = failure(compile_launcher(folder / "pyruntime", library.path, str(broken)))
+    code, message = failure(compile_launcher(folder / "pyruntime", library, str(broken)))
     assert code == 126
     assert message == f"pyruntime: cannot start {broken}: {reason}\n"
 
 
+def test_archive_of_another_version_is_passed_over(launcher: Path, library: Library) -> None:
+    """Its byte code would crash the interpreter; a library that was copied to another machine has one."""
+    archive = bytearray(library.archive.read_bytes())
+    archive[0] ^= 1
+    archive[4:] = b"no marshal at all"
+    library.archive.write_bytes(archive)
+    assert subprocess.run([launcher], env={}).returncode == 42
+
+
 def test_paths_that_would_become_code_are_refused(folder: Path) -> None:
-    result = subprocess.run([COMPILE, folder / "x", PYTHON, "/tmp/'+evil+'"], capture_output=True, text=True)
+    command = [COMPILE, folder / "x", PYTHON, "/archive", "/tmp/'+evil+'"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert "quotes and backslashes" in result.stderr
 
