@@ -1,1 +1,1 @@
-"""What the container's process is given: identity, limits, scheduling. One feature, one module."""
+"""What the user's process is: its identity, limits, environment and program."""

@@ -26,6 +26,11 @@ def load_config(bundle: str) -> dict[str, Any]:
     return load_object(bundle.rstrip("/") + "/config.json" if bundle else "config.json")
 
 
+def read_config(bundle: str) -> bytes:
+    """Return config.json of the directory `bundle` as it is. Raises ConfigError as load_config does."""
+    return _read(f"{bundle}/config.json")
+
+
 def load_object(path: str) -> dict[str, Any]:
     """Return the JSON object in the file `path` as load_config does (for process.json of `exec`, too)."""
     return parse_object(_read(path), path)

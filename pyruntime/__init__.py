@@ -1,0 +1,1 @@
+"""pyruntime: an OCI container runtime."""

@@ -1,0 +1,54 @@
+"""features: what this runtime can do, as JSON (runtime-spec features.md). Engines act on it: only what is true."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.cli.main import Context
+from pyruntime.namespaces import KINDS
+from pyruntime.process.capabilities import NUMBERS
+from pyruntime.rootfs.options import known_words
+from pyruntime.version import SPEC_VERSION, VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = ""
+FLAGS = ()
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Print the features."""
+    posix.write(1, (fastjson.dumps(features(), indent=2) + "\n").encode())
+    return 0
+
+
+def features() -> dict[str, Any]:
+    """The features object of runtime-spec features.md and features-linux.md."""
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ],
+        "mountOptions": known_words(),
+        "linux": {
+            "namespaces": sorted(KINDS),
+            "capabilities": list(NUMBERS),
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "seccomp": {"enabled": False},
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+            "netDevices": {"enabled": False},
+        },
+        "annotations": {"io.github.pyruntime.version": VERSION},
+    }

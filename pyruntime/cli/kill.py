@@ -1,0 +1,33 @@
+"""kill: send a signal to a container's init, or with --all to every process of it."""
+
+from __future__ import annotations
+
+from pyruntime import container, signals, state
+from pyruntime.cgroups import kill as cgroup_kill
+from pyruntime.cli.flags import Flag
+from pyruntime.cli.main import Context
+from pyruntime.errors import StateError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = "ID [SIGNAL]"
+FLAGS = (Flag("all", "send the signal to every process of the container", short="a"),)
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Send the signal, SIGTERM unless given."""
+    if not 1 <= len(words) <= 2:
+        raise UsageError("kill needs the container's id, and may take a signal", mend="see: pyruntime kill --help")
+    record = state.load(context.root, words[0])
+    signal = signals.parse(words[1] if len(words) > 1 else "TERM")
+    if not values["all"]:
+        container.kill(record, signal)
+        return 0
+    try:
+        container.kill(record, signal)
+    except StateError:
+        pass  # containerd calls `kill --all` after init has died, for what outlives it in a shared pid namespace
+    cgroup_kill.signal_all(record.cgroups, signal, but=record.pid)
+    return 0

@@ -1,0 +1,73 @@
+"""list: the containers below --root."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson, state
+from pyruntime.cli.flags import Flag
+from pyruntime.cli.main import Context
+from pyruntime.errors import PyruntimeError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = ""
+FLAGS = (
+    Flag("format", "table or json", short="f", value="FORMAT", default="table"),
+    Flag("quiet", "ids only", short="q"),
+)
+
+_COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Print the containers, by id."""
+    if values["format"] not in ("table", "json"):
+        raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
+    try:
+        ids = sorted(name for name in posix.listdir(context.root) if not name.startswith("."))
+    except FileNotFoundError:
+        ids = []
+    if values["quiet"]:
+        text = "".join(f"{id}\n" for id in ids)
+    else:
+        found = [entry for id in ids if (entry := _describe(context, id)) is not None]
+        if values["format"] == "json":
+            text = fastjson.dumps(found or None) + "\n"
+        else:
+            text = _table(found)
+    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _describe(context: Context, id: str) -> dict[str, Any] | None:
+    try:
+        record = state.load(context.root, id)
+    except PyruntimeError as error:
+        # One that is being made or deleted at this moment, or is damaged, hides no other.
+        context.log.debug(str(error))
+        return None
+    found = state.oci_state(record, state.status(record))
+    found.setdefault("pid", 0)
+    return {**found, "rootfs": record.rootfs, "created": record.created, "owner": _user(record.owner)}
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    rows = [_COLUMNS]
+    rows += [
+        (str(c["id"]), str(c["pid"]), c["status"], c["bundle"], c["created"], c["owner"]) for c in found
+    ]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
+    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "".join(line.rstrip() + "\n" for line in lines)

@@ -1,0 +1,161 @@
+"""From the command line to a command: global flags, the command's module, and the edge at which errors are printed."""
+
+from __future__ import annotations
+
+import gc
+import posix
+import sys
+
+from pyruntime.cli import flags
+from pyruntime.cli.flags import Flag
+from pyruntime.errors import PyruntimeError, UsageError, from_oserror
+from pyruntime.log import Log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+GLOBAL = (
+    Flag("root", "directory of the containers' state", value="DIR"),
+    Flag("log", "write the log to FILE", value="FILE"),
+    Flag("log-format", "text or json", value="FORMAT", default="text"),
+    Flag("debug", "log more"),
+    Flag("systemd-cgroup", "let systemd make the cgroups (cgroupsPath is then slice:prefix:name)"),
+    Flag("rootless", "true, false or auto: whether to do without what only root may", value="BOOL", default="auto"),
+    Flag("criu", "taken and ignored, as runc does", value="PATH"),
+    Flag("version", "show the version", short="v"),
+)
+
+# command -> what it does, in the order of --help; the module is pyruntime.cli.NAME
+COMMANDS = {
+    "create": "create a container: its init then waits for start",
+    "start": "run the user's process of a created container",
+    "run": "create and start a container, and wait for its end",
+    "state": "show the state of a container as JSON",
+    "list": "list the containers",
+    "kill": "send a signal to a container's init",
+    "delete": "remove a container",
+    "exec": "run another process in a container",
+    "ps": "list the processes of a container",
+    "pause": "freeze all processes of a container",
+    "resume": "let a paused container go on",
+    "update": "change the resource limits of a container",
+    "events": "show resource usage and out-of-memory events",
+    "spec": "write a sample config.json",
+    "features": "show what this runtime can do, as JSON",
+}
+
+
+class Context:
+    """What every command gets.
+
+    root: directory of the containers' state. rootless: see plan/request.py."""
+
+    __slots__ = ("log", "options", "root", "rootless", "systemd_cgroup")
+
+    def __init__(self, options: dict[str, Any], log: Log) -> None:
+        self.options = options
+        self.log = log
+        self.systemd_cgroup = bool(options["systemd-cgroup"])
+        self.rootless = _rootless(options["rootless"])
+        self.root = options["root"] or _default_root(self.rootless)
+        if not self.root.startswith("/"):
+            self.root = f"{posix.getcwd()}/{self.root}"
+        self.root = self.root.rstrip("/") or "/"
+
+
+def main() -> int:
+    """Run the command of sys.argv. Does not return: the interpreter's own teardown would only cost time."""
+    # A command lives for milliseconds: what it allocates need not be searched for cycles.
+    gc.disable()
+    status = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            status = status or 1
+    posix._exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command: its exit status. Errors are printed here and nowhere else."""
+    log = Log()
+    name = ""
+    try:
+        options, rest = flags.parse(arguments, GLOBAL)
+        if options["log-format"] not in ("text", "json"):
+            raise UsageError(f"invalid log-format: {options['log-format']!r}", mend="use text or json")
+        log = Log(options["log"], options["log-format"], options["debug"])
+        if options["version"]:
+            from pyruntime.cli import version
+
+            return version.show()
+        if options["help"] or not rest or rest[0] in ("help", "h"):
+            from pyruntime.cli import help
+
+            return help.show_all() if len(rest) < 2 else help.show(rest[1])
+        name = rest[0]
+        if name not in COMMANDS:
+            from pyruntime.cli import help
+
+            raise help.unknown(name)
+        module = __import__(f"pyruntime.cli.{name}", None, None, ("FLAGS",))
+        values, words = flags.parse(rest[1:], module.FLAGS, mixed=getattr(module, "MIXED", True))
+        if values["help"]:
+            from pyruntime.cli import help
+
+            return help.show(name)
+        return int(module.run(Context(options, log), values, words))
+    except PyruntimeError as error:
+        log.error(f"{name} failed: {error}" if name else str(error))
+        return error.exit_code
+    except OSError as error:
+        log.error(f"{name} failed: {from_oserror(error, doing=name)}")
+        return 1
+    except Exception as error:
+        if log.debugging:
+            raise
+        log.error(
+            f"{name} failed: bug in pyruntime: {type(error).__name__}: {error}; please report it, with the "
+            "output of the same command with --debug"
+        )
+        return 1
+
+
+def one_id(words: list[str], command: str) -> str:
+    """The container's id, which must be the only word. Raises UsageError."""
+    if len(words) != 1:
+        problem = "needs the container's id" if not words else f"takes one id, got {len(words)} words"
+        raise UsageError(f"{command} {problem}", mend=f"see: pyruntime {command} --help")
+    return words[0]
+
+
+def _rootless(word: str) -> bool:
+    if word in ("true", "1"):
+        return True
+    if word in ("false", "0"):
+        return False
+    if word != "auto":
+        raise UsageError(f"--rootless: {word!r}", mend="give true, false or auto")
+    if posix.geteuid() != 0:
+        return True
+    # Root of a user namespace is no root: its map does not begin with "0 0 4294967295".
+    from pyruntime.state import read_file
+
+    try:
+        return read_file("/proc/self/uid_map").split()[:3] != ["0", "0", "4294967295"]
+    except OSError:
+        return False
+
+
+def _default_root(rootless: bool) -> str:
+    runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
+    if rootless and runtime_dir and posix.geteuid() != 0:
+        return f"{runtime_dir}/pyruntime"
+    if rootless and posix.geteuid() != 0:
+        raise UsageError(
+            "XDG_RUNTIME_DIR is not set, so there is no place for the containers' state",
+            mend="set it, or give --root DIR",
+        )
+    return "/run/pyruntime"

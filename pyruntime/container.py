@@ -1,0 +1,232 @@
+"""A container's life: create, start, kill, delete (runtime-spec runtime.md, "Lifecycle").
+
+Functions on a state record; the command line, the library and the containerd shim call these.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+
+from pyruntime import hooks, state
+from pyruntime.cgroups import kill as cgroup_kill
+from pyruntime.cgroups import remove as cgroup_remove
+from pyruntime.errors import HookError, KernelError, StateError
+from pyruntime.kernel import process
+from pyruntime.plan.step import execute
+from pyruntime.state import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+    Warn = Callable[[str], None]
+
+_SIGKILL = 9
+_DEATH_SECONDS = 10.0
+
+
+class HookActor:
+    """What poststart and poststop hooks act on: a record, and no container process of ours."""
+
+    __slots__ = ("record", "trace")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.trace: Callable[..., None] | None = None
+
+    def oci_state(self, status: str) -> dict[str, Any]:
+        """The state for a hook."""
+        return state.oci_state(self.record, status)
+
+
+def create(request: Request, root: str, raw_config: str, warn: Warn) -> Record:
+    """Create a container: when this returns, init waits for `start`. On an error nothing is left.
+
+    request:    what to make (plan/request.py).
+    root:       the directory of all containers' state.
+    raw_config: config.json as it was read, kept for `exec` and `update`."""
+    from pyruntime.plan import build
+    from pyruntime.rootfs import console
+    from pyruntime.start import parent
+
+    state.check_id(request.id)
+    console.check(request)
+    plan = build.build(request)
+    for text in request.warnings:
+        warn(text)
+    directory, lock = state.make(root, request.id)
+    record = Record(directory, request.id)
+    try:
+        _describe(record, request)
+        try:
+            state.write_atomically(directory, state.CONFIG, raw_config)
+            record.save()
+            parent.create(parent.Parent(plan, record, warn))
+        except BaseException:
+            destroy(record)
+            raise
+    except OSError as error:
+        raise state.unusable(root, directory, error) from error
+    finally:
+        posix.close(lock)
+    return record
+
+
+def _describe(record: Record, request: Request) -> None:
+    config = request.config
+    record.bundle = request.bundle
+    record.oci_version = config["ociVersion"]
+    record.annotations = config.get("annotations") or {}
+    record.rootfs = request.rootfs()
+    record.private_pid = request.has_new("pid")
+    if not request.namespace("mount")[0]:
+        record.host_mounts = record.rootfs
+    record.hooks = {
+        kind: list
+        for kind, list in (config.get("hooks") or {}).items()
+        if kind in ("poststart", "poststop") and list
+    }
+
+
+def start(record: Record, warn: Warn) -> None:
+    """Let init become the user's process, and run the poststart hooks.
+
+    Raises StateError unless the container is created, and init's error when it could not become that process."""
+    from pyruntime.start import fifo
+
+    lock = state.lock(record.directory, record.id)
+    try:
+        status = state.status(record)
+        if status == "stopped":
+            raise StateError("cannot start a container that has stopped", mend=f"delete {record.id} and create it again")
+        if status != "created":
+            raise StateError(f"cannot start an already running container: {record.id} is {status}")
+        fifo.open_gate(record)
+        _run_poststart(record, warn)
+    finally:
+        posix.close(lock)
+
+
+def _run_poststart(record: Record, warn: Warn) -> None:
+    try:
+        execute(list(hooks.plan_poststart(record.hooks)), HookActor(record))
+    except HookError as error:
+        # Up to 1.2 a failing poststart hook is a warning, from 1.3.0 on the container is stopped.
+        if _version(record.oci_version) < (1, 3):
+            warn(str(error))
+            return
+        kill_all(record)
+        raise
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, rest = text.partition(".")
+    minor = rest.partition(".")[0].partition("-")[0]
+    return int(major), int(minor or 0)
+
+
+def kill(record: Record, signal: int) -> None:
+    """Send a signal to init. Raises StateError when it is not running."""
+    pidfd = open_init(record)
+    if pidfd < 0:
+        raise StateError(f"container not running: {record.id} is stopped")
+    try:
+        process.send_signal(pidfd, signal)
+    except KernelError as error:
+        if isinstance(error, ProcessLookupError):
+            raise StateError(f"container not running: {record.id} is stopped") from None
+        raise
+    finally:
+        posix.close(pidfd)
+    if signal == _SIGKILL:
+        cgroup_kill.thaw_for_death(record.cgroups)
+
+
+def open_init(record: Record) -> int:
+    """A pidfd of init, -1 when it is gone."""
+    if record.pid <= 0:
+        return -1
+    try:
+        pidfd = posix.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return -1
+    # The descriptor is of whoever has the pid now; the start time tells whether that is still init.
+    if state.start_time(record.pid) != record.start:
+        posix.close(pidfd)
+        return -1
+    return pidfd
+
+
+def kill_all(record: Record) -> None:
+    """Kill init and everything in the container's cgroup, and wait until init is dead. Raises StateError."""
+    pidfd = open_init(record)
+    try:
+        if pidfd >= 0:
+            process.send_signal(pidfd, _SIGKILL)
+            cgroup_kill.thaw_for_death(record.cgroups)
+        if not record.private_pid or pidfd < 0:
+            cgroup_kill.kill_all(record.cgroups, _SIGKILL)
+        if pidfd >= 0:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(_DEATH_SECONDS * 1000):
+                raise StateError(
+                    f"container {record.id}: init (pid {record.pid}) did not die within {_DEATH_SECONDS:g} s",
+                    why="it is stuck in the kernel, on a dead network filesystem or a failing disk for example",
+                    mend=f"look at /proc/{record.pid}/stack, then delete again",
+                )
+    except ProcessLookupError:
+        pass
+    finally:
+        if pidfd >= 0:
+            posix.close(pidfd)
+
+
+def delete(record: Record, *, force: bool, warn: Warn) -> None:
+    """Remove a stopped container, or with force any. Raises StateError."""
+    lock = state.lock(record.directory, record.id)
+    try:
+        status = state.status(record)
+        if status != "stopped":
+            if not force:
+                raise StateError(
+                    f"cannot delete container {record.id} that is not stopped: {status}",
+                    mend=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
+                )
+        destroy(record)
+    finally:
+        posix.close(lock)
+    for step in hooks.plan_poststop(record.hooks):
+        try:
+            execute([step], HookActor(record))
+        except HookError as error:
+            # runtime-spec runtime.md, "Lifecycle": a failing poststop hook is logged, and the next one runs.
+            warn(str(error))
+
+
+def destroy(record: Record) -> None:
+    """Undo everything that the record says may exist. What is not there is no error."""
+    kill_all(record)
+    cgroup_remove.remove(record.cgroups)
+    if record.host_mounts:
+        _detach_host_mounts(record.host_mounts)
+    state.remove(record.directory)
+
+
+def _detach_host_mounts(rootfs: str) -> None:
+    """Take away the bind of the rootfs on itself, and with it all that a container without a mount namespace
+    of its own has mounted below. In another mount namespace than create's there is nothing to do."""
+    from pyruntime.kernel import mount
+    from pyruntime.kernel.constants import MNT_DETACH, UMOUNT_NOFOLLOW
+
+    try:
+        mount.umount(rootfs, MNT_DETACH | UMOUNT_NOFOLLOW)
+    except KernelError as error:
+        if error.errno not in (2, 22):  # ENOENT, EINVAL: not mounted
+            raise
+
+

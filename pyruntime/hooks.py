@@ -1,0 +1,192 @@
+"""/hooks: programs of the bundle's author, run at six moments (runtime-spec config.md, "POSIX-platform Hooks").
+
+    prestart, createRuntime   parent, runtime's namespaces, before the pivot   state: creating
+    createContainer           init, container's namespaces, before the pivot   state: creating
+    startContainer            init, container's namespaces and root            state: created
+    poststart                 parent of `start`, once the user's process runs  state: running
+    poststop                  `delete`, once everything else is gone           state: stopped
+
+Each gets the state as JSON on standard input; one that does not read it is no error.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+import time
+
+from pyruntime import fastjson
+from pyruntime.errors import HookError, errno_name, strerror
+from pyruntime.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+_KEPT = 4096  # bytes of a hook's output that are kept for its error
+_SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
+
+
+def plan_runtime(request: Request) -> Iterator[Step]:
+    """HOOKS: prestart, then createRuntime."""
+    yield from _plan(request, "prestart", "creating")
+    yield from _plan(request, "createRuntime", "creating")
+
+
+def plan_create_container(request: Request) -> Iterator[Step]:
+    """ENTER, before the pivot."""
+    yield from _plan(request, "createContainer", "creating")
+
+
+def plan_start_container(request: Request) -> Iterator[Step]:
+    """EXECUTE, before the user's program."""
+    yield from _plan(request, "startContainer", "created")
+
+
+def plan_poststart(hooks: dict[str, Any]) -> Iterator[Step]:
+    """STARTED: from the hooks that the state record keeps."""
+    return _steps(hooks, "poststart", "running")
+
+
+def plan_poststop(hooks: dict[str, Any]) -> Iterator[Step]:
+    """STOPPED: from the hooks that the state record keeps."""
+    return _steps(hooks, "poststop", "stopped")
+
+
+def _plan(request: Request, kind: str, status: str) -> Iterator[Step]:
+    return _steps(request.config.get("hooks") or {}, kind, status)
+
+
+def _steps(hooks: dict[str, Any], kind: str, status: str) -> Iterator[Step]:
+    for index, hook in enumerate(hooks.get(kind) or ()):
+        yield Step(
+            f"/hooks/{kind}/{index}",
+            run,
+            kind=kind,
+            index=index,
+            path=hook["path"],
+            args=hook.get("args") or [hook["path"]],
+            env=hook.get("env") or [],
+            timeout=hook.get("timeout"),
+            status=status,
+        )
+
+
+def run(
+    actor: Any,
+    kind: str,
+    index: int,
+    path: str,
+    args: list[str],
+    env: list[str],
+    timeout: int | None,
+    status: str,
+) -> None:
+    """run the {kind} hook {index}: {path}"""
+    state = fastjson.dumps(actor.oci_state(status)).encode("utf-8", "surrogateescape")
+    title = f"{kind} hook #{index}: {path}"
+    environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
+    stdin_read, stdin_write = posix.pipe2(posix.O_CLOEXEC)
+    output_read, output_write = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        pid = posix.posix_spawn(
+            path,
+            args,
+            environment,
+            file_actions=[
+                (posix.POSIX_SPAWN_DUP2, stdin_read, 0),
+                (posix.POSIX_SPAWN_DUP2, output_write, 1),
+                (posix.POSIX_SPAWN_DUP2, output_write, 2),
+            ],
+            setsigdef=(_SIGPIPE, _SIGXFSZ),
+            setsigmask=(),
+        )
+    except OSError as error:
+        for fd in (stdin_write, output_read):
+            posix.close(fd)
+        reason = strerror(error.errno)
+        raise HookError(
+            f"error running {title}: {reason} ({errno_name(error.errno)})",
+            errno=errno_name(error.errno),
+            mend=f"correct the path in hooks.{kind}, or install the program",
+        ) from None
+    finally:
+        posix.close(stdin_read)
+        posix.close(output_write)
+    try:
+        code, output = _attend(pid, stdin_write, output_read, state, timeout, title)
+    finally:
+        posix.close(output_read)
+    if code:
+        ended = f"exit status {code}" if code > 0 else f"killed by signal {-code}"
+        raise HookError(
+            f"error running {title}: {ended}",
+            why=f"it said: {output}" if output else "it said nothing",
+            mend="try the hook by hand with the container's state as JSON on standard input",
+        )
+
+
+def _attend(
+    pid: int, stdin: int, output: int, state: bytes, timeout: int | None, title: str
+) -> tuple[int, str]:
+    """Feed a hook, keep what it says, and wait for it: (exit code or minus the signal, output)."""
+    pidfd = posix.pidfd_open(pid)
+    posix.set_blocking(stdin, False)
+    posix.set_blocking(output, False)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(output, select.POLLIN)
+    poll.register(stdin, select.POLLOUT)
+    said = b""
+    try:
+        while True:
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            ready = dict(poll.poll(wait))
+            if not ready:
+                posix.kill(pid, _SIGKILL)
+                posix.waitpid(pid, 0)
+                raise HookError(
+                    f"error running {title}: timed out after {timeout} s",
+                    why=f"it said: {_text(said)}" if said else None,
+                    mend="make the hook quicker, or its timeout longer",
+                )
+            if stdin >= 0 and stdin in ready:
+                try:
+                    state = state[posix.write(stdin, state) :]
+                except BlockingIOError:
+                    pass
+                except BrokenPipeError:  # it does not want to know
+                    state = b""
+                if not state:
+                    poll.unregister(stdin)
+                    posix.close(stdin)
+                    stdin = -1
+            if output in ready:
+                said = _read(output, poll, said)
+            if pidfd in ready:
+                # What it started may hold the pipe for ever: take what is there, do not wait for an end.
+                said = _read(output, None, said)
+                _, status = posix.waitpid(pid, 0)
+                return posix.waitstatus_to_exitcode(status), _text(said)
+    finally:
+        posix.close(pidfd)
+        if stdin >= 0:
+            posix.close(stdin)
+
+
+def _read(output: int, poll: select.poll | None, said: bytes) -> bytes:
+    try:
+        chunk = posix.read(output, 65536)
+    except BlockingIOError:
+        return said
+    if not chunk and poll is not None:
+        poll.unregister(output)
+    return (said + chunk)[-_KEPT:]
+
+
+def _text(said: bytes) -> str:
+    return " / ".join(said.decode("utf-8", "replace").split("\n")).strip(" /")

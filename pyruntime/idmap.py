@@ -1,0 +1,86 @@
+"""User namespace maps: /proc/PID/uid_map, gid_map and setgroups, written from outside (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import StepError
+from pyruntime.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+_HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
+_PLACES = ("/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/")
+
+
+def plan(request: Request) -> Iterator[Step]:
+    """SETUP: the parent writes the maps of a new user namespace while init waits for its plan."""
+    if not request.has_new("user"):
+        return
+    for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
+        lines = [
+            [entry["containerID"], entry["hostID"], entry["size"]]
+            for entry in request.linux.get(field) or ()
+        ]
+        if lines:
+            yield Step(f"/linux/{field}", write_map, file=file, lines=lines, rootless=request.rootless)
+
+
+def write_map(parent: Any, file: str, lines: list[list[int]], rootless: bool) -> None:
+    """write {file} of the user namespace: {lines}"""
+    text = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in lines)
+    own = posix.geteuid() if file == "uid_map" else posix.getegid()
+    single = len(lines) == 1 and lines[0][1] == own and lines[0][2] == 1
+    if rootless and not single:
+        _run_helper(parent.pid, file, lines)
+        return
+    if rootless and file == "gid_map":
+        # Without CAP_SETGID in the parent namespace a gid_map needs setgroups denied first (CVE-2014-8989).
+        _write(parent.pid, "setgroups", "deny")
+    try:
+        _write(parent.pid, file, text)
+    except PermissionError:
+        if not rootless:
+            raise
+        _run_helper(parent.pid, file, lines)
+
+
+def _write(pid: int, file: str, text: str) -> None:
+    path = f"/proc/{pid}/{file}"
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        # One write: the kernel takes a map as a whole, and only once.
+        posix.write(fd, text.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        posix.close(fd)
+
+
+def _run_helper(pid: int, file: str, lines: list[list[int]]) -> None:
+    """Let newuidmap(1) or newgidmap(1) write a map that an ordinary user may not."""
+    name = _HELPERS[file]
+    program = next((place + name for place in _PLACES if posix.access(place + name, posix.X_OK)), None)
+    subordinate = "/etc/subuid" if file == "uid_map" else "/etc/subgid"
+    if program is None:
+        raise StepError(
+            f"{name} is not installed",
+            why="an ordinary user may map only one id, its own, without it",
+            mend="install the package uidmap, or map only your own id",
+        )
+    arguments = [name, str(pid)] + [str(number) for line in lines for number in line]
+    child = posix.posix_spawn(program, arguments, {})
+    _, status = posix.waitpid(child, 0)
+    code = posix.waitstatus_to_exitcode(status)
+    if code:
+        raise StepError(
+            f"{' '.join(arguments)}: exit status {code}",
+            why=f"the ids asked for are not all granted to user {posix.getuid()} in {subordinate}",
+            mend=f"add a line for the user to {subordinate}, or map other ids",
+        )

@@ -1,0 +1,67 @@
+"""The log: --log FILE, --log-format text|json, --debug; and the one last line that engines show.
+
+runc's format, since containerd, docker and podman parse it: JSON objects with level, msg and time (RFC 3339),
+or text as `time="…" level=error msg="…"`.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from pyruntime import fastjson
+
+
+class Log:
+    """Where warnings and the error go. path "" is standard error."""
+
+    def __init__(self, path: str = "", format: str = "text", debug: bool = False) -> None:
+        self.path = path
+        self.format = format
+        self.debugging = debug
+
+    def debug(self, text: str) -> None:
+        """What only --debug shows."""
+        if self.debugging:
+            self._write("debug", text)
+
+    def warning(self, text: str) -> None:
+        """What a person should know and that stops nothing."""
+        self._write("warning", text)
+
+    def error(self, text: str) -> None:
+        """The line that counts: to the log, and to standard error for whoever waits there."""
+        plain = not self.path and self.format == "text"
+        if not plain:
+            self._write("error", text)
+        if plain or self.path:
+            _write_all(2, f"pyruntime: {text}\n")
+
+    def _write(self, level: str, text: str) -> None:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if self.format == "json":
+            line = fastjson.dumps({"level": level, "msg": text, "time": now})
+        else:
+            line = f"time={fastjson.dumps(now)} level={level} msg={fastjson.dumps(text)}"
+        if not self.path:
+            _write_all(2, line + "\n")
+            return
+        try:
+            fd = posix.open(
+                self.path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC, 0o644
+            )
+        except OSError as error:
+            _write_all(2, f"pyruntime: cannot write the log {self.path}: {error.strerror}\n")
+            _write_all(2, line + "\n")
+            return
+        _write_all(fd, line + "\n")
+        posix.close(fd)
+
+
+def _write_all(fd: int, text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[posix.write(fd, data) :]
+    except OSError:
+        pass  # a closed standard error is no reason to change the exit status

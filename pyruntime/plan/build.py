@@ -1,0 +1,86 @@
+"""The features in order: the one place that says when each is done.
+
+To add a field of config.json: write a module with a planner and its steps, and a line here. Within a phase
+the order is that of the lines; docs/architecture.md says why for each that is not free.
+"""
+
+from __future__ import annotations
+
+from pyruntime import hooks, hostname, idmap, namespaces, network, sysctl
+from pyruntime.cgroups import plan as cgroups
+from pyruntime.plan.step import (
+    BECOME,
+    BUILD,
+    ENTER,
+    EXECUTE,
+    HOOKS,
+    PHASES,
+    PREPARE,
+    READY,
+    SETUP,
+    Step,
+)
+from pyruntime.process import capabilities, keyring, oom, personality, program, rlimits, user
+from pyruntime.rootfs import console, devices, masks, mounts, root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyruntime.plan.request import Request
+
+FEATURES: tuple[tuple[str, Callable[[Request], Iterator[Step]]], ...] = (
+    (PREPARE, cgroups.plan_create),
+    (SETUP, cgroups.plan_join),
+    (SETUP, idmap.plan),
+    (SETUP, oom.plan),
+    (BUILD, namespaces.plan),
+    (BUILD, keyring.plan),
+    (BUILD, network.plan_loopback),
+    (BUILD, root.plan_prepare),
+    (BUILD, mounts.plan),
+    (BUILD, devices.plan),
+    (HOOKS, cgroups.plan_limits),
+    (HOOKS, hooks.plan_runtime),
+    (ENTER, hooks.plan_create_container),
+    (ENTER, program.plan_cwd),
+    (ENTER, console.plan),
+    (ENTER, sysctl.plan),
+    (ENTER, hostname.plan),
+    (ENTER, mounts.plan_readonly),
+    (ENTER, masks.plan),
+    (ENTER, root.plan_enter),
+    (ENTER, root.plan_propagation),
+    (ENTER, root.plan_readonly),
+    (ENTER, user.plan_umask),
+    (ENTER, user.plan_no_new_privileges),
+    (ENTER, personality.plan),
+    (READY, rlimits.plan),
+    (BECOME, program.plan_environment),
+    (BECOME, program.plan_chdir),
+    (BECOME, capabilities.plan),
+    (BECOME, user.plan),
+    (BECOME, program.plan_chdir_as_user),
+    (BECOME, capabilities.plan_apply),
+    (BECOME, program.plan_find),
+    (EXECUTE, hooks.plan_start_container),
+    (EXECUTE, program.plan_execute),
+)
+
+
+class Plan:
+    """What will be done, by whom, in order: phase -> steps."""
+
+    __slots__ = ("namespaces", "request", "steps")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.namespaces = namespaces.arrange(request)
+        self.steps: dict[str, list[Step]] = {phase: [] for phase in PHASES}
+        for phase, planner in FEATURES:
+            self.steps[phase].extend(planner(request))
+
+
+def build(request: Request) -> Plan:
+    """Plan a container from a checked config. Raises ConfigError for what cannot be done."""
+    return Plan(request)

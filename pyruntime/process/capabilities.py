@@ -1,0 +1,109 @@
+"""/process/capabilities: the five sets (capabilities(7)).
+
+What is asked for is cut to what this process has: a runtime without CAP_SYS_RESOURCE (in a container, in
+some CI) still starts a container that asks for everything, and says what is missing. Nothing is ever made
+inheritable for a process that joins a container (CVE-2022-29162).
+"""
+
+from __future__ import annotations
+
+from pyruntime.kernel import process
+from pyruntime.kernel.constants import PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_KEEPCAPS
+from pyruntime.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+# In the kernel's order: the index is the number (linux/capability.h).
+NAMES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
+    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
+    "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
+    "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
+    "PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+NUMBERS = {f"CAP_{name}": number for number, name in enumerate(NAMES)}
+SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
+
+def plan(request: Request) -> Iterator[Step]:
+    """BECOME: the bounding set before the user changes, the others after (`plan_apply`)."""
+    masks = _masks(request)
+    yield Step(
+        "/process/capabilities/bounding" if masks["bounding"] else "/process/capabilities",
+        limit,
+        mask=masks["bounding"],
+    )
+
+
+def plan_apply(request: Request) -> Iterator[Step]:
+    """BECOME: after the user has changed."""
+    masks = _masks(request)
+    yield Step(
+        "/process/capabilities",
+        apply,
+        effective=masks["effective"],
+        permitted=masks["permitted"],
+        inheritable=masks["inheritable"],
+        ambient=masks["ambient"],
+    )
+
+
+def _masks(request: Request) -> dict[str, int]:
+    asked = request.process.get("capabilities") or {}
+    masks = {}
+    for kind in SETS:
+        masks[kind] = 0
+        for name in asked.get(kind) or ():
+            number = NUMBERS.get(name)
+            if number is None:
+                # runtime-spec config.md: "Any value which cannot be mapped … MUST be logged as a warning".
+                request.warn(f"config.json: /process/capabilities/{kind}: {name} is unknown, left out")
+            else:
+                masks[kind] |= 1 << number
+    return masks
+
+
+def names(mask: int) -> str:
+    """The capabilities of a bit mask by name."""
+    return " ".join(name for name, number in NUMBERS.items() if mask >> number & 1)
+
+
+def limit(init: Any, mask: int) -> None:
+    """cut the bounding set to the wanted capabilities"""
+    have = 0
+    for number in range(len(NAMES)):
+        if process.prctl(PR_CAPBSET_READ, number):
+            have |= 1 << number
+            if not mask >> number & 1:
+                process.prctl(PR_CAPBSET_DROP, number)
+    # A newer kernel may have capabilities that we know no name for.
+    last = len(NAMES)
+    while last < 64 and _drop_unknown(last):
+        last += 1
+    if missing := mask & ~have:
+        init.warn(f"this machine has not all capabilities that were asked for, left out: {names(missing)}")
+    # Else setuid(2) to an ordinary user would clear the permitted set before `apply`.
+    process.prctl(PR_SET_KEEPCAPS, 1)
+
+
+def _drop_unknown(number: int) -> bool:
+    try:
+        process.prctl(PR_CAPBSET_DROP, number)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def apply(init: Any, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
+    """set the capabilities"""
+    process.prctl(PR_SET_KEEPCAPS, 0)
+    _, have, _ = process.get_capabilities()
+    permitted &= have
+    inheritable &= have
+    process.set_capabilities(effective & permitted, permitted, inheritable)
+    process.set_ambient(ambient & permitted & inheritable)

@@ -1,0 +1,225 @@
+"""/process/args, cwd and env: what is executed, where, and with which environment."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import ConfigError, StepError, errno_name, strerror
+from pyruntime.kernel import process
+from pyruntime.plan.step import Step
+from pyruntime.process import image
+from pyruntime.rootfs import path as rootfs_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+_S_IFMT, _S_IFDIR, _S_IFREG = 0o170000, 0o040000, 0o100000
+_ENOENT, _EACCES, _ENOTDIR, _ELOOP, _EPERM, _ENOEXEC = 2, 13, 20, 40, 1, 8
+_PASSWD_LIMIT = 1 << 20
+
+
+def plan_cwd(request: Request) -> Iterator[Step]:
+    """ENTER: make /process/cwd where it is missing, as runc does."""
+    if request.process:
+        yield Step("/process/cwd", make_cwd, cwd=request.process["cwd"])
+
+
+def plan_environment(request: Request) -> Iterator[Step]:
+    """BECOME: /process/env, with HOME."""
+    if request.process:
+        user = request.process.get("user") or {}
+        yield Step(
+            "/process/env", set_environment, env=request.process.get("env") or [], uid=user.get("uid") or 0
+        )
+
+
+def plan_chdir(request: Request) -> Iterator[Step]:
+    """BECOME: into /process/cwd, while still root."""
+    if request.process:
+        yield Step("/process/cwd", change_directory, cwd=request.process["cwd"])
+
+
+def plan_chdir_as_user(request: Request) -> Iterator[Step]:
+    """BECOME: once more as the user."""
+    if request.process:
+        yield Step("/process/cwd", change_directory_as_user, cwd=request.process["cwd"])
+
+
+def plan_find(request: Request) -> Iterator[Step]:
+    """BECOME: so that a missing program is an error of `create`, not of `start`."""
+    args = request.process.get("args")
+    if args:
+        yield Step("/process/args/0", find, name=args[0])
+
+
+def plan_execute(request: Request) -> Iterator[Step]:
+    """EXECUTE: the last step."""
+    args = request.process.get("args")
+    if args:
+        yield Step("/process/args", execute, args=args, preserve_fds=request.preserve_fds)
+
+
+def make_cwd(init: Any, cwd: str) -> None:
+    """make sure that the working directory {cwd} is there"""
+    try:
+        posix.close(rootfs_path.make_directory(init.root_fd, cwd))
+    except OSError as error:
+        if error.errno == _ENOTDIR:
+            raise ConfigError(f"{cwd} is not a directory", mend="give a directory of the container") from None
+        if error.errno not in (_EACCES, _EPERM, 30):  # left for chdir(2) to judge, as the user
+            raise
+
+
+def set_environment(init: Any, env: list[str], uid: int) -> None:
+    """set the environment"""
+    environment = {}
+    for entry in env:
+        name, equals, value = entry.partition("=")
+        if equals and name:
+            environment[name] = value
+    if not environment.get("HOME"):
+        environment["HOME"] = home_of(uid)
+    init.environment = environment
+
+
+def home_of(uid: int) -> str:
+    """The home directory of a user in the container's /etc/passwd, "/" when it says nothing."""
+    try:
+        # O_NONBLOCK: the file is the container's, and might be a fifo.
+        fd = posix.open("/etc/passwd", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:
+        return "/"
+    try:
+        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
+            return "/"
+        data = b""
+        while len(data) < _PASSWD_LIMIT and (chunk := posix.read(fd, 65536)):
+            data += chunk
+    except OSError:
+        return "/"
+    finally:
+        posix.close(fd)
+    wanted = str(uid)
+    for line in data.decode("utf-8", "surrogateescape").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 6 and fields[2] == wanted:
+            return fields[5] or "/"
+    return "/"
+
+
+def change_directory(init: Any, cwd: str) -> None:
+    """change into {cwd}"""
+    try:
+        posix.chdir(cwd)
+    except PermissionError:
+        init.cwd_pending = True  # root may not, perhaps the user may (NFS, FUSE)
+        return
+    except OSError as error:
+        raise _cannot_enter(cwd, error) from None
+    _refuse_outside(cwd)
+
+
+def change_directory_as_user(init: Any, cwd: str) -> None:
+    """change into {cwd} as the user, if root could not"""
+    if not init.cwd_pending:
+        return
+    try:
+        posix.chdir(cwd)
+    except OSError as error:
+        raise _cannot_enter(cwd, error) from None
+    _refuse_outside(cwd)
+
+
+def _cannot_enter(cwd: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"chdir to cwd ({cwd!r}): {strerror(error.errno)} ({errno_name(error.errno)})",
+        mend="give a directory that is there and that the user may enter",
+    )
+
+
+def _refuse_outside(cwd: str) -> None:
+    """A working directory that getcwd(2) cannot name from this root is the host's (CVE-2024-21626)."""
+    try:
+        inside = posix.getcwd().startswith("/")
+    except OSError:
+        inside = False
+    if not inside:
+        raise ConfigError(f"cwd {cwd!r} is outside of the container's root", mend="correct process.cwd")
+
+
+def find(init: Any, name: str) -> None:
+    """find the program {name}"""
+    init.program = look_up(name, init.environment.get("PATH", ""))
+    image.check(init.program, name)
+
+
+def look_up(name: str, search: str) -> str:
+    """The path of a program: the name itself when it has a slash, else the first in PATH. Raises StepError."""
+    if "/" in name:
+        _check_executable(name, name)
+        return name
+    denied = False
+    for directory in search.split(":"):
+        candidate = f"{directory or '.'}/{name}"
+        try:
+            found = posix.stat(candidate)
+        except OSError:
+            continue
+        if found.st_mode & _S_IFMT == _S_IFDIR:
+            continue
+        if posix.access(candidate, posix.X_OK, effective_ids=True):
+            return candidate
+        denied = True
+    if denied:
+        raise StepError(
+            f'exec: "{name}": permission denied',
+            errno="EACCES",
+            why=f"it is in $PATH ({search}), but not executable for this user",
+            mend="chmod +x it in the image",
+        )
+    raise StepError(
+        f'exec: "{name}": executable file not found in $PATH',
+        errno="ENOENT",
+        why=f"the PATH of process.env is {search!r}" if search else "process.env sets no PATH",
+        mend="give an absolute path in process.args, or correct PATH in process.env",
+    )
+
+
+def _check_executable(file: str, name: str) -> None:
+    try:
+        found = posix.stat(file)
+    except OSError as error:
+        raise StepError(
+            f'exec: "{name}": stat {file}: {strerror(error.errno)}',
+            errno=errno_name(error.errno),
+            mend="correct process.args, or put the program into the image",
+        ) from None
+    if found.st_mode & _S_IFMT == _S_IFDIR:
+        raise StepError(f'exec: "{name}": is a directory', errno="EISDIR", mend="correct process.args")
+    if not posix.access(file, posix.X_OK, effective_ids=True):
+        raise StepError(
+            f'exec: "{name}": permission denied',
+            errno="EACCES",
+            why="the file is not executable for this user, or its mount is noexec",
+            mend="chmod +x it in the image",
+        )
+
+
+def execute(init: Any, args: list[str], preserve_fds: int) -> None:
+    """execute {args}"""
+    init.close_descriptors(3 + preserve_fds)
+    process.reset_signals()
+    try:
+        posix.execve(init.program, args, init.environment)
+    except OSError as error:
+        raise StepError(
+            f"exec {init.program}: {strerror(error.errno)}",
+            syscall=f'execve("{init.program}")',
+            errno=errno_name(error.errno),
+        ) from None
+
+

@@ -1,0 +1,109 @@
+"""/process/user and /process/noNewPrivileges: who the user's process is."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import StepError
+from pyruntime.kernel import process
+from pyruntime.kernel.constants import PR_SET_NO_NEW_PRIVS
+from pyruntime.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+_EINVAL, _EPERM, _EROFS = 22, 1, 30
+_S_IFMT, _S_IFCHR = 0o170000, 0o020000
+
+
+def plan_umask(request: Request) -> Iterator[Step]:
+    """ENTER: /process/user/umask, 0022 unless given."""
+    umask = (request.process.get("user") or {}).get("umask")
+    yield Step("/process/user/umask" if umask is not None else "", set_umask, umask=0o22 if umask is None else umask)
+
+
+def plan_no_new_privileges(request: Request) -> Iterator[Step]:
+    """ENTER: prctl(2), PR_SET_NO_NEW_PRIVS."""
+    if request.process.get("noNewPrivileges"):
+        yield Step("/process/noNewPrivileges", set_no_new_privileges)
+
+
+def plan(request: Request) -> Iterator[Step]:
+    """BECOME: groups, gid, uid."""
+    user = request.process.get("user") or {}
+    groups = user.get("additionalGids") or []
+    uid, gid = user.get("uid") or 0, user.get("gid") or 0
+    if not request.process.get("terminal"):
+        yield Step("/process/user", own_stdio, uid=uid)
+    yield Step("/process/user/additionalGids" if groups else "/process/user", set_groups, groups=groups)
+    yield Step("/process/user/gid", set_gid, gid=gid)
+    yield Step("/process/user/uid", set_uid, uid=uid)
+
+
+def set_umask(init: Any, umask: int) -> None:
+    """set the umask to {umask}"""
+    posix.umask(umask)
+
+
+def set_no_new_privileges(init: Any) -> None:
+    """give up new privileges (no_new_privs)"""
+    process.prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def own_stdio(init: Any, uid: int) -> None:
+    """give standard input and output to uid {uid}"""
+    # So that /proc/self/fd/1 and /dev/stdout can be opened again. Devices stay the host's: a chown of
+    # /dev/null through a container's stdin would be a chown of the host's /dev/null.
+    for fd in (0, 1, 2):
+        try:
+            found = posix.fstat(fd)
+            if found.st_mode & _S_IFMT == _S_IFCHR or found.st_uid == uid:
+                continue
+            posix.fchown(fd, uid, -1)
+        except OSError as error:
+            if error.errno not in (_EINVAL, _EPERM, _EROFS, 9):
+                raise
+
+
+def set_groups(init: Any, groups: list[int]) -> None:
+    """set the additional groups to {groups}"""
+    if init.setgroups_denied:  # user_namespaces(7): how an ordinary user maps groups at all
+        if groups:
+            init.warn("setgroups is denied in this user namespace, /process/user/additionalGids is left out")
+        return
+    try:
+        posix.setgroups(groups)
+    except OSError as error:
+        raise _unmapped("setgroups", groups, "gidMappings", error) from error
+
+
+def set_gid(init: Any, gid: int) -> None:
+    """become gid {gid}"""
+    try:
+        posix.setresgid(gid, gid, gid)
+    except OSError as error:
+        raise _unmapped("setresgid", gid, "gidMappings", error) from error
+
+
+def set_uid(init: Any, uid: int) -> None:
+    """become uid {uid}"""
+    try:
+        posix.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise _unmapped("setresuid", uid, "uidMappings", error) from error
+
+
+def _unmapped(call: str, ids: object, field: str, error: OSError) -> OSError | StepError:
+    if error.errno != _EINVAL:
+        return error
+    return StepError(
+        f"{call}({ids}): invalid argument (EINVAL)",
+        syscall=f"{call}({ids})",
+        errno="EINVAL",
+        why=f"the container's user namespace has no such id: linux.{field} does not cover it",
+        mend=f"extend linux.{field}, or choose an id that it covers",
+    )

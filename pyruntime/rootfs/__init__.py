@@ -1,0 +1,1 @@
+"""The container's root filesystem: paths below it, mounts, devices, masks, and the way into it."""

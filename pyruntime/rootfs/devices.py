@@ -1,0 +1,152 @@
+"""Device nodes and links in /dev (runtime-spec config-linux.md, "Devices", "Default Devices", "Dev symbolic links")."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import ConfigError
+from pyruntime.kernel import mount
+from pyruntime.plan.step import Step
+from pyruntime.rootfs import path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+_KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
+_S_IFMT = 0o170000
+_S_IFIFO = 0o010000
+
+# path -> (major, minor); character devices, 0666, owned by the container's root
+DEFAULT = {
+    "/dev/null": (1, 3),
+    "/dev/zero": (1, 5),
+    "/dev/full": (1, 7),
+    "/dev/random": (1, 8),
+    "/dev/urandom": (1, 9),
+    "/dev/tty": (5, 0),
+}
+
+LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+)
+
+
+def plan(request: Request) -> Iterator[Step]:
+    """BUILD: the default devices, those of /linux/devices, and the links; nothing in a /dev that is a bind."""
+    if _dev_is_bound(request):
+        return
+    bound = request.namespace("user")[0] or request.rootless
+    asked = request.linux.get("devices") or []
+    paths = {entry["path"] for entry in asked}
+    for name, (major, minor) in DEFAULT.items():
+        if name not in paths:
+            yield Step(
+                "", make, path=name, type="c", major=major, minor=minor, mode=0o666, uid=0, gid=0, bound=bound
+            )
+    for index, entry in enumerate(asked):
+        yield Step(
+            f"/linux/devices/{index}",
+            make,
+            path=entry["path"],
+            type=entry["type"],
+            major=entry.get("major") or 0,
+            minor=entry.get("minor") or 0,
+            mode=entry.get("fileMode", 0o666) & 0o7777,
+            uid=entry.get("uid") or 0,
+            gid=entry.get("gid") or 0,
+            bound=bound,
+        )
+    for link, target in LINKS:
+        yield Step("", make_link, path=link, target=target)
+    yield Step("", link_ptmx)
+
+
+def _dev_is_bound(request: Request) -> bool:
+    for entry in request.config.get("mounts") or ():
+        if entry["destination"].rstrip("/") == "/dev":
+            words = entry.get("options") or ()
+            if entry.get("type") == "bind" or "bind" in words or "rbind" in words:
+                return True
+    return False
+
+
+def make(
+    init: Any, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int, bound: bool
+) -> None:
+    """make the device {path} ({type} {major}:{minor})"""
+    directory, name = _parent(init, path)
+    try:
+        if bound and type != "p":
+            _bind(init, directory, name, path)
+            return
+        kind = _KINDS[type]
+        try:
+            posix.mknod(name, kind | mode, posix.makedev(major, minor), dir_fd=directory)
+        except FileExistsError:
+            _verify(directory, name, path, kind, posix.makedev(major, minor))
+            return
+        except PermissionError:
+            # Neither may a user namespace make nodes, nor a container on some hosts: then the host's own.
+            _bind(init, directory, name, path)
+            return
+        if uid or gid:
+            posix.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+    finally:
+        posix.close(directory)
+
+
+def _verify(directory: int, name: str, shown: str, kind: int, number: int) -> None:
+    """What the rootfs already holds must be the very device (CVE-2025-31133: a link in place of /dev/null)."""
+    found = posix.stat(name, dir_fd=directory, follow_symlinks=False)
+    same = found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
+    if not same:
+        raise ConfigError(
+            f"the rootfs holds {shown}, and it is not the device {posix.major(number)}:{posix.minor(number)}",
+            mend="remove it from the image, or mount a tmpfs on /dev",
+        )
+
+
+def _bind(init: Any, directory: int, name: str, shown: str) -> None:
+    """Bind the host's device of the same path."""
+    fd = mount.clone_tree(shown)
+    target = path.make_file(directory, "/" + name)
+    try:
+        mount.attach(fd, target, shown)
+    finally:
+        posix.close(target)
+        posix.close(fd)
+
+
+def make_link(init: Any, path: str, target: str) -> None:
+    """link {path} to {target}"""
+    directory, name = _parent(init, path)
+    try:
+        posix.symlink(target, name, dir_fd=directory)
+    except FileExistsError:
+        pass
+    finally:
+        posix.close(directory)
+
+
+def link_ptmx(init: Any) -> None:
+    """link /dev/ptmx to pts/ptmx"""
+    directory, name = _parent(init, "/dev/ptmx")
+    try:
+        try:
+            posix.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        posix.symlink("pts/ptmx", name, dir_fd=directory)
+    finally:
+        posix.close(directory)
+
+
+def _parent(init: Any, shown: str) -> tuple[int, str]:
+    return path.resolve_parent(init.root_fd, shown)

@@ -1,0 +1,140 @@
+"""The words of mounts[].options, as mount(8) has them (runtime-spec config.md, "Linux mount options")."""
+
+from __future__ import annotations
+
+from pyruntime.kernel.constants import (
+    MOUNT_ATTR__ATIME,
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_ATTR_RELATIME,
+    MOUNT_ATTR_STRICTATIME,
+    MS_I_VERSION,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+    MS_UNBINDABLE,
+)
+
+# word -> (attributes to set, attributes to clear) of one mount; an "r" before it means its whole tree.
+_ATIME = MOUNT_ATTR__ATIME
+ATTRIBUTES = {
+    "ro": (MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, MOUNT_ATTR_RDONLY),
+    "nosuid": (MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, MOUNT_ATTR_NOSUID),
+    "nodev": (MOUNT_ATTR_NODEV, 0),
+    "dev": (0, MOUNT_ATTR_NODEV),
+    "noexec": (MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, MOUNT_ATTR_NOEXEC),
+    "nosymfollow": (MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, MOUNT_ATTR_NOSYMFOLLOW),
+    "nodiratime": (MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, MOUNT_ATTR_NODIRATIME),
+    # The three ways of access times are values of one field: to set one is to clear the field.
+    "noatime": (MOUNT_ATTR_NOATIME, _ATIME),
+    "atime": (MOUNT_ATTR_RELATIME, _ATIME),
+    "relatime": (MOUNT_ATTR_RELATIME, _ATIME),
+    "norelatime": (MOUNT_ATTR_RELATIME, _ATIME),
+    "strictatime": (MOUNT_ATTR_STRICTATIME, _ATIME),
+    "nostrictatime": (MOUNT_ATTR_RELATIME, _ATIME),
+}
+
+PROPAGATION = {
+    "private": (MS_PRIVATE, False),
+    "rprivate": (MS_PRIVATE, True),
+    "slave": (MS_SLAVE, False),
+    "rslave": (MS_SLAVE, True),
+    "shared": (MS_SHARED, False),
+    "rshared": (MS_SHARED, True),
+    "unbindable": (MS_UNBINDABLE, False),
+    "runbindable": (MS_UNBINDABLE, True),
+}
+
+# Flags of the filesystem, not of the mount: words that fsconfig(2) takes for any filesystem.
+SUPERBLOCK = frozenset(("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"))
+
+# What mount(2) can say and fsconfig(2) cannot.
+LEGACY = {"iversion": MS_I_VERSION}
+
+_NOTHING = frozenset(("defaults", "silent", "loud", "noiversion", "async", "nolazytime", "nomand"))
+
+
+class Options:
+    """mounts[].options, sorted by what each word acts on.
+
+    set, clear:   MOUNT_ATTR_* of the mount.
+    tree_set, tree_clear: the same for all mounts below it too.
+    propagation:  [MS_*, whole tree] in order.
+    data:         words for the filesystem itself.
+    legacy:       MS_* flags that only mount(2) takes.
+    """
+
+    __slots__ = (
+        "bind",
+        "clear",
+        "copy_up",
+        "data",
+        "idmap",
+        "legacy",
+        "propagation",
+        "recursive_bind",
+        "set",
+        "tree_clear",
+        "tree_set",
+    )
+
+    def __init__(self) -> None:
+        self.set = self.clear = self.tree_set = self.tree_clear = self.legacy = 0
+        self.propagation: list[tuple[int, bool]] = []
+        self.data: list[str] = []
+        self.bind = self.recursive_bind = self.copy_up = False
+        self.idmap = ""
+
+
+def parse(words: list[str]) -> Options:
+    """Sort the words; the later of two that contradict each other counts, as for mount(8)."""
+    options = Options()
+    for word in words:
+        if word in ATTRIBUTES:
+            add, remove = ATTRIBUTES[word]
+            options.set = options.set & ~remove | add
+            options.clear = options.clear & ~add | remove
+        elif word in PROPAGATION:
+            options.propagation.append(PROPAGATION[word])
+        elif word == "bind":
+            options.bind = True
+        elif word == "rbind":
+            options.bind = options.recursive_bind = True
+        elif word in _NOTHING:
+            pass
+        elif word in SUPERBLOCK:
+            options.data.append(word)
+        elif word in LEGACY:
+            options.legacy |= LEGACY[word]
+        elif word[:1] == "r" and word[1:] in ATTRIBUTES:
+            add, remove = ATTRIBUTES[word[1:]]
+            options.tree_set = options.tree_set & ~remove | add
+            options.tree_clear = options.tree_clear & ~add | remove
+        elif word == "tmpcopyup":
+            options.copy_up = True
+        elif word in ("idmap", "ridmap"):
+            options.idmap = word
+        else:
+            options.data.append(word)
+    return options
+
+
+def propagation_of(word: str) -> tuple[int, bool]:
+    """MS_* and whether the whole tree, of a propagation word."""
+    return PROPAGATION[word]
+
+
+def known_words() -> list[str]:
+    """Every word that is not just handed to the filesystem, for `features`."""
+    words = {"bind", "rbind", *ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *LEGACY, *_NOTHING}
+    return sorted(words | {"r" + word for word in ATTRIBUTES})

@@ -1,0 +1,117 @@
+"""Paths below a rootfs: the one place that resolves them.
+
+The rootfs, and whatever a running container does to it meanwhile, is hostile: a path string says nothing of
+what will be found there. So every path is walked by the kernel below the root's descriptor (openat2(2),
+RESOLVE_IN_ROOT: `..` and links cannot leave), and what comes out is a descriptor (O_PATH) that stays what it
+is however the names change afterwards (CVE-2021-30465). What is missing is made component by component in
+the descriptor of its parent (CVE-2024-45310).
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import KernelError
+from pyruntime.kernel import files
+from pyruntime.kernel.constants import (
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+)
+
+O_PATH = 0o10000000
+_ENOENT = 2
+_ENOTDIR = 20
+_MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
+
+
+def resolve(root_fd: int, path: str, flags: int = O_PATH) -> int:
+    """Open what a path below the root stands for, links followed inside the root. Raises KernelError."""
+    return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def resolve_parent(root_fd: int, path: str) -> tuple[int, str]:
+    """Open the directory that a path is in, making it if missing: (descriptor, last name of the path)."""
+    parent, _, name = path.rstrip("/").rpartition("/")
+    return make_directory(root_fd, parent or "/"), name
+
+
+def make_directory(root_fd: int, path: str, mode: int = 0o755) -> int:
+    """Open the directory at a path below the root (O_PATH), making it and its parents if missing."""
+    try:
+        return resolve(root_fd, path, O_PATH | posix.O_DIRECTORY)
+    except KernelError as error:
+        if error.errno != _ENOENT:
+            raise
+    return _make(root_fd, path, mode, directory=True)
+
+
+def make_file(root_fd: int, path: str, mode: int = 0o644) -> int:
+    """Open the file at a path below the root (O_PATH), making it, empty, and its directories if missing."""
+    try:
+        return resolve(root_fd, path)
+    except KernelError as error:
+        if error.errno != _ENOENT:
+            raise
+    return _make(root_fd, path, mode, directory=False)
+
+
+def _make(root_fd: int, path: str, mode: int, *, directory: bool) -> int:
+    """Make a path component by component. A dangling link is followed to where it points inside the root."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    links = 0
+    at = 0
+    parent = resolve(root_fd, "/", O_PATH | posix.O_DIRECTORY)
+    try:
+        while at < len(names):
+            last = at == len(names) - 1
+            walked = "/" + "/".join(names[: at + 1])
+            try:
+                found = resolve(root_fd, walked, O_PATH)
+            except KernelError as error:
+                if error.errno != _ENOENT:
+                    raise
+                name = names[at]
+                target = _link_target(parent, name)
+                if target is not None:
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise KernelError(40, "openat2", (path,)) from None  # ELOOP
+                    into = [] if target.startswith("/") else names[:at]
+                    names = into + [n for n in target.split("/") if n not in ("", ".")] + names[at + 1 :]
+                    at = 0
+                    posix.close(parent)
+                    parent = resolve(root_fd, "/", O_PATH | posix.O_DIRECTORY)
+                    continue
+                found = _make_one(parent, name, mode if last else 0o755, directory=directory or not last)
+            posix.close(parent)
+            parent = found
+            at += 1
+        result, parent = parent, -1
+        return result
+    finally:
+        if parent >= 0:
+            posix.close(parent)
+
+
+def _make_one(parent: int, name: str, mode: int, *, directory: bool) -> int:
+    """Make one directory or empty file in an opened directory and open it, whoever else made it meanwhile."""
+    try:
+        if directory:
+            posix.mkdir(name, mode, dir_fd=parent)
+        else:
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+            posix.close(posix.open(name, flags, mode, dir_fd=parent))
+    except FileExistsError:
+        pass
+    resolve_flags = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+    return files.open_resolved(parent, name, O_PATH | posix.O_NOFOLLOW, resolve_flags)
+
+
+def _link_target(parent: int, name: str) -> str | None:
+    """Where a symbolic link points, None when it is none or is not there."""
+    try:
+        return posix.readlink(name, dir_fd=parent)
+    except OSError:
+        return None

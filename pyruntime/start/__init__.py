@@ -1,0 +1,1 @@
+"""The handshake: a parent, init, and the messages between them (docs/handshake.md)."""

@@ -1,0 +1,74 @@
+"""The exec fifo: the gate at which init waits for `start`.
+
+init holds it open for reading and writing, from before the container's namespaces; `start` opens it for
+writing, without waiting, and writes one byte. So nothing can hang, and nobody needs a path or /proc inside
+the container to open the gate:
+
+* no reader (ENXIO) means that init is dead or already runs the user's program;
+* once written, the fifo loses its last reader at the very moment of init's execve(2) (close-on-exec), or of
+  its death: `start` sees POLLERR, and knows that the user's process really runs.
+
+libcontainer has it the other way about (init opens for writing, which waits for a reader): it has to poll a
+pidfd beside it, and to open the fifo late, through a /proc of the host. crun reads as we do.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+
+from pyruntime.errors import StateError, from_json
+from pyruntime.state import FAILURE, FIFO, read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.state import Record
+
+GO = b"0"
+
+
+def make(directory: str) -> tuple[int, int]:
+    """Make the fifo and the file for init's last words: descriptors for init, close-on-exec."""
+    posix.mkfifo(f"{directory}/{FIFO}", 0o600)
+    gate = posix.open(f"{directory}/{FIFO}", posix.O_RDWR | posix.O_CLOEXEC)
+    failure = posix.open(
+        f"{directory}/{FAILURE}", posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
+    )
+    return gate, failure
+
+
+def wait(gate: int) -> None:
+    """Wait in init until `start` opens the gate."""
+    while posix.read(gate, 1) != GO:
+        pass
+
+
+def open_gate(record: Record) -> None:
+    """Let init go on, and wait until it has become the user's process or has died.
+
+    Raises StateError when no init waits, and init's own error when it could not become the user's process
+    (a startContainer hook failed, execve(2) failed)."""
+    path = record.path(FIFO)
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (2, 6):  # ENOENT, ENXIO
+            raise StateError(
+                f"cannot start container {record.id}: its init is gone",
+                why="it was killed before start, or start was called before",
+                mend=f"pyruntime delete {record.id}",
+            ) from None
+        raise
+    try:
+        posix.write(fd, GO)
+        poll = select.poll()
+        poll.register(fd, 0)  # POLLERR, "the last reader is gone", is always told
+        poll.poll()
+    finally:
+        posix.close(fd)
+    text = read_file(record.path(FAILURE))
+    posix.unlink(path)
+    if text:
+        from pyruntime import fastjson
+
+        raise from_json(fastjson.loads(text))  # type: ignore[arg-type]

@@ -1,0 +1,171 @@
+"""init: the first process of a container, from the clone to the user's program (docs/handshake.md).
+
+It runs in the interpreter that the parent was cloned with: everything is imported already, and nothing may be
+imported from here on, since the root is soon the container's.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.errors import PyruntimeError, StepError, from_oserror
+from pyruntime.kernel import files, process
+from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC
+from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json
+from pyruntime.start import channel as messages
+from pyruntime.start import fifo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from pyruntime.plan.step import Step
+    from pyruntime.start.channel import Channel
+
+_O_PATH = 0o10000000
+
+
+class Init:
+    """What the steps of init act on.
+
+    channel:  the sync socket, until init stands at the gate.
+    gate, failure: the exec fifo, and where errors go once nobody reads the channel (start/fifo.py).
+    console:  the connection to the console socket, or None.
+    proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
+    root_fd:  the new root (O_PATH); rootfs: its path on the host.
+    empty_fd: the mount that covers masked directories, -1 until there is one.
+    """
+
+    __slots__ = (
+        "channel",
+        "console",
+        "cwd_pending",
+        "empty_fd",
+        "environment",
+        "failure",
+        "gate",
+        "proc_fd",
+        "program",
+        "root_fd",
+        "rootfs",
+        "setgroups_denied",
+        "state",
+        "trace",
+    )
+
+    def __init__(
+        self, channel: Channel, gate: int, failure: int, console: _socket.socket | None = None
+    ) -> None:
+        self.channel = channel
+        self.gate = gate
+        self.failure = failure
+        self.console = console
+        self.cwd_pending = False
+        self.empty_fd = self.proc_fd = self.root_fd = -1
+        self.environment: dict[str, str] = {}
+        self.program = ""
+        self.rootfs = ""
+        self.setgroups_denied = False
+        self.state: dict[str, Any] = {}
+        self.trace: Callable[[Step], None] | None = None
+
+    def warn(self, text: str) -> None:
+        """Let the parent tell a person."""
+        self.channel.send(messages.WARNING, text)
+
+    def oci_state(self, status: str) -> dict[str, Any]:
+        """The state for a hook that runs in the container: the pid is the one seen there."""
+        return {**self.state, "status": status, "pid": posix.getpid()}
+
+    def close_descriptors(self, first: int) -> None:
+        """Mark everything from first on close-on-exec: the exec fifo tells `start` of the execve by closing."""
+        files.close_on_exec_from(first)
+
+
+def start_initialization(init_pipe: int, init: Init) -> NoReturn:
+    """Read the plan from the init pipe, do it, and become the user's process. Never returns."""
+    try:
+        _initialize(init_pipe, init)
+    except PyruntimeError as error:
+        _report(init, error)
+    except OSError as error:
+        _report(init, from_oserror(error, doing="start the container's init"))
+    except BaseException as error:
+        _report(init, StepError(f"bug in pyruntime's init: {type(error).__name__}: {error}"))
+    posix._exit(1)
+
+
+def _initialize(init_pipe: int, init: Init) -> None:
+    posix.setsid()
+    plan = _read_plan(init_pipe)
+    # From here on no other process may look into this one: until execve it holds what is the host's
+    # (CVE-2016-9962). Before, the parent had to write its maps.
+    process.prctl(PR_SET_DUMPABLE, 0)
+    init.state = plan["state"]
+    if plan["user_namespace"]:
+        _become_root(init)
+    init.proc_fd = open_proc()
+    steps = {phase: [from_json(step) for step in list] for phase, list in plan["steps"].items()}
+
+    execute(steps[BUILD], init)
+    init.channel.send(messages.HOOKS)
+    init.channel.expect(messages.HOOKS_DONE)
+    execute(steps[ENTER], init)
+    posix.close(init.proc_fd)
+    init.proc_fd = -1
+    init.channel.send(messages.READY)
+    init.channel.expect(messages.RUN)
+    execute(steps[BECOME], init)
+    init.channel.send(messages.WAITING)
+    init.channel.close()
+
+    fifo.wait(init.gate)
+    execute(steps[EXECUTE], init)
+    if not steps[EXECUTE]:
+        raise StepError("config.json has no process to start", pointer="/process/args")
+
+
+def _read_plan(init_pipe: int) -> dict[str, Any]:
+    data = b""
+    while chunk := posix.read(init_pipe, 1 << 20):
+        data += chunk
+    posix.close(init_pipe)
+    if not data:
+        posix._exit(1)  # the parent is gone, and so is whoever would read an error
+    plan: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    return plan  # type: ignore[no-any-return]
+
+
+def _become_root(init: Init) -> None:
+    """Become root of the user namespace, whose maps are written by now."""
+    fd = posix.open("/proc/self/setgroups", posix.O_RDONLY | posix.O_CLOEXEC)
+    init.setgroups_denied = posix.read(fd, 16).startswith(b"deny")
+    posix.close(fd)
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    if not init.setgroups_denied:
+        posix.setgroups([])
+    process.prctl(PR_SET_DUMPABLE, 0)
+
+
+def open_proc() -> int:
+    """Open the host's /proc (O_PATH). Raises StepError when it is none."""
+    fd = posix.open("/proc", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    if files.filesystem_magic(fd) != PROC_SUPER_MAGIC:
+        raise StepError("/proc of the host is not a proc filesystem", mend="mount proc on /proc")
+    return fd
+
+
+def _report(init: Init, error: PyruntimeError) -> None:
+    """Tell whoever listens: the parent of `create`, or, past the gate, `start`."""
+    try:
+        init.channel.send_error(error)
+    except OSError:
+        try:
+            text = fastjson.dumps(error.to_json())
+            posix.write(init.failure, text.encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass  # nobody is left to tell

@@ -1,0 +1,274 @@
+"""The parent's half of a start: clone init, attend to it, and answer for what went wrong (docs/handshake.md)."""
+
+from __future__ import annotations
+
+import posix
+import select
+import time
+
+from pyruntime import fastjson, namespaces, state
+from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
+from pyruntime.kernel import process
+from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT
+from pyruntime.namespaces import KINDS
+from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute
+from pyruntime.rootfs import console
+from pyruntime.start import channel as messages
+from pyruntime.start import fifo
+from pyruntime.start.init import Init, start_initialization
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyruntime.plan.build import Plan
+    from pyruntime.plan.step import Step
+    from pyruntime.start.channel import Channel
+    from pyruntime.state import Record
+
+_SIGKILL = 9
+
+
+class Parent:
+    """What the steps of the parent act on.
+
+    pid, pidfd: init's, as the parent sees it; 0 and -1 before the clone.
+    """
+
+    __slots__ = ("channel", "pid", "pidfd", "plan", "record", "request", "trace", "warn")
+
+    def __init__(self, plan: Plan, record: Record, warn: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.request = plan.request
+        self.record = record
+        self.warn = warn
+        self.pid = 0
+        self.pidfd = -1
+        self.channel: Channel | None = None
+        self.trace: Callable[[Step], None] | None = None
+
+    def oci_state(self, status: str) -> dict[str, Any]:
+        """The state for a hook that runs in the runtime's namespaces."""
+        return state.oci_state(self.record, status, self.pid)
+
+
+def create(parent: Parent) -> None:
+    """Bring a container to the gate: when this returns, init waits for `start`.
+
+    Raises PyruntimeError; then init is dead, and what was made stands in the record for `container.destroy`."""
+    execute(parent.plan.steps[PREPARE], parent)
+    _clone_init(parent)
+    try:
+        _attend(parent)
+    except (BrokenPipeError, ConnectionResetError):
+        raise _died(parent) from None
+    except OSError as error:
+        _end(parent)
+        raise from_oserror(error, doing="start the container's init") from error
+    except BaseException:
+        _end(parent)
+        raise
+
+
+def _clone_init(parent: Parent) -> None:
+    request, record = parent.request, parent.record
+    gate, failure = fifo.make(record.directory)
+    terminal = console.connect(request.console_socket) if request.console_socket else None
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    ours, theirs = messages.pair()
+    found = parent.plan.namespaces
+    own = _join_around(parent)
+    try:
+        if found.user is not None:
+            parent.pid, parent.pidfd = _clone_in_user_namespace(found)
+        else:
+            parent.pid, parent.pidfd = process.clone(found.new)
+        if parent.pid == 0:
+            posix.close(write_end)
+            ours.close()
+            start_initialization(read_end, Init(theirs, gate, failure, terminal))
+    finally:
+        _go_back(own)
+    theirs.close()
+    for fd in (read_end, gate, failure):
+        posix.close(fd)
+    if terminal is not None:
+        terminal.close()
+    parent.channel = ours
+    record.pid = parent.pid
+    record.start = state.start_time(parent.pid)
+    record.save()
+    try:
+        execute(parent.plan.steps[SETUP], parent)
+        _send_plan(parent, write_end)
+    except BaseException:
+        _end(parent)
+        raise
+    finally:
+        posix.close(write_end)
+
+
+def _join_around(parent: Parent) -> list[tuple[int, int]]:
+    """Enter the namespaces that init must be born into: [(descriptor of the way back, flag)]."""
+    own: list[tuple[int, int]] = []
+    for pointer, kind, path in parent.plan.namespaces.around:
+        flag, name = KINDS[kind]
+        own.append((posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC), flag))
+        try:
+            if path:
+                fd = namespaces.open_namespace(kind, path)
+                process.setns(fd, flag, path)
+                posix.close(fd)
+            else:
+                process.unshare(CLONE_NEWTIME)
+                _write_time_offsets(parent.request.linux.get("timeOffsets") or {})
+        except BaseException as error:
+            _go_back(own)
+            if isinstance(error, OSError):
+                doing = f"join the {kind} namespace {path}" if path else f"make the {kind} namespace"
+                raise from_oserror(error, doing=doing, pointer=pointer) from error
+            if isinstance(error, PyruntimeError):
+                error.pointer = error.pointer or pointer
+            raise
+    return own
+
+
+def _go_back(own: list[tuple[int, int]]) -> None:
+    for fd, flag in own:
+        process.setns(fd, flag)
+        posix.close(fd)
+    own.clear()
+
+
+def _write_time_offsets(offsets: dict[str, dict[str, int]]) -> None:
+    """time_namespaces(7): only before the first process is in the namespace."""
+    lines = "".join(
+        f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()
+    )
+    if lines:
+        fd = posix.open("/proc/self/timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, lines.encode())
+        finally:
+            posix.close(fd)
+
+
+def _clone_in_user_namespace(found: namespaces.Namespaces) -> tuple[int, int]:
+    """Clone init from a process that has joined the user namespace, so that it owns init's namespaces.
+
+    init is the parent's child all the same (CLONE_PARENT). Gives back (0, -1) in init."""
+    assert found.user is not None
+    pointer, kind, path = found.user
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    middle, middle_fd = process.clone(0)
+    if middle == 0:
+        try:
+            posix.close(read_end)
+            fd = namespaces.open_namespace(kind, path)
+            process.setns(fd, CLONE_NEWUSER, path)
+            posix.close(fd)
+            posix.setresgid(0, 0, 0)
+            posix.setresuid(0, 0, 0)
+            pid, _ = process.clone(found.new | CLONE_PARENT, exit_signal=0)
+            if pid == 0:
+                posix.close(write_end)
+                return 0, -1
+            posix.write(write_end, b"%d" % pid)
+        except PyruntimeError as error:
+            error.pointer = pointer
+            posix.write(write_end, fastjson.dumps(error.to_json()).encode())
+        except OSError as error:
+            failure = from_oserror(error, doing=f"join the user namespace {path}", pointer=pointer)
+            posix.write(write_end, fastjson.dumps(failure.to_json()).encode())
+        posix._exit(0)
+    posix.close(write_end)
+    answer = posix.read(read_end, 1 << 16)
+    posix.close(read_end)
+    posix.close(middle_fd)
+    posix.waitpid(middle, 0)
+    if not answer.isdigit():
+        raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
+    pid = int(answer)
+    return pid, posix.pidfd_open(pid)
+
+
+def _send_plan(parent: Parent, write_end: int) -> None:
+    """Send init its half of the plan: one JSON object, then the end."""
+    message = {
+        "state": state.oci_state(parent.record, "creating", 0),
+        "user_namespace": parent.request.namespace("user")[0],
+        "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
+    }
+    data = fastjson.dumps(message).encode("utf-8", "surrogateescape")
+    while data:
+        data = data[posix.write(write_end, data) :]
+
+
+def _attend(parent: Parent) -> None:
+    """Answer init's messages until it stands at the gate."""
+    channel = parent.channel
+    assert channel is not None
+    waiting = False
+    while True:
+        type, arg, fds = channel.receive()
+        if type == messages.HOOKS:
+            execute(parent.plan.steps[HOOKS], parent)
+            channel.send(messages.HOOKS_DONE)
+        elif type == messages.READY:
+            execute(parent.plan.steps[READY], parent)
+            parent.record.created = _now()
+            parent.record.save()
+            channel.send(messages.RUN)
+        elif type == messages.WARNING:
+            parent.warn(str(arg))
+        elif type == messages.WAITING:
+            waiting = True
+        elif type == messages.ERROR:
+            raise from_json(arg)
+        elif not type:
+            if not waiting:
+                raise _died(parent)
+            channel.close()
+            return
+        else:
+            raise StepError(f"init sent {type}, which the parent does not know")
+
+
+def _died(parent: Parent) -> StepError:
+    """The error for an init that ended without a word."""
+    return StepError(
+        f"the container's init died: {_end(parent, grace=1000)}",
+        mend="look for an out-of-memory kill (dmesg, linux.resources.memory.limit)",
+    )
+
+
+def _end(parent: Parent, grace: int = 0) -> str:
+    """End init after a grace of so many milliseconds, and say how it ended."""
+    if parent.pidfd < 0:
+        return "before"
+    poll = select.poll()
+    poll.register(parent.pidfd, select.POLLIN)
+    # A dying process closes its sockets a moment before its pidfd tells.
+    if not poll.poll(grace):
+        try:
+            process.send_signal(parent.pidfd, _SIGKILL)
+        except ProcessLookupError:
+            pass
+    try:
+        _, status = posix.waitpid(parent.pid, 0)
+    except ChildProcessError:
+        return "somebody else took its exit status"
+    finally:
+        posix.close(parent.pidfd)
+        parent.pidfd = -1
+    code = posix.waitstatus_to_exitcode(status)
+    if code == -_SIGKILL:
+        return "killed by signal 9 (by somebody, or by the kernel for want of memory)"
+    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _now() -> str:
+    """The time as RFC 3339 with nanoseconds, in UTC."""
+    now = time.time_ns()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
