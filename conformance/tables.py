@@ -1,0 +1,67 @@
+"""expected.toml (what pyruntime must do), baseline.toml (what runc and crun did), and the comparison."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from program import CLEAN, Result
+
+HERE = Path(__file__).resolve().parent
+Row = dict[str, object]
+WORSE, BETTER, AS_EXPECTED = "WORSE", "better", ""
+
+
+def expected() -> tuple[dict[str, Row], dict[str, list[str]]]:
+    """The programs and the sets of expected.toml."""
+    table = tomllib.loads((HERE / "expected.toml").read_text())
+    return table["program"], table["sets"]
+
+
+def baseline() -> dict[str, dict[str, Row]]:
+    """By runtime and program: verdict, ok, not_ok, skipped."""
+    path = HERE / "baseline.toml"
+    return tomllib.loads(path.read_text()) if path.exists() else {}
+
+
+def compare(result: Result, wanted: Row) -> str:
+    """WORSE, BETTER or AS_EXPECTED.
+
+    Nothing but a clean run is as good as an expected clean one. Where a failure is expected, more failing
+    checks than expected, or none that was reached, are worse.
+    """
+    verdict = wanted.get("verdict", "PASS")
+    if verdict in CLEAN:
+        return AS_EXPECTED if result.clean else WORSE
+    if result.clean:
+        return AS_EXPECTED if wanted.get("racy") else BETTER
+    if result.verdict != verdict:
+        return WORSE if result.verdict in ("ERROR", "TIMEOUT") or verdict == "FAIL0" else AS_EXPECTED
+    allowed = wanted.get("not_ok", result.not_ok)
+    assert isinstance(allowed, int)
+    if result.not_ok == allowed:
+        return AS_EXPECTED
+    return WORSE if result.not_ok > allowed else BETTER
+
+
+def record(name: str, version: str, results: dict[str, Result]) -> None:
+    """Write RESULTS into baseline.toml as those of the runtime NAME; the other runtimes' stay."""
+    table = baseline()
+    programs: dict[str, Row] = {"version": {"text": version}}
+    for test, result in results.items():
+        programs[test] = {
+            "verdict": result.verdict, "ok": result.ok, "not_ok": result.not_ok, "skipped": result.skipped,
+        }
+    table[name] = programs
+    lines = ["# Written by `conformance/run --runtime NAME --record`: verdicts, and numbers of checks."]
+    for runtime, rows in sorted(table.items()):
+        lines += ["", f"[{runtime}]"]
+        for test, row in rows.items():
+            inside = ", ".join(f"{key} = {value!r}".replace("'", '"') for key, value in row.items())
+            lines.append(f"{test} = {{ {inside} }}")
+    (HERE / "baseline.toml").write_text("\n".join(lines) + "\n")
+
+
+def shown(row: Row | None) -> str:
+    """A baseline row as the table prints it."""
+    return "-" if row is None else f"{row['verdict']} {row['ok']}/{row['not_ok']}/{row['skipped']}"
