@@ -75,9 +75,9 @@ def build() -> None:
         **os.environ, "GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0",
         "GOPATH": f"{gopath}:/usr/share/gocode", "GOCACHE": str(WORK / "cache"),
     }
-    command = ["go", "list", "./validation/..."]
-    listing = subprocess.run(command, cwd=tools, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    names = [name for name in listing.stdout.split() if not name.endswith("/validation/util")]
+    go_list = ["go", "list", "./validation/..."]
+    listed = subprocess.run(go_list, cwd=tools, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    names = [name for name in listed.stdout.split() if not name.endswith("/validation/util")]
     fresh = WORK / "suite"
     shutil.rmtree(fresh, ignore_errors=True)
     (WORK / "bin").mkdir(exist_ok=True)
