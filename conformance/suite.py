@@ -76,7 +76,7 @@ def build() -> None:
         "GOPATH": f"{gopath}:/usr/share/gocode", "GOCACHE": str(WORK / "cache"),
     }
     go_list = ["go", "list", "./validation/..."]
-    listed = subprocess.run(go_list, cwd=tools, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    listed = subprocess.run(go_list, cwd=tools, env=environment, check=True, capture_output=True, text=True)
     names = [name for name in listed.stdout.split() if not name.endswith("/validation/util")]
     fresh = WORK / "suite"
     shutil.rmtree(fresh, ignore_errors=True)
