@@ -1,0 +1,88 @@
+"""process.execCPUAffinity and lists such as "0-3,7": where a process may run (sched_setaffinity(2))."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import ConfigError, StepError
+from pyruntime.plan.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+_FIELD = "/process/execCPUAffinity"
+_HIGHEST = 8191  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
+
+
+def parse_list(text: str, pointer: str) -> list[int]:
+    """The numbers of a list of the kernel's kind: "0-2,5" is [0, 1, 2, 5]. Raises ConfigError."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+            raise ConfigError(
+                f"{text!r} is not a list of numbers", pointer=pointer, mend='write it as "0-3,7"'
+            )
+        low, high = int(first), int(last if dash else first)
+        if low > high or high > _HIGHEST:
+            raise ConfigError(f"{part.strip()!r} is not a range from 0 to {_HIGHEST}", pointer=pointer)
+        numbers.update(range(low, high + 1))
+    return sorted(numbers)
+
+
+def plan_reset(request: Request) -> Iterator[Step]:
+    """SETUP, after init has joined its cgroup: whoever called the runtime may be tied to few CPUs; the
+    container is to have all that its cpuset allows (runc since 1.2)."""
+    yield Step("", reset)
+
+
+def plan_initial(request: Request) -> Iterator[Step]:
+    """PREPARE of `exec`: the process is cloned into the container's cgroup with this affinity."""
+    cpus = (request.process.get("execCPUAffinity") or {}).get("initial")
+    if cpus:
+        yield Step(f"{_FIELD}/initial", set_initial, cpus=parse_list(cpus, f"{_FIELD}/initial"))
+
+
+def plan_final(request: Request) -> Iterator[Step]:
+    """SETUP of `exec`, once the process is in the container's cgroup; without it, all CPUs of the cpuset."""
+    cpus = (request.process.get("execCPUAffinity") or {}).get("final")
+    if cpus:
+        yield Step(f"{_FIELD}/final", set_final, cpus=parse_list(cpus, f"{_FIELD}/final"))
+    elif not (request.process.get("execCPUAffinity") or {}).get("initial"):
+        yield from plan_reset(request)
+
+
+def set_initial(parent: Any, cpus: list[int]) -> None:
+    """run on the CPUs {cpus} until the process is in the container's cgroup"""
+    _set(0, cpus)
+
+
+def set_final(parent: Any, cpus: list[int]) -> None:
+    """let the process run on the CPUs {cpus}"""
+    _set(parent.pid, cpus)
+
+
+def reset(parent: Any) -> None:
+    """let the process run on every CPU of its cpuset"""
+    # The kernel drops what the cpuset or the machine does not have.
+    posix.sched_setaffinity(parent.pid, range(_HIGHEST + 1))
+
+
+def _set(pid: int, cpus: list[int]) -> None:
+    try:
+        posix.sched_setaffinity(pid, cpus)
+    except OSError as error:
+        if error.errno != 22:
+            raise
+        shown = ",".join(map(str, cpus))
+        raise StepError(
+            f"run on the CPUs {shown}: invalid argument (EINVAL)",
+            why="the cpuset has none of these CPUs, or the machine has none",
+            mend="name CPUs of the container's cpuset (linux.resources.cpu.cpus)",
+            syscall=f"sched_setaffinity({pid}, {shown})",
+            errno="EINVAL",
+        ) from error
