@@ -45,9 +45,9 @@ def compare(result: Result, wanted: Row) -> str:
 
 
 def record(name: str, version: str, results: dict[str, Result]) -> None:
-    """Write RESULTS into baseline.toml as those of the runtime NAME; the other runtimes' stay."""
+    """Write RESULTS into baseline.toml as those of the runtime NAME; what it does not name stays."""
     table = baseline()
-    programs: dict[str, Row] = {"version": {"text": version}}
+    programs: dict[str, Row] = {**table.get(name, {}), "version": {"text": version}}
     for test, result in results.items():
         programs[test] = {
             "verdict": result.verdict, "ok": result.ok, "not_ok": result.not_ok, "skipped": result.skipped,
