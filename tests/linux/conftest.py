@@ -4,7 +4,6 @@ behind."""
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -85,7 +84,7 @@ def scratch() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix=leaks.PREFIX, dir="/tmp"))
     path.chmod(0o711)
     yield path
-    shutil.rmtree(path)
+    leaks.remove_tree(path)
 
 
 @pytest.fixture(scope="session")
@@ -116,12 +115,12 @@ def runtime(
     left += [f"cgroup {path}" for path in leaks.cgroups()]
     for path in leaks.cgroups():
         os.rmdir(path)
-    left += [f"mount {mount}" for mount in leaks.mounts() if mount not in mounts]
+    left += leaks.detach([mount for mount in leaks.mounts() if mount not in mounts])
     left += leaks.state_records(runtime.root)
     changed = leaks.restore_devices(devices)
     if runtime.is_ours:
         left += changed
-    shutil.rmtree(runtime.folder, ignore_errors=True)
+    leaks.remove_tree(runtime.folder)
     if left and not (_differs(request, executable)):
         _left_behind.extend(f"{request.node.nodeid}: {what}" for what in left)
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)

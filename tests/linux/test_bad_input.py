@@ -81,31 +81,13 @@ WRONG = {
     "/process/user/gid": ("process", "user", {"uid": 0, "gid": -1}),
     "/process/oomScoreAdj": ("process", "oomScoreAdj", 1.5),
 }
-CRUN_TAKES = (
-    "/process/args/0",
-    "/process/args",
-    "/process/env",
-    "/process/cwd",
-    "/process/terminal",
-    "/process/user/gid",
-    "/mounts",
-    "/mounts/0/options",
-    "/hostname",
-    "/linux/namespaces",
-    "/linux/cgroupsPath",
-    "/linux/uidMappings/0/size",
-    "/annotations",
-    "/hooks/prestart",
-    "/process/oomScoreAdj",
-    "/process/user/uid",
-    "/root",
-)
+CRUN_REFUSES = ("/process/args/0", "/process/cwd", "/mounts", "/root", "/process/user/gid")
 
 
 @pytest.mark.parametrize("pointer", WRONG)
 def test_wrong_type(container, pointer):
     box = container()
-    if box.runtime.kind == "crun" and pointer in CRUN_TAKES:
+    if box.runtime.kind == "crun" and pointer not in CRUN_REFUSES:
         pytest.skip("crun 1.8.1 takes some wrong types for an absent field, or for 0")
     parent, field, value = WRONG[pointer]
     (box.config[parent] if parent else box.config)[field] = value

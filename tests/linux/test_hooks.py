@@ -253,6 +253,7 @@ def test_no_arguments(container, out, kind):
     assert (out / "count").read_text() == "0\n"
 
 
+@pytest.mark.differs(crun="crun 1.8.1 fails with a broken pipe", sometimes=True)
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "poststart", "poststop"])
 def test_not_reading_stdin_is_fine(container, kind):
     """Nor is a state that is larger than a pipe: the hook ends, or closes its stdin, at once."""

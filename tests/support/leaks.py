@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
 
-from support import proc
+from support import kernel, proc
 
 # Every container id and cgroup of this session starts with it, so that nobody else's are blamed on us.
 PREFIX = f"pyrt{os.getpid()}"
@@ -65,13 +66,26 @@ def restore_devices(before: dict[str, tuple[int, int, int]]) -> list[str]:
     return changed
 
 
-def mounts() -> list[str]:
-    """What is mounted in the harness's mount namespace: escaped mounts arrive here, for all of them are
-    shared."""
-    return [
-        f"{one.fstype} {one.source} on {one.target}"
-        for one in proc.parse_mountinfo(proc.read("self", "mountinfo"))
-    ]
+def mounts() -> list[proc.Mount]:
+    """What is mounted in the harness's mount namespace: escaped mounts arrive here, for all are shared."""
+    return proc.parse_mountinfo(proc.read("self", "mountinfo"))
+
+
+def detach(escaped: list[proc.Mount]) -> list[str]:
+    """Take escaped mounts away, the latest first; returns what they were."""
+    for one in reversed(escaped):
+        try:
+            kernel.umount(one.target, kernel.MNT_DETACH)
+        except OSError:
+            continue
+    return [f"mount {one.fstype} {one.source} on {one.target}" for one in escaped]
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a directory, but not when something is still mounted below it: that may be the host's."""
+    below = [one.target for one in mounts() if one.target.startswith(f"{folder}/")]
+    assert not below, f"still mounted: {below}"
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def reap() -> None:
