@@ -38,14 +38,15 @@ static char bootstrap[] =
 #else
     "sys.path[:0]='" LIBRARY "',\n"
 #endif
-    "f=posix.open('" ARCHIVE "',posix.O_CLOEXEC)\n"
-    "a=posix.read(f,posix.fstat(f).st_size)\n"
+    "p='" ARCHIVE "'\n"
+    "f=posix.open(p,posix.O_CLOEXEC)\n"
+    "a=posix.read(f,65536)\n"
     "posix.close(f)\n"
     "if a[:4]==e.MAGIC_NUMBER:\n"
-    " a=marshal.loads(a[4:])\n"
+    " c,i=marshal.loads(a[4:])\n"
     " m=type(sys)('pyruntime.archive')\n"
-    " exec(a[0],m.__dict__)\n"
-    " m.install(*a[1:])\n"
+    " exec(c,m.__dict__)\n"
+    " m.install(p,i)\n"
     "from pyruntime.cli.main import main\n"
     "sys.exit(main())";
 

@@ -3,24 +3,29 @@
     python tools/make-archive.py OUTPUT TREE SITE [LIBRARY]
 
 TREE holds the package, SITE its dependencies. With LIBRARY the archive is for an installation: TREE will be
-there, and nobody looks at its sources. Without, the archive knows the time and size of each source, and is
-passed over when one has changed. An archive that is up to date is left alone.
+there, and nobody looks at its sources. Without, the archive knows the time and size of each source, and
+passes over the ones that have changed. An archive that is up to date is left alone.
 
-The file: the interpreter's magic number for byte code, then, by marshal, pyruntime/archive.py's code and the
-arguments of its `install`.
+The file: the interpreter's magic number for byte code; by marshal, in the first HEAD bytes, the code of
+pyruntime/archive.py and the index; then the code of each module.
 """
 
 from __future__ import annotations
+import __future__
 
+import ast
 import marshal
 import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+from types import CodeType
 
-# Extension modules that every command loads: their files are named here to save a search in sys.path.
-EXTENSIONS = ("_cffi_backend", "pyruntime.kernel._shim")
+HEAD = 1 << 16  # read at once by the launcher's bootstrap
+
+# Extension modules that commands load, where they are files: a search in sys.path lists four directories.
+EXTENSIONS = ("_cffi_backend", "_json", "_prctl", "_socket", "fcntl", "select", "pyruntime.kernel._shim")
 
 
 def module_name(path: Path) -> str:
@@ -35,40 +40,67 @@ def extension_file(name: str, folders: list[Path]) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-def main() -> None:
-    output, tree, site = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-    library = Path(sys.argv[4]) if len(sys.argv) > 4 else tree
-    sources = sorted((tree / "pyruntime").rglob("*.py"))
-    stamps: tuple[tuple[str, int, int], ...] = ()
-    if library == tree:
-        found = ((str(path), path.stat()) for path in sources)
-        stamps = tuple((path, info.st_mtime_ns, info.st_size) for path, info in found)
-        own = Path(__file__).stat().st_mtime_ns
-        if output.exists() and output.stat().st_mtime_ns > own:
-            old = output.read_bytes()
-            if (
-                old[: len(MAGIC_NUMBER)] == MAGIC_NUMBER
-                and marshal.loads(old[len(MAGIC_NUMBER) :])[2] == stamps
-            ):
-                return
+def compiled(path: Path, file: str) -> CodeType:
+    """The code of a module as an import would compile it, but without the import of the file `__future__`."""
+    tree = ast.parse(path.read_bytes(), file)
+    futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    tree.body = [node for node in tree.body if node not in futures]
+    flags = 0
+    for feature in (alias.name for node in futures for alias in node.names):
+        flags |= getattr(__future__, feature).compiler_flag
+    code: CodeType = compile(tree, file, "exec", flags=flags, dont_inherit=True)
+    return code
 
-    modules: dict[str, tuple[str, bytes | None]] = {}
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and modification time (ns)."""
+    info = path.stat()
+    return info.st_size, info.st_mtime_ns
+
+
+def is_fresh(archive: Path, sources: dict[str, Path]) -> bool:
+    """Whether an archive holds these sources as they are now."""
+    if not archive.exists() or archive.stat().st_mtime_ns < Path(__file__).stat().st_mtime_ns:
+        return False
+    data = archive.read_bytes()
+    if not data.startswith(MAGIC_NUMBER):
+        return False
+    _, index = marshal.loads(data[len(MAGIC_NUMBER) :])
+    known = {name: (file, size, time) for name, (file, _, code, size, time) in index.items() if code}
+    return known == {name: (str(path), *stamp(path)) for name, path in sources.items()}
+
+
+def main() -> None:
+    output, tree, site = (Path(argument) for argument in sys.argv[1:4])
+    library = Path(sys.argv[4]) if len(sys.argv) > 4 else tree
+    paths = sorted((tree / "pyruntime").rglob("*.py"))
+    sources = {module_name(path.relative_to(tree)): path for path in paths}
+    if library == tree and is_fresh(output, sources):
+        return
+
+    index: dict[str, tuple[str, int, int, int, int]] = {}
+    codes = bytearray()
     loader = None
-    for path in sources:
+    for name, path in sources.items():
         file = str(library / path.relative_to(tree))
-        code = compile(path.read_bytes(), file, "exec", dont_inherit=True)
-        name = module_name(path.relative_to(tree))
-        modules[name] = (file, marshal.dumps(code))
+        code = compiled(path, file)
         if name == "pyruntime.archive":
             loader = code
+        data = marshal.dumps(code)
+        index[name] = (file, HEAD + len(codes), len(data), *(stamp(path) if library == tree else (0, 0)))
+        codes += data
+    dynamic = [Path(entry) for entry in sys.path if entry.endswith("/lib-dynload")]
     for name in EXTENSIONS:
-        extension = extension_file(name, [tree, site])
+        extension = extension_file(name, [tree, site, *dynamic])
         if extension is not None:
             seen = library / extension.relative_to(tree) if tree in extension.parents else extension
-            modules[name] = (str(seen), None)
+            index[name] = (str(seen), 0, 0, 0, 0)
 
+    head = MAGIC_NUMBER + marshal.dumps((loader, index))
+    if len(head) > HEAD:
+        sys.exit(f"{__file__}: {len(head)} bytes are more than HEAD: change it here and in launcher.c")
     fresh = output.with_name(output.name + ".new")
-    fresh.write_bytes(MAGIC_NUMBER + marshal.dumps((loader, modules, stamps)))
+    fresh.write_bytes(head.ljust(HEAD, b"\0") + codes)
     os.replace(fresh, output)
 
 

@@ -19,10 +19,10 @@ import sys, posix, marshal
 tree, archive, *names = sys.argv[1:]
 sys.path[:0] = tree,
 with open(archive, "rb") as file:
-    code, *arguments = marshal.loads(file.read()[4:])
+    code, index = marshal.loads(file.read()[4:])
 module = type(sys)("pyruntime.archive")
 exec(code, module.__dict__)
-module.install(*arguments)
+module.install(archive, index)
 for name in names:
     __import__(name)
     loaded = sys.modules[name]
