@@ -14,20 +14,14 @@ import jsonschema
 
 from pyruntime.spec.problem import bad_text
 
-DIRECTORIES = (
-    Path(__file__).resolve().parents[2] / "oci-spec",  # a checkout, and what `make install` makes
-    Path(__file__).resolve().parent / "oci-spec",
-)
+# Beside the package, in a checkout as well as in what `make install` makes.
+DIRECTORY = Path(__file__).resolve().parents[2] / "oci-spec"
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return the schema `name` ("config", "state" or "features"). Raises FileNotFoundError for any other."""
-    for directory in DIRECTORIES:
-        path = directory / f"{name}.schema.json"
-        if path.is_file():
-            schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return schema
-    raise FileNotFoundError(f"{DIRECTORIES[0]}/{name}.schema.json: no such file")
+    """Return the schema `name`: "config", "state" or "features"."""
+    schema: dict[str, Any] = json.loads((DIRECTORY / f"{name}.schema.json").read_text(encoding="utf-8"))
+    return schema
 
 
 def validator(name: str) -> Any:

@@ -157,6 +157,7 @@ def test_the_corpus_fits(name: str) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(fitting(shape.CONFIG).flatmap(damaged))
 @example({"ociVersion": "1.0.0\n"})
+@example({"ociVersion": "1.0.0", "process": {"cwd": "/", "args": ["sh", "a\0b"], "env": ["é", "\udc80"]}})
 @example({"ociVersion": "1.0.0", "annotations": {"a\0": "b", "c": "d\0"}})
 @example({"ociVersion": "1.0.0", "root": {"path": "\udc80"}, "process": {"cwd": "/", "args": ["\ud800", 1]}})
 @example({"ociVersion": "1.0.0", "linux": {"resources": {"pids": {"limit": 1.0}}}})
