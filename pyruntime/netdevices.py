@@ -22,49 +22,22 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.request import Request
 
-_LONGEST = 15  # IFNAMSIZ with its end
 _ENODEV, _EEXIST = 19, 17
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """SETUP: the container's network namespace exists.
-
-    Raises ConfigError for bad names, and without a network namespace or root's rights, which moving takes."""
+    """SETUP: the container's network namespace exists. The names are the checker's (spec/rules.py)."""
     devices = request.linux.get("netDevices")
     if not devices:
         return
-    present, path = request.namespace("network")
-    if not present:
-        raise ConfigError(
-            "netDevices without a network namespace",
-            pointer="/linux/netDevices",
-            why="a device can only be moved into one",
-            mend='add {"type": "network"} to /linux/namespaces',
-        )
     if request.rootless:
         raise ConfigError(
             "an ordinary user cannot move network devices", pointer="/linux/netDevices", mend="run as root"
         )
-    targets: dict[str, str] = {}
-    for source, device in devices.items():
-        pointer = f"/linux/netDevices/{source.replace('~', '~0').replace('/', '~1')}"
-        target = (device or {}).get("name") or source
-        for name, place in ((source, pointer), (target, f"{pointer}/name")):
-            if not is_interface_name(name):
-                raise ConfigError(f"{name!r} cannot be the name of a network device", pointer=place)
-        if target in targets:
-            raise ConfigError(
-                f"{source} and {targets[target]} are both to be called {target}", pointer=f"{pointer}/name"
-            )
-        targets[target] = source
-        yield Step(pointer, move, device=source, name=target, namespace=path)
-
-
-def is_interface_name(name: str) -> bool:
-    """Whether the kernel takes a name for an interface (dev_valid_name in net/core/dev.c)."""
-    if not name or name in (".", "..") or len(name.encode()) > _LONGEST:
-        return False
-    return not any(c in "/:%" or c.isspace() for c in name)
+    _, path = request.namespace("network")
+    for device, wanted in devices.items():
+        name = (wanted or {}).get("name") or device
+        yield Step(f"/linux/netDevices/{device}", move, device=device, name=name, namespace=path)
 
 
 def move(parent: Any, device: str, name: str, namespace: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError, StepError
+from pyruntime.errors import StepError
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -25,8 +25,6 @@ def plan(request: Request) -> Iterator[Step]:
     if not given:
         return
     group = given.get("closID") or request.id
-    if group in (".", "..") or ("/" in group and group != "/") or group in ("info", "mon_groups", "mon_data"):
-        raise ConfigError(f"{group!r} cannot be the name of a group", pointer=f"{_FIELD}/closID")
     lines = schemata(given)
     own = not given.get("closID")
     yield Step(_FIELD, enter, group=group, own=own, lines=lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pyruntime.errors import ConfigError
 from pyruntime.kernel import process
 from pyruntime.plan.step import Step
 
@@ -18,20 +17,10 @@ DOMAINS = {"LINUX": 0x0000, "LINUX32": 0x0008}
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """ENTER: the last steps before `procReady`; a personality survives execve."""
+    """ENTER: among the last steps before `procReady`; a personality survives execve."""
     personality = request.linux.get("personality")
-    if not personality:
-        return
-    domain = personality.get("domain", "LINUX")
-    if domain not in DOMAINS:
-        raise ConfigError(
-            f"{domain} is not a personality",
-            pointer="/linux/personality/domain",
-            mend=f"use one of {', '.join(DOMAINS)}",
-        )
-    if personality.get("flags"):
-        request.warn("/linux/personality/flags: none is defined by the specification; they are ignored")
-    yield Step("/linux/personality", set_domain, domain=domain)
+    if personality:
+        yield Step("/linux/personality", set_domain, domain=personality["domain"])
 
 
 def set_domain(init: Any, domain: str) -> None:

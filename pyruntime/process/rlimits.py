@@ -5,7 +5,7 @@ The parent sets them, not init: the parent may be allowed to raise what init, in
 
 from __future__ import annotations
 
-from pyruntime.errors import ConfigError, KernelError, StepError
+from pyruntime.errors import KernelError, StepError
 from pyruntime.kernel import process
 from pyruntime.plan.step import Step
 
@@ -39,30 +39,10 @@ INFINITY = 2**64 - 1
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """READY: one step a limit. Raises ConfigError for an unknown name, one given twice, and soft > hard
-    (runtime-spec config.md, "POSIX process")."""
-    seen = set()
+    """READY: one step a limit. Names, repetitions and soft > hard are the checker's (spec/rules.py)."""
     for index, entry in enumerate(request.process.get("rlimits") or ()):
-        pointer = f"/process/rlimits/{index}"
-        name, soft, hard = entry["type"], _value(entry["soft"]), _value(entry["hard"])
-        if name not in RESOURCES:
-            raise ConfigError(
-                f"{name} is not a resource limit",
-                pointer=f"{pointer}/type",
-                mend=f"use one of {', '.join(RESOURCES)}",
-            )
-        if name in seen:
-            raise ConfigError(
-                f"{name} is limited twice", pointer=pointer, mend="leave one entry for each limit"
-            )
-        seen.add(name)
-        if soft > hard:
-            raise ConfigError(
-                f"the soft limit {soft} of {name} is above the hard limit {hard}",
-                pointer=f"{pointer}/soft",
-                mend="raise hard or lower soft",
-            )
-        yield Step(pointer, set_limit, limit=name, soft=soft, hard=hard)
+        soft, hard = _value(entry["soft"]), _value(entry["hard"])
+        yield Step(f"/process/rlimits/{index}", set_limit, limit=entry["type"], soft=soft, hard=hard)
 
 
 def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
@@ -70,7 +50,7 @@ def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
     try:
         process.set_limit(parent.pid, RESOURCES[limit], soft, hard)
     except KernelError as error:
-        if not isinstance(error, PermissionError) and error.errno != 1:
+        if error.errno != 1:
             raise
         raise StepError(
             f"set {limit} to soft {soft}, hard {hard}: operation not permitted (EPERM)",

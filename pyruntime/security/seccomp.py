@@ -16,6 +16,8 @@ import posix
 
 from pyruntime import fastjson
 from pyruntime.errors import ConfigError, KernelError, StepError, from_json
+from pyruntime.kernel import process
+from pyruntime.kernel.constants import PR_SET_DUMPABLE
 from pyruntime.kernel.filter import load_filter
 from pyruntime.plan.step import Step
 
@@ -27,11 +29,8 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _NOTIFY = "SCMP_ACT_NOTIFY"
-_WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 _TSYNC = "SECCOMP_FILTER_FLAG_TSYNC"
 _WAIT_KILLABLE = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
-# seccomp(2): what config.json may ask for. NEW_LISTENER follows from listenerPath.
-_FLAGS = (_TSYNC, "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", _WAIT_KILLABLE)
 # Without the field `flags`, as runc and crun: the mitigation of Spectre v4 for every task with a filter is
 # what Linux itself gave up in 5.16, for its cost.
 _DEFAULT_FLAGS = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)
@@ -41,7 +40,7 @@ _program = b""
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """PREPARE: compile the filter. Raises ConfigError for what would not work or not be safe."""
+    """PREPARE: compile the filter."""
     section = request.linux.get("seccomp")
     if section:
         check(section)
@@ -81,7 +80,7 @@ def _plan_load(request: Request) -> Iterator[Step]:
         request.warn(
             f"/linux/seccomp/flags: {_WAIT_KILLABLE} means nothing without {_NOTIFY}; it is left out"
         )
-    yield Step("/linux/seccomp", load, flags=flags)
+    yield Step("/linux/seccomp", load, flags=flags, visible=request.rootless)
 
 
 def uses_listener(section: dict[str, Any]) -> bool:
@@ -90,45 +89,22 @@ def uses_listener(section: dict[str, Any]) -> bool:
 
 
 def check(section: dict[str, Any]) -> None:
-    """Raise ConfigError for what the schema cannot see in a profile."""
+    """Raise ConfigError for a listener that would be asked about init's own way to it, as runc does."""
     here = "/linux/seccomp"
-    default, default_errno = section["defaultAction"], section.get("defaultErrnoRet")
-    if default == _NOTIFY:
+    if section["defaultAction"] == _NOTIFY:
         raise ConfigError(
             f"{_NOTIFY} cannot be the default action",
             pointer=f"{here}/defaultAction",
-            why="init itself would wait for a listener that has not got its descriptor yet",
+            why="init itself would wait for a listener that nobody has got yet",
             mend="name the system calls to be handed over",
         )
-    if default_errno is not None and default not in _WITH_ERRNO:
-        raise _no_errno(default, f"{here}/defaultErrnoRet")
     for index, rule in enumerate(section.get("syscalls") or ()):
-        action = rule["action"]
-        if rule.get("errnoRet") is not None and action not in _WITH_ERRNO:
-            raise _no_errno(action, f"{here}/syscalls/{index}/errnoRet")
-        if action != _NOTIFY:
-            continue
-        if not section.get("listenerPath"):
-            raise ConfigError(
-                f"{_NOTIFY} needs a listener",
-                pointer=f"{here}/syscalls/{index}/action",
-                mend="set listenerPath",
-            )
-        if "write" in rule["names"]:
+        if rule["action"] == _NOTIFY and "write" in rule["names"]:
             raise ConfigError(
                 f"write cannot have the action {_NOTIFY}",
                 pointer=f"{here}/syscalls/{index}/names",
                 why="init tells the runtime about the listener with it",
                 mend="take write out of the rule",
-            )
-    if section.get("listenerMetadata") and not section.get("listenerPath"):
-        raise ConfigError("listenerMetadata without listenerPath", pointer=f"{here}/listenerMetadata")
-    for index, flag in enumerate(section.get("flags") or ()):
-        if flag not in _FLAGS:
-            raise ConfigError(
-                f"{flag} is not a flag of a filter",
-                pointer=f"{here}/flags/{index}",
-                mend=f"use {', '.join(_FLAGS)}",
             )
 
 
@@ -150,8 +126,12 @@ def prepare(parent: Any, rules: int, otherwise: str) -> None:
     _program = program
 
 
-def load(init: Any, flags: list[str]) -> None:
+def load(init: Any, flags: list[str], visible: bool) -> None:
     """load the system call filter ({flags})"""
+    listens = "SECCOMP_FILTER_FLAG_NEW_LISTENER" in flags
+    if listens and visible:
+        # A parent without privileges may take descriptors out of a process that is dumpable only (ptrace(2)).
+        process.prctl(PR_SET_DUMPABLE, 1)
     try:
         listener = load_filter(_program, flags)
     except KernelError as error:
@@ -165,7 +145,7 @@ def load(init: Any, flags: list[str]) -> None:
             syscall=error.call(),
             errno="EACCES",
         ) from error
-    if "SECCOMP_FILTER_FLAG_NEW_LISTENER" in flags:
+    if listens:
         _hand_over(init.channel.socket.fileno(), listener)
         posix.close(listener)
 
@@ -180,11 +160,3 @@ def _hand_over(channel: int, listener: int) -> None:
         raise from_json(message["arg"])
     if message.get("type") != "procSeccompDone":
         raise StepError("hand the system call listener over: the parent is gone")
-
-
-def _no_errno(action: str, pointer: str) -> ConfigError:
-    return ConfigError(
-        f"{action} has no errno to return",
-        pointer=pointer,
-        mend=f"leave it out, or use {' or '.join(_WITH_ERRNO)}",
-    )
