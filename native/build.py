@@ -124,7 +124,8 @@ def generate(module: Module, target: Path) -> None:
     builder = cffi.FFI()
     builder.cdef(declarations(module.header.read_text()))
     builder.set_source(f"pyruntime.kernel.{module.name}", f'#include "{module.header.name}"\n')
-    builder.emit_c_code(str(target))
+    with contextlib.redirect_stdout(None):  # it tells what it writes
+        builder.emit_c_code(str(target))
 
 
 def build(module: Module) -> None:
