@@ -8,6 +8,7 @@ A verdict is one of
     PASS0    exit 0, no check at all and no error reported: the hook programs never print a check
     FAIL0    no check at all, and an error reported
     TIMEOUT  not done within the limit
+    HOLLOW   clean, but with words that show that nothing was tested (expected.toml, `hollow`)
 PASS and PASS0 are clean.
 """
 
