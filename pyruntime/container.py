@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.log import Log
     from pyruntime.plan.request import Request
-
-    Warn = Callable[[str], None]
 
 _SIGKILL = 9
 _DEATH_SECONDS = 10.0
@@ -43,7 +42,7 @@ class HookActor:
         return state.oci_state(self.record, status)
 
 
-def create(request: Request, root: str, raw_config: str, warn: Warn) -> Record:
+def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
     """Create a container: when this returns, init waits for `start`. On an error nothing is left.
 
     request:    what to make (plan/request.py).
@@ -57,7 +56,7 @@ def create(request: Request, root: str, raw_config: str, warn: Warn) -> Record:
     console.check(request)
     plan = build.build(request)
     for text in request.warnings:
-        warn(text)
+        log.warning(text)
     directory, lock = state.make(root, request.id)
     record = Record(directory, request.id)
     try:
@@ -65,9 +64,12 @@ def create(request: Request, root: str, raw_config: str, warn: Warn) -> Record:
         try:
             state.write_atomically(directory, state.CONFIG, raw_config)
             record.save()
-            parent.create(parent.Parent(plan, record, warn))
+            parent.create(parent.Parent(plan, record, log))
         except BaseException:
             destroy(record)
+            if record.pid:
+                # runtime-spec runtime.md, "Lifecycle": after a failed hook, too, the poststop hooks run.
+                run_poststop(record, log)
             raise
     except OSError as error:
         raise state.unusable(root, directory, error) from error
@@ -92,7 +94,7 @@ def _describe(record: Record, request: Request) -> None:
     }
 
 
-def start(record: Record, warn: Warn) -> None:
+def start(record: Record, log: Log) -> None:
     """Let init become the user's process, and run the poststart hooks.
 
     Raises StateError unless the container is created, and init's error when it could not become that process."""
@@ -102,22 +104,24 @@ def start(record: Record, warn: Warn) -> None:
     try:
         status = state.status(record)
         if status == "stopped":
-            raise StateError("cannot start a container that has stopped", mend=f"delete {record.id} and create it again")
+            raise StateError(
+                "cannot start a container that has stopped", mend=f"delete {record.id} and create it again"
+            )
         if status != "created":
             raise StateError(f"cannot start an already running container: {record.id} is {status}")
         fifo.open_gate(record)
-        _run_poststart(record, warn)
+        _run_poststart(record, log)
     finally:
         posix.close(lock)
 
 
-def _run_poststart(record: Record, warn: Warn) -> None:
+def _run_poststart(record: Record, log: Log) -> None:
     try:
         execute(list(hooks.plan_poststart(record.hooks)), HookActor(record))
     except HookError as error:
         # Up to 1.2 a failing poststart hook is a warning, from 1.3.0 on the container is stopped.
         if _version(record.oci_version) < (1, 3):
-            warn(str(error))
+            log.warning(str(error))
             return
         kill_all(record)
         raise
@@ -186,26 +190,29 @@ def kill_all(record: Record) -> None:
             posix.close(pidfd)
 
 
-def delete(record: Record, *, force: bool, warn: Warn) -> None:
+def delete(record: Record, *, force: bool, log: Log) -> None:
     """Remove a stopped container, or with force any. Raises StateError."""
     lock = state.lock(record.directory, record.id)
     try:
         status = state.status(record)
-        if status != "stopped":
-            if not force:
-                raise StateError(
-                    f"cannot delete container {record.id} that is not stopped: {status}",
-                    mend=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
-                )
+        if status != "stopped" and not force:
+            raise StateError(
+                f"cannot delete container {record.id} that is not stopped: {status}",
+                mend=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
+            )
         destroy(record)
     finally:
         posix.close(lock)
+    run_poststop(record, log)
+
+
+def run_poststop(record: Record, log: Log) -> None:
+    """Run the poststop hooks. One that fails is a warning, and the next one runs."""
     for step in hooks.plan_poststop(record.hooks):
         try:
             execute([step], HookActor(record))
         except HookError as error:
-            # runtime-spec runtime.md, "Lifecycle": a failing poststop hook is logged, and the next one runs.
-            warn(str(error))
+            log.warning(str(error))
 
 
 def destroy(record: Record) -> None:

@@ -146,15 +146,7 @@ def from_oserror(error: OSError, *, doing: str, pointer: str | None = None) -> S
     name = errno_name(error.errno)
     reason = f"{strerror(error.errno)} ({name})"
     message = f"{doing}: {named}: {reason}" if named else f"{doing}: {reason}"
-    why = mend = None
-    try:
-        from pyruntime import reasons
-
-        why, mend = reasons.find(syscall or "", name)
-    except (ImportError, OSError):
-        # Inside a container nothing more can be imported: the rootfs is not ours to trust.
-        pass
-    return StepError(message, pointer=pointer, why=why, mend=mend, step=doing, syscall=syscall, errno=name)
+    return StepError(message, pointer=pointer, step=doing, syscall=syscall, errno=name)
 
 
 def from_json(fields: dict[str, Any]) -> PyruntimeError:

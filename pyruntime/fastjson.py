@@ -71,7 +71,7 @@ def loads(text: str) -> object:
             value, end = _fast[0](body, 0)
             if end == len(body):
                 return value
-        except (StopIteration, ValueError, RecursionError):
+        except (StopIteration, ValueError, RecursionError, SystemError):  # SystemError: 3.11, a text cut short
             pass
     return _loads_slowly(text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import StepError
+from pyruntime.errors import ConfigError, StepError
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -27,8 +27,14 @@ def plan(request: Request) -> Iterator[Step]:
             [entry["containerID"], entry["hostID"], entry["size"]]
             for entry in request.linux.get(field) or ()
         ]
-        if lines:
-            yield Step(f"/linux/{field}", write_map, file=file, lines=lines, rootless=request.rootless)
+        if not lines:
+            raise ConfigError(
+                "is required for a new user namespace and missing",
+                pointer=f"/linux/{field}",
+                why="without a map no id of the container is one of the host, and nothing can be done in it",
+                mend='add one such as [{"containerID": 0, "hostID": 100000, "size": 65536}]',
+            )
+        yield Step(f"/linux/{field}", write_map, file=file, lines=lines, rootless=request.rootless)
 
 
 def write_map(parent: Any, file: str, lines: list[list[int]], rootless: bool) -> None:

@@ -29,6 +29,13 @@ class Log:
         """What a person should know and that stops nothing."""
         self._write("warning", text)
 
+    def tell(self, level: str, text: str) -> None:
+        """A debug line or a warning, as init sends them."""
+        if level == "debug":
+            self.debug(text)
+        else:
+            self.warning(text)
+
     def error(self, text: str) -> None:
         """The line that counts: to the log, and to standard error for whoever waits there."""
         plain = not self.path and self.format == "text"

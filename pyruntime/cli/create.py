@@ -41,7 +41,7 @@ def create(context: Context, values: dict[str, Any], id: str, *, detach: bool) -
     request, raw = request_of(context, values, id, detach=detach)
     if values["pid-file"]:
         _check_pid_file(values["pid-file"])
-    record = container.create(request, context.root, raw, context.log.warning)
+    record = container.create(request, context.root, raw, context.log)
     if values["pid-file"]:
         try:
             write_pid_file(values["pid-file"], record.pid)

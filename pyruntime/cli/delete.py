@@ -30,5 +30,5 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         # A create that was killed before its first record, or a damaged record: nothing was made that the
         # record would not have named first.
         record = state.Record(f"{context.root}/{id}", id)
-    container.delete(record, force=values["force"], warn=context.log.warning)
+    container.delete(record, force=values["force"], log=context.log)
     return 0

@@ -108,6 +108,10 @@ def run(arguments: list[str]) -> int:
             return help.show(name)
         return int(module.run(Context(options, log), values, words))
     except PyruntimeError as error:
+        if error.errno and not error.why:
+            from pyruntime import reasons
+
+            reasons.add(error)
         log.error(f"{name} failed: {error}" if name else str(error))
         return error.exit_code
     except OSError as error:

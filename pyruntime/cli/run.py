@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # typeshed knows only the slow half
 import posix
 
 from pyruntime import container
@@ -41,7 +41,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             process.prctl(PR_SET_CHILD_SUBREAPER, 1)
     record = create.create(context, values, id, detach=detach)
     try:
-        container.start(record, context.log.warning)
+        container.start(record, context.log)
     except PyruntimeError:
         container.destroy(record)
         raise
@@ -49,7 +49,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         return 0
     status = _attend(record)
     if not values["keep"]:
-        container.delete(record, force=True, warn=context.log.warning)
+        container.delete(record, force=True, log=context.log)
     return status
 
 

@@ -16,5 +16,5 @@ FLAGS = ()
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Start the container."""
     record = state.load(context.root, one_id(words, "start"))
-    container.start(record, context.log.warning)
+    container.start(record, context.log)
     return 0

@@ -26,6 +26,9 @@ def close_on_exec_from(first: int) -> None:
     check(lib.shim_close_range(first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC), "close_range", first)
 
 
-def close_from(first: int) -> None:
-    """Close every descriptor from first on."""
-    check(lib.shim_close_range(first, 0xFFFFFFFF, 0), "close_range", first)
+def close_all_but(kept: list[int], first: int) -> None:
+    """Close every descriptor from first on, but for the kept ones."""
+    for fd in [*sorted(fd for fd in kept if fd >= first), 1 << 32]:
+        if fd > first:
+            check(lib.shim_close_range(first, fd - 1, 0), "close_range", first, fd - 1)
+        first = fd + 1

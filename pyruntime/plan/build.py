@@ -36,7 +36,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterator[Step]]], ...] = (
     (SETUP, oom.plan),
     (BUILD, namespaces.plan),
     (BUILD, keyring.plan),
-    (BUILD, network.plan_loopback),
+    (BUILD, network.plan),
     (BUILD, root.plan_prepare),
     (BUILD, mounts.plan),
     (BUILD, devices.plan),

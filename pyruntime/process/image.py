@@ -19,7 +19,7 @@ _MACHINES = {
     "ppc64le": {21},
     "riscv64": {243},
     "s390x": {22},
-    "i686": {3},
+    "i686": {3, 62},  # what uname(2) says under the LINUX32 personality, too
 }
 _MACHINE_NAMES = {
     3: "x86",

@@ -19,7 +19,8 @@ from pyruntime.kernel.constants import (
     RESOLVE_NO_SYMLINKS,
 )
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import cgroup_mounts, options, path
+from pyruntime.rootfs import cgroup_mounts, copyup, idmapped, options, path
+from pyruntime.start import channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _PROC_FILES = frozenset(
 )
 
 _EPERM = 1
+_LONGEST_SETTING = 255  # fsconfig(2) copies 256 bytes, the NUL among them
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -64,12 +66,7 @@ def plan(request: Request) -> Iterator[Step]:
         parsed = options.parse(words)
         destination = _destination(request, entry)
         source = entry.get("source") or ""
-        shared = {
-            "destination": destination,
-            "set": parsed.set,
-            "clear": parsed.clear,
-            "propagation": parsed.propagation,
-        }
+        attributes = parsed.set & ~MOUNT_ATTR_RDONLY if late_readonly(entry, parsed) else parsed.set
         if parsed.bind or kind == "bind":
             if not source:
                 raise ConfigError("is missing: a bind mount needs it", pointer=f"{pointer}/source")
@@ -78,20 +75,51 @@ def plan(request: Request) -> Iterator[Step]:
                     f"config.json: {pointer}/options: a bind mount takes no filesystem options, "
                     f"left out: {' '.join(parsed.data)}"
                 )
+            mapped = parsed.idmap or entry.get("uidMappings") or entry.get("gidMappings")
+            if mapped and request.rootless:
+                raise ConfigError(
+                    "mapped mounts are for root only",
+                    pointer=pointer,
+                    why="mount_setattr(2) with MOUNT_ATTR_IDMAP needs CAP_SYS_ADMIN over the filesystem",
+                    mend="leave out idmap and the mappings of the mount",
+                )
+            if mapped and not entry.get("uidMappings") and not request.namespace("user")[0]:
+                raise ConfigError(
+                    "has no mappings, and the container has no user namespace to take them from",
+                    pointer=pointer,
+                    mend="add uidMappings and gidMappings to the mount",
+                )
             yield Step(
                 pointer,
                 bind,
+                idmap=None
+                if not mapped
+                else {
+                    "pointer": pointer,
+                    "whole_tree": parsed.idmap == "ridmap",
+                    "maps": idmapped.mappings(entry),
+                },
                 source=source if source.startswith("/") else f"{request.bundle}/{source}",
                 recursive=parsed.recursive_bind,
+                destination=destination,
+                set=attributes,
+                clear=parsed.clear,
                 tree_set=parsed.tree_set,
                 tree_clear=parsed.tree_clear,
-                **shared,
+                propagation=parsed.propagation,
             )
         else:
-            if late_readonly(entry, parsed):
-                shared["set"] &= ~MOUNT_ATTR_RDONLY
             yield Step(
-                pointer, mount_filesystem, type=kind, source=source or kind, data=parsed.data, **shared
+                pointer,
+                mount_filesystem,
+                type=kind,
+                source=source or kind,
+                destination=destination,
+                data=parsed.data,
+                set=attributes,
+                legacy=parsed.legacy,
+                copy_up=parsed.copy_up,
+                propagation=parsed.propagation,
             )
 
 
@@ -121,19 +149,51 @@ def mount_filesystem(
     source: str,
     data: list[str],
     set: int,
-    clear: int,
+    legacy: int,
+    copy_up: bool,
     propagation: list[list[Any]],
 ) -> None:
     """mount {type} on {destination}"""
     target = open_destination(init, destination, type)
     try:
-        fd = mount.new_filesystem(type, source, data, set & ~clear | set)
+        if legacy or any(len(word) > _LONGEST_SETTING for word in data):
+            _mount_by_string(init, target, destination, type, source, data, set, legacy, propagation)
+            return
+        fd = mount.new_filesystem(type, source, data, set)
         try:
+            if copy_up:
+                copyup.copy_tree(target, fd)
             _attach(init, fd, target, destination, propagation)
         finally:
             posix.close(fd)
     finally:
         posix.close(target)
+
+
+def _mount_by_string(
+    init: Any,
+    target: int,
+    destination: str,
+    type: str,
+    source: str,
+    data: list[str],
+    set: int,
+    legacy: int,
+    propagation: list[list[Any]],
+) -> None:
+    """mount(2), for what fsconfig(2) cannot take: MS_I_VERSION, and values of more than 255 bytes.
+
+    The target is a descriptor here too, by its name in the host's /proc."""
+    flags = legacy
+    for attribute, flag in options.MOUNT_FLAGS:
+        if set & attribute:
+            flags |= flag
+    mount.mount(source, f"/proc/self/fd/{target}", type, flags, ",".join(data) or None)
+    if propagation:
+        mounted = path.resolve(init.root_fd, destination)
+        for kind, tree in propagation:
+            mount.set_attributes(mounted, propagation=kind, recursive=tree, shown=destination)
+        posix.close(mounted)
 
 
 def bind(
@@ -146,9 +206,14 @@ def bind(
     tree_set: int,
     tree_clear: int,
     propagation: list[list[Any]],
+    idmap: dict[str, Any] | None,
 ) -> None:
     """bind {source} on {destination}"""
-    fd = mount.clone_tree(source, recursive=recursive)
+    if idmap is None:
+        fd = mount.clone_tree(source, recursive=recursive)
+    else:
+        init.channel.send(channel.MOUNT_PLEASE, {"source": source, "recursive": recursive, **idmap})
+        fd = init.channel.expect(channel.MOUNT_FD)[1][0]
     try:
         is_directory = posix.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
         target = open_destination(init, destination, "bind", directory=is_directory, source=fd)

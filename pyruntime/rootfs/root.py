@@ -29,6 +29,12 @@ _EINVAL = 22
 
 def plan_prepare(request: Request) -> Iterator[Step]:
     """BUILD: the first step below the rootfs."""
+    if not request.config.get("root"):
+        raise ConfigError(
+            "is required and missing",
+            pointer="/root",
+            mend='add "root": {"path": "rootfs"}, with the unpacked image there',
+        )
     word = request.linux.get("rootfsPropagation") or "rslave"
     kind, _ = options.propagation_of(word)
     own, _ = request.namespace("mount")

@@ -25,7 +25,7 @@ SECCOMP = "procSeccomp"
 SECCOMP_DONE = "procSeccompDone"
 ERROR = "procError"
 WAITING = "procWaiting"  # ours: init stands at the exec fifo, so the end that follows is no death
-WARNING = "procWarning"  # ours: init has nobody else to tell
+LOG = "procLog"  # ours: [level, text] for the log; init has no other way to it
 
 MAX_PACKET = 64 * 1024
 _FD_SIZE = 4
@@ -89,6 +89,10 @@ class Channel:
         # A hook's words may be long; a packet has a limit.
         fields["message"] = fields["message"][: MAX_PACKET // 8]
         self.send(ERROR, fields)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.socket.fileno()
 
     def close(self) -> None:
         """Close this end; the other reads an end."""

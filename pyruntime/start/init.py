@@ -7,6 +7,7 @@ imported from here on, since the root is soon the container's.
 from __future__ import annotations
 
 import posix
+import sys
 
 from pyruntime import fastjson
 from pyruntime.errors import PyruntimeError, StepError, from_oserror
@@ -74,7 +75,11 @@ class Init:
 
     def warn(self, text: str) -> None:
         """Let the parent tell a person."""
-        self.channel.send(messages.WARNING, text)
+        self.channel.send(messages.LOG, ["warning", text])
+
+    def tell_step(self, step: Step) -> None:
+        """With --debug: say which step comes."""
+        self.channel.send(messages.LOG, ["debug", f"init: {step.describe()}"])
 
     def oci_state(self, status: str) -> dict[str, Any]:
         """The state for a hook that runs in the container: the pid is the one seen there."""
@@ -99,12 +104,18 @@ def start_initialization(init_pipe: int, init: Init) -> NoReturn:
 
 
 def _initialize(init_pipe: int, init: Init) -> None:
+    # Whatever may still be asked for by an import statement: from here on the files are the container's.
+    sys.meta_path.clear()
     posix.setsid()
+    # Nodes and directories below the root get the modes that they are asked for.
+    posix.umask(0)
     plan = _read_plan(init_pipe)
     # From here on no other process may look into this one: until execve it holds what is the host's
     # (CVE-2016-9962). Before, the parent had to write its maps.
     process.prctl(PR_SET_DUMPABLE, 0)
     init.state = plan["state"]
+    if plan["debug"]:
+        init.trace = init.tell_step
     if plan["user_namespace"]:
         _become_root(init)
     init.proc_fd = open_proc()
@@ -121,6 +132,7 @@ def _initialize(init_pipe: int, init: Init) -> None:
     execute(steps[BECOME], init)
     init.channel.send(messages.WAITING)
     init.channel.close()
+    init.trace = None
 
     fifo.wait(init.gate)
     execute(steps[EXECUTE], init)

@@ -8,11 +8,11 @@ import time
 
 from pyruntime import fastjson, namespaces, state
 from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
-from pyruntime.kernel import process
+from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute
-from pyruntime.rootfs import console
+from pyruntime.rootfs import console, idmapped
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 from pyruntime.start.init import Init, start_initialization
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.log import Log
     from pyruntime.plan.build import Plan
     from pyruntime.plan.step import Step
     from pyruntime.start.channel import Channel
@@ -36,17 +37,25 @@ class Parent:
     pid, pidfd: init's, as the parent sees it; 0 and -1 before the clone.
     """
 
-    __slots__ = ("channel", "pid", "pidfd", "plan", "record", "request", "trace", "warn")
+    __slots__ = ("channel", "log", "pid", "pidfd", "plan", "record", "request", "trace")
 
-    def __init__(self, plan: Plan, record: Record, warn: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, record: Record, log: Log) -> None:
         self.plan = plan
         self.request = plan.request
         self.record = record
-        self.warn = warn
+        self.log = log
         self.pid = 0
         self.pidfd = -1
         self.channel: Channel | None = None
-        self.trace: Callable[[Step], None] | None = None
+        self.trace: Callable[[Step], None] | None = self.tell_step if log.debugging else None
+
+    def warn(self, text: str) -> None:
+        """Tell a person."""
+        self.log.warning(text)
+
+    def tell_step(self, step: Step) -> None:
+        """With --debug: say which step comes."""
+        self.log.debug(f"parent: {step.describe()}")
 
     def oci_state(self, status: str) -> dict[str, Any]:
         """The state for a hook that runs in the runtime's namespaces."""
@@ -85,9 +94,13 @@ def _clone_init(parent: Parent) -> None:
         else:
             parent.pid, parent.pidfd = process.clone(found.new)
         if parent.pid == 0:
-            posix.close(write_end)
-            ours.close()
-            start_initialization(read_end, Init(theirs, gate, failure, terminal))
+            init = Init(theirs, gate, failure, terminal)
+            # The lock, the parent's ends, and whatever the caller left open are not init's.
+            kept = [read_end, gate, failure, theirs.fileno()]
+            if terminal is not None:
+                kept.append(terminal.fileno())
+            files.close_all_but(kept, 3 + request.preserve_fds)
+            start_initialization(read_end, init)
     finally:
         _go_back(own)
     theirs.close()
@@ -196,6 +209,7 @@ def _clone_in_user_namespace(found: namespaces.Namespaces) -> tuple[int, int]:
 def _send_plan(parent: Parent, write_end: int) -> None:
     """Send init its half of the plan: one JSON object, then the end."""
     message = {
+        "debug": parent.log.debugging,
         "state": state.oci_state(parent.record, "creating", 0),
         "user_namespace": parent.request.namespace("user")[0],
         "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
@@ -211,7 +225,7 @@ def _attend(parent: Parent) -> None:
     assert channel is not None
     waiting = False
     while True:
-        type, arg, fds = channel.receive()
+        type, arg, _ = channel.receive()
         if type == messages.HOOKS:
             execute(parent.plan.steps[HOOKS], parent)
             channel.send(messages.HOOKS_DONE)
@@ -220,8 +234,13 @@ def _attend(parent: Parent) -> None:
             parent.record.created = _now()
             parent.record.save()
             channel.send(messages.RUN)
-        elif type == messages.WARNING:
-            parent.warn(str(arg))
+        elif type == messages.MOUNT_PLEASE:
+            fd = idmapped.open_mapped(parent.pid, **arg)
+            channel.send(messages.MOUNT_FD, None, (fd,))
+            posix.close(fd)
+        elif type == messages.LOG:
+            level, text = arg
+            parent.log.tell(level, text)
         elif type == messages.WAITING:
             waiting = True
         elif type == messages.ERROR:

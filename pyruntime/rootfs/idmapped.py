@@ -1,0 +1,92 @@
+"""Mounts whose owners are shifted: mounts[].uidMappings and gidMappings, options idmap and ridmap.
+
+mount_setattr(2) with MOUNT_ATTR_IDMAP takes rights over the filesystem, which init in its user namespace has
+not: init asks (`procMountPlease`), the parent opens the source, maps it, and sends the detached mount.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import idmap
+from pyruntime.errors import KernelError, from_oserror
+from pyruntime.kernel import mount, process
+from pyruntime.kernel.constants import CLONE_NEWUSER, MOUNT_ATTR_IDMAP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SIGKILL = 9
+
+
+def mappings(entry: dict[str, Any]) -> dict[str, list[list[int]]]:
+    """The maps of an entry of /mounts as lines for uid_map and gid_map."""
+    return {
+        file: [[line["containerID"], line["hostID"], line["size"]] for line in entry.get(field) or ()]
+        for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map"))
+    }
+
+
+def open_mapped(
+    pid: int,
+    *,
+    pointer: str,
+    source: str,
+    recursive: bool,
+    whole_tree: bool,
+    maps: dict[str, list[list[int]]],
+) -> int:
+    """In the parent: a detached, mapped copy of the mount at source, for init of this pid.
+
+    Without maps the container's own user namespace gives them. Raises StepError."""
+    doing = f"map the owners of {source}"
+    try:
+        fd = mount.clone_tree(source, recursive=recursive)
+        userns = _user_namespace(maps) if any(maps.values()) else _open(f"/proc/{pid}/ns/user")
+        try:
+            mount.set_attributes(fd, set=MOUNT_ATTR_IDMAP, recursive=whole_tree, userns_fd=userns, shown=source)
+        finally:
+            posix.close(userns)
+        return fd
+    except KernelError as error:
+        failure = from_oserror(error, doing=doing, pointer=pointer)
+        if error.syscall == "mount_setattr" and error.errno in (22, 95):
+            failure.why = "the filesystem of the source does not allow mapped mounts on this kernel"
+            failure.mend = "use a source on ext4, xfs, btrfs, tmpfs (Linux 6.3), …"
+        raise failure from error
+    except OSError as error:
+        raise from_oserror(error, doing=doing, pointer=pointer) from error
+
+
+def _open(path: str) -> int:
+    return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+
+
+class _Holder:
+    """What idmap.write_map writes for: a process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+
+def _user_namespace(maps: dict[str, list[list[int]]]) -> int:
+    """A user namespace with these maps: that of a process which does nothing and is ended here."""
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    pid, pidfd = process.clone(CLONE_NEWUSER)
+    if pid == 0:
+        posix.close(write_end)
+        posix.read(read_end, 1)
+        posix._exit(0)
+    posix.close(read_end)
+    try:
+        for file, lines in maps.items():
+            idmap.write_map(_Holder(pid), file, lines, rootless=False)
+        return _open(f"/proc/{pid}/ns/user")
+    finally:
+        posix.close(write_end)
+        process.send_signal(pidfd, _SIGKILL)
+        posix.waitpid(pid, 0)
+        posix.close(pidfd)
+
+
