@@ -97,9 +97,7 @@ def base(scratch: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def runtime(
-    executable: Executable, machine: None, scratch: Path, request: pytest.FixtureRequest
-) -> Iterator[Runtime]:
+def runtime(executable: Executable, machine: None, scratch: Path, request: pytest.FixtureRequest) -> Iterator[Runtime]:
     """The runtime with a `--root` of this test; afterwards all is deleted, and what is left behind is an
     error."""
     devices, mounts, children = leaks.device_nodes(), leaks.mounts(), set(proc.children())

@@ -97,9 +97,7 @@ def test_wrong_type(container, pointer):
 @pytest.mark.parametrize(
     "pointer, path",
     [
-        pytest.param(
-            "/ociVersion", ("ociVersion",), marks=pytest.mark.differs(runc="runc 1.1.5 does not look at it")
-        ),
+        pytest.param("/ociVersion", ("ociVersion",), marks=pytest.mark.differs(runc="runc 1.1.5 does not look at it")),
         ("/process/cwd", ("process", "cwd")),
         ("/root", ("root",)),
         ("/root/path", ("root", "path")),

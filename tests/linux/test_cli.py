@@ -55,9 +55,7 @@ def test_the_environment_of_the_caller_decides_nothing(container):
     assert box.run(env=env, cwd=here).stdout == "fine\n"
 
 
-@pytest.mark.differs(
-    runc="runc 1.1.5 gives the container a directory of the host as stdio", crun="crun 1.8.1 fails"
-)
+@pytest.mark.differs(runc="runc 1.1.5 gives the container a directory of the host as stdio", crun="crun 1.8.1 fails")
 def test_closed_stdio(container):
     """Descriptors 0 to 2 may be closed: what the runtime opens must not become the container's stdio."""
     box = container(["/bin/sleep", "100"])
@@ -162,9 +160,7 @@ def test_root_with_an_equals_sign(container, scratch):
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize(
-    "flags", [["--rootless", "false"], ["--rootless=auto"], ["--criu", "/x"]], ids=" ".join
-)
+@pytest.mark.parametrize("flags", [["--rootless", "false"], ["--rootless=auto"], ["--criu", "/x"]], ids=" ".join)
 def test_flags_of_older_callers(container, flags):
     assert container(sh="echo fine").run(flags=flags).stdout == "fine\n"
 
@@ -211,18 +207,14 @@ class TestList:
             stopped.id: "stopped",
         }
         assert {one["id"]: one["pid"] for one in listed}[running.id] == running.pid
-        assert {one["bundle"] for one in listed} == {
-            str(box.bundle.path) for box in (created, running, stopped)
-        }
+        assert {one["bundle"] for one in listed} == {str(box.bundle.path) for box in (created, running, stopped)}
 
     def test_quiet(self, container):
         boxes = [container(["/bin/sleep", "100"]) for _ in range(2)]
         for box in boxes:
             box.create()
         for flag in ("-q", "--quiet"):
-            assert sorted(boxes[0].runtime.run("list", flag).stdout.split()) == sorted(
-                box.id for box in boxes
-            )
+            assert sorted(boxes[0].runtime.run("list", flag).stdout.split()) == sorted(box.id for box in boxes)
 
     @pytest.mark.parametrize("words", [[], ["-f", "table"], ["--format=table"]], ids=" ".join)
     def test_table(self, container, words):

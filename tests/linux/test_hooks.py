@@ -88,9 +88,7 @@ def test_namespaces(container, out, kind):
     share(box, out)
     file = f"{where(kind, out)}/ns"
     # Before the root changes the only /proc may be the host's, where `self` still works.
-    script = "; ".join(
-        f"readlink /proc/self/ns/{name} >> {file}.tmp" for name in ("mnt", "net", "uts", "ipc")
-    )
+    script = "; ".join(f"readlink /proc/self/ns/{name} >> {file}.tmp" for name in ("mnt", "net", "uts", "ipc"))
     add(box, kind, hook(f"{script}; mv {file}.tmp {file}"))
     box.create()
     inside = [box.namespace(name) for name in ("mnt", "net", "uts", "ipc")]

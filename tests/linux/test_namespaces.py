@@ -139,9 +139,7 @@ def test_all_joined_from_another_container(container):
     assert lines == ["pyruntime", *(sandbox.namespace(kind) for kind in ("net", "ipc", "uts"))]
 
 
-@pytest.mark.parametrize(
-    "kind, other", [("network", "uts"), ("uts", "ipc"), ("ipc", "mount"), ("pid", "network")]
-)
+@pytest.mark.parametrize("kind, other", [("network", "uts"), ("uts", "ipc"), ("ipc", "mount"), ("pid", "network")])
 def test_a_path_of_another_type_is_refused(container, kind, other):
     box = container()
     set_namespace(box.config, kind, f"/proc/{os.getpid()}/ns/{NAMES[other]}")
@@ -232,9 +230,7 @@ def test_user_namespace_owns_the_others(container):
 
 def test_devices_in_a_user_namespace(container):
     """mknod(2) is forbidden there: the host's nodes are bound instead."""
-    box = container(
-        sh="echo x > /dev/null && head -c 2 /dev/zero | od -An -tx1 && stat -c '%F %t:%T' /dev/null"
-    )
+    box = container(sh="echo x > /dev/null && head -c 2 /dev/zero | od -An -tx1 && stat -c '%F %t:%T' /dev/null")
     map_ids(box.config)
     box.bundle.chown(200000, 200000)
     lines = box.run().stdout.splitlines()

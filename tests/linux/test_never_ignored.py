@@ -94,9 +94,7 @@ def test_selinux_where_there_is_none(sleeper):
 @pytest.mark.differs(runc="runc 1.1.5 does not know the field", crun="crun 1.8.1 does not know the field")
 def test_scheduler(sleeper):
     sleeper.process["scheduler"] = {"policy": "SCHED_BATCH", "nice": 5}
-    obeyed_or_refused(
-        sleeper, "/process/scheduler", lambda: os.sched_getscheduler(sleeper.pid) == os.SCHED_BATCH
-    )
+    obeyed_or_refused(sleeper, "/process/scheduler", lambda: os.sched_getscheduler(sleeper.pid) == os.SCHED_BATCH)
 
 
 def test_time_offsets(sleeper):
@@ -112,9 +110,7 @@ def test_time_offsets(sleeper):
 @pytest.mark.differs(crun="crun 1.8.1 does not look at the list", runc="runc 1.1.5 does not know the field")
 def test_memory_policy(sleeper):
     sleeper.config["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0"}
-    obeyed_or_refused(
-        sleeper, "/linux/memoryPolicy", lambda: "bind:0" in sleeper.proc("numa_maps").split("\n")[0]
-    )
+    obeyed_or_refused(sleeper, "/linux/memoryPolicy", lambda: "bind:0" in sleeper.proc("numa_maps").split("\n")[0])
 
 
 @pytest.mark.differs(runc="runc 1.1.5 does not know the field", crun="crun 1.8.1 does not know the field")

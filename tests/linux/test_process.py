@@ -146,16 +146,12 @@ def test_home_of_the_config_wins(container):
     assert box.run().stdout == "/elsewhere\n"
 
 
-@pytest.mark.differs(
-    runc="runc 1.1.5 fails with a line too long for its buffer", crun="crun 1.8.1 sets an empty HOME"
-)
+@pytest.mark.differs(runc="runc 1.1.5 fails with a line too long for its buffer", crun="crun 1.8.1 sets an empty HOME")
 def test_a_hostile_passwd_does_no_harm(container):
     """Garbage and a line that is longer than a page: no failure, HOME is /."""
     box = container(sh="echo $HOME")
     (box.rootfs / "etc/passwd").unlink()
-    box.bundle.write(
-        "etc/passwd", b"\xff\xfe:::\n::::::\nroot\n" + b"x" * 100_000 + b"\nroot:x:zero:0::/no:/no\n"
-    )
+    box.bundle.write("etc/passwd", b"\xff\xfe:::\n::::::\nroot\n" + b"x" * 100_000 + b"\nroot:x:zero:0::/no:/no\n")
     assert box.run().stdout == "/\n"
 
 
@@ -313,9 +309,7 @@ def test_a_soft_limit_above_the_hard_one_is_refused(container):
 def test_sysctl(container):
     """Those of the container's own namespaces; the host's stay."""
     before = open("/proc/sys/net/ipv4/ip_forward").read()
-    box = container(
-        sh="cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max"
-    )
+    box = container(sh="cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max")
     box.config["linux"]["sysctl"] = {
         "net.ipv4.ip_forward": "1",
         "kernel.msgmax": "4321",

@@ -101,9 +101,7 @@ def test_the_hosts_root_is_out_of_reach(container, flags):
     text = box.await_output("done")
     assert "etc" in text
     assert not any(name in text.split() for name in ("boot", "lib64", "media", "srv"))
-    assert (
-        len({line.split()[0] for line in text.splitlines() if line.endswith((" /", " /..", " /../.."))}) == 1
-    )
+    assert len({line.split()[0] for line in text.splitlines() if line.endswith((" /", " /..", " /../.."))}) == 1
     targets = [one.target for one in box.mounts()]
     assert sorted(targets) == sorted(["/", *(one["destination"] for one in box.config["mounts"])])
 

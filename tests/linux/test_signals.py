@@ -107,9 +107,7 @@ def test_kill_all_reaches_every_process(container):
     box.create()
     box.start()
     box.await_output("ready")
-    below = proc.wait_until(
-        lambda: len(found := proc.children(box.pid)) == 2 and found, "two processes below init"
-    )
+    below = proc.wait_until(lambda: len(found := proc.children(box.pid)) == 2 and found, "two processes below init")
     box.runtime.run("kill", "--all", box.id, "KILL")
     assert box.wait() == 137
     for pid in below:

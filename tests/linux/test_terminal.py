@@ -78,9 +78,7 @@ def test_console_size(container, listener):
 
 def test_input_and_interrupt(container, listener):
     """What is typed arrives, and ^C interrupts the foreground process."""
-    box = container(
-        sh='trap "echo interrupted; exit 3" INT; read line; echo "got $line"; while :; do sleep 0.02; done'
-    )
+    box = container(sh='trap "echo interrupted; exit 3" INT; read line; echo "got $line"; while :; do sleep 0.02; done')
     master = create(box, listener)
     try:
         box.start()
