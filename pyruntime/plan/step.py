@@ -51,7 +51,9 @@ class Step:
     def describe(self) -> str:
         """The step in one line: the first line of the function's docstring with the arguments in place."""
         template = (self.do.__doc__ or self.do.__name__).partition("\n")[0].rstrip(".")
-        return template.format_map({name: _shown(value) for name, value in self.args.items()})
+        text = template.format_map({name: _shown(value) for name, value in self.args.items()})
+        # Arguments of a program and hooks may hold whole scripts.
+        return text.replace("\n", "\\n")
 
     @property
     def name(self) -> str:
@@ -90,5 +92,5 @@ def execute(steps: list[Step], actor: Any) -> None:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(_shown(item) for item in value)
+        return ",".join(_shown(item) for item in value) or "none"
     return str(value)
