@@ -12,7 +12,7 @@ from support import kernel, leaks, proc
 def test_a_process_is_found_and_ended(runtime):
     before = set(proc.children())
     process = subprocess.Popen(["sleep", "1000"])
-    found = leaks.processes(before)
+    found = leaks.processes(before, grace=0.1)
     assert found == [f"process {process.pid}: sleep 1000 "]
     assert proc.process_state(process.pid) == ""
     process.returncode = 0  # it was reaped behind Popen's back
@@ -23,7 +23,7 @@ def test_an_orphan_of_an_orphan_is_found(runtime):
     before = set(proc.children())
     subprocess.run(["sh", "-c", "(sleep 1000 &) &"], check=True)
     proc.wait_until(lambda: set(proc.children()) - before, "the orphan is ours")
-    assert len(leaks.processes(before)) == 1
+    assert len(leaks.processes(before, grace=0.1)) == 1
 
 
 def test_a_mount_is_found_and_taken_away(runtime):

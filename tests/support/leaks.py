@@ -99,9 +99,9 @@ def reap() -> None:
             return
 
 
-def processes(before: set[int]) -> list[str]:
-    """The children of the harness that are not in `before`, after a moment's grace; they are killed."""
-    deadline = time.monotonic() + GRACE
+def processes(before: set[int], grace: float = GRACE) -> list[str]:
+    """The children of the harness that are not in `before`, after `grace` seconds to end by themselves; they are killed."""
+    deadline = time.monotonic() + grace
     while True:
         reap()
         found = [pid for pid in proc.children() if pid not in before]
