@@ -95,11 +95,11 @@ def start_initialization(init_pipe: int, init: Init) -> NoReturn:
     try:
         _initialize(init_pipe, init)
     except PyruntimeError as error:
-        _report(init, error)
+        report(init, error)
     except OSError as error:
-        _report(init, from_oserror(error, doing="start the container's init"))
+        report(init, from_oserror(error, doing="start the container's init"))
     except BaseException as error:
-        _report(init, StepError(f"bug in pyruntime's init: {type(error).__name__}: {error}"))
+        report(init, StepError(f"bug in pyruntime's init: {type(error).__name__}: {error}"))
     posix._exit(1)
 
 
@@ -109,7 +109,7 @@ def _initialize(init_pipe: int, init: Init) -> None:
     posix.setsid()
     # Nodes and directories below the root get the modes that they are asked for.
     posix.umask(0)
-    plan = _read_plan(init_pipe)
+    plan = read_plan(init_pipe)
     # From here on no other process may look into this one: until execve it holds what is the host's
     # (CVE-2016-9962). Before, the parent had to write its maps.
     process.prctl(PR_SET_DUMPABLE, 0)
@@ -140,7 +140,8 @@ def _initialize(init_pipe: int, init: Init) -> None:
         raise StepError("config.json has no process to start", pointer="/process/args")
 
 
-def _read_plan(init_pipe: int) -> dict[str, Any]:
+def read_plan(init_pipe: int) -> dict[str, Any]:
+    """Wait on the init pipe until the parent has written the plan and closed its end."""
     data = b""
     while chunk := posix.read(init_pipe, 1 << 20):
         data += chunk
@@ -171,7 +172,7 @@ def open_proc() -> int:
     return fd
 
 
-def _report(init: Init, error: PyruntimeError) -> None:
+def report(init: Init, error: PyruntimeError) -> None:
     """Tell whoever listens: the parent of `create`, or, past the gate, `start`."""
     try:
         init.channel.send_error(error)

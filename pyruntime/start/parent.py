@@ -73,10 +73,10 @@ def create(parent: Parent) -> None:
     except (BrokenPipeError, ConnectionResetError):
         raise _died(parent) from None
     except OSError as error:
-        _end(parent)
+        end_init(parent)
         raise from_oserror(error, doing="start the container's init") from error
     except BaseException:
-        _end(parent)
+        end_init(parent)
         raise
 
 
@@ -116,7 +116,7 @@ def _clone_init(parent: Parent) -> None:
         execute(parent.plan.steps[SETUP], parent)
         _send_plan(parent, write_end)
     except BaseException:
-        _end(parent)
+        end_init(parent)
         raise
     finally:
         posix.close(write_end)
@@ -257,12 +257,12 @@ def _attend(parent: Parent) -> None:
 def _died(parent: Parent) -> StepError:
     """The error for an init that ended without a word."""
     return StepError(
-        f"the container's init died: {_end(parent, grace=1000)}",
+        f"the container's init died: {end_init(parent, grace=1000)}",
         mend="look for an out-of-memory kill (dmesg, linux.resources.memory.limit)",
     )
 
 
-def _end(parent: Parent, grace: int = 0) -> str:
+def end_init(parent: Parent, grace: int = 0) -> str:
     """End init after a grace of so many milliseconds, and say how it ended."""
     if parent.pidfd < 0:
         return "before"
