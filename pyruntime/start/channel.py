@@ -69,6 +69,7 @@ class Channel:
                     for at in range(0, whole, _FD_SIZE)
                 ]
         if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
+            _close(fds)
             raise StepError("a message of the handshake was cut short")
         if not data:
             return "", None, fds
@@ -76,6 +77,7 @@ class Channel:
             message: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
             return message["type"], message.get("arg"), fds
         except (ValueError, KeyError, TypeError, AttributeError):
+            _close(fds)
             raise StepError(f"a message of the handshake cannot be read: {data[:80]!r}") from None
 
     def expect(self, type: str) -> tuple[Any, list[int]]:
@@ -101,6 +103,11 @@ class Channel:
     def close(self) -> None:
         """Close this end; the other reads an end."""
         self.socket.close()
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        posix.close(fd)
 
 
 def pair() -> tuple[Channel, Channel]:
