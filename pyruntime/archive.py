@@ -1,9 +1,9 @@
 """Imports pyruntime's modules from one file instead of one file each.
 
 A search in sys.path, a few stats, an open and a read for each module add up: fifty of our modules took
-7.9 ms, from one file 5.4 ms (minimum of 60 starts). `tools/make-archive.py` writes their code into that file; the launcher has the
-interpreter read its head and run this module from it. What is not in the archive is found as ever, and so are
-files beside the sources: every module has its `__file__`, every package its `__path__`.
+7.9 ms, from one file 5.4 ms (minimum of 60 starts). `tools/make-archive.py` writes their code into that file;
+the launcher has the interpreter read its head and run this module from it. What is not in the archive is found
+as ever, and so are files beside the sources: every module has its `__file__`, every package its `__path__`.
 """
 
 from __future__ import annotations
