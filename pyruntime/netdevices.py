@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.kernel.netlink import Address, Netlink
     from pyruntime.plan.request import Request
 
-_ENODEV, _EEXIST = 19, 17
+_ENODEV = 19
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -43,60 +44,78 @@ def plan(request: Request) -> Iterator[Step]:
 def move(parent: Any, device: str, name: str, namespace: str) -> None:
     """move the network device {device} into the container as {name}"""
     # Only a container with netDevices needs it.
-    from pyruntime.kernel.netlink import IFA_F_PERMANENT, RT_SCOPE_UNIVERSE, Netlink
+    from pyruntime.kernel.netlink import Netlink
 
     fd = posix.open(namespace or f"/proc/{parent.pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+    own = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
     here = Netlink()
-    there = None
+    there = _netlink_in(fd, own)
     try:
-        there = _netlink_in(fd)
-        index = here.find(device)
-        kept = [
-            address
-            for address in here.addresses(index)
-            if address.flags & IFA_F_PERMANENT and address.scope == RT_SCOPE_UNIVERSE
-        ]
-        # A device that is up cannot be renamed.
-        here.set_up(index, False)
-        here.move(index, fd, name)
-        index = there.find(name)
-        for address in kept:
-            there.add_address(index, address)
-        there.set_up(index, True)
-    except KernelError as error:
-        if error.errno == _ENODEV:
+        index = _find(here, device)
+        if index is None:
             raise StepError(
                 f"move the network device {device}: no such device (ENODEV)",
                 why="there is no device of that name in the runtime's network namespace",
                 mend="ip link shows those that are there",
-                syscall=error.call(),
                 errno="ENODEV",
-            ) from error
-        if error.errno == _EEXIST:
+            )
+        # Asked before, because the kernel moves first, and what it moved is gone when the container is.
+        if _find(there, name) is not None:
             raise StepError(
                 f"move the network device {device}: the container has a device called {name} (EEXIST)",
                 mend="set another name",
-                syscall=error.call(),
                 errno="EEXIST",
-            ) from error
-        raise
+            )
+        kept = _addresses(here, index)
+        here.set_up(index, False)  # one that is up cannot be renamed
+        here.move(index, fd, name)
+        try:
+            _configure(there, name, kept)
+        except KernelError:
+            there.move(there.find(name), own, device)
+            _configure(here, device, kept)
+            raise
     finally:
         here.close()
-        if there is not None:
-            there.close()
+        there.close()
         posix.close(fd)
+        posix.close(own)
 
 
-def _netlink_in(namespace_fd: int) -> Any:
+def _find(netlink: Netlink, name: str) -> int | None:
+    try:
+        return netlink.find(name)
+    except KernelError as error:
+        if error.errno != _ENODEV:
+            raise
+        return None
+
+
+def _addresses(netlink: Netlink, index: int) -> list[Address]:
+    """The addresses that are kept: those that were set to stay, but for the kernel's own link-local ones."""
+    from pyruntime.kernel.netlink import IFA_F_PERMANENT, RT_SCOPE_UNIVERSE
+
+    return [
+        address
+        for address in netlink.addresses(index)
+        if address.flags & IFA_F_PERMANENT and address.scope == RT_SCOPE_UNIVERSE
+    ]
+
+
+def _configure(netlink: Netlink, name: str, addresses: list[Address]) -> None:
+    """Give a device its addresses and bring it up; its index changes with its namespace."""
+    index = netlink.find(name)
+    for address in addresses:
+        netlink.add_address(index, address)
+    netlink.set_up(index, True)
+
+
+def _netlink_in(namespace_fd: int, own_fd: int) -> Netlink:
     """A netlink socket in another network namespace: it stays there when this process goes back."""
     from pyruntime.kernel.netlink import Netlink
 
-    own = posix.open("/proc/self/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
+    process.setns(namespace_fd, CLONE_NEWNET, "the container's network namespace")
     try:
-        process.setns(namespace_fd, CLONE_NEWNET, "the container's")
-        try:
-            return Netlink()
-        finally:
-            process.setns(own, CLONE_NEWNET, "the runtime's")
+        return Netlink()
     finally:
-        posix.close(own)
+        process.setns(own_fd, CLONE_NEWNET, "the runtime's network namespace")
