@@ -145,6 +145,7 @@ def test_unknown_system_calls_are_left_out(container) -> None:
     assert "No message of desired type" in made.run().stderr
 
 
+@pytest.mark.differs(runc="1.1 knows no flags")
 @pytest.mark.parametrize("flag", ["TSYNC", "LOG", "SPEC_ALLOW"])
 def test_flags(container, flag: str) -> None:
     made = container(sh="mkdir /tmp/x || true")
@@ -216,8 +217,10 @@ def test_listener_with_the_flag_that_only_it_has(container, listener) -> None:
     assert "Numerical" in made.run().stderr
 
 
+@pytest.mark.ours
 def test_listener_for_what_the_handshake_uses(container, listener) -> None:
     # The agent answers sendmsg with an error from the moment it has the listener: init must not need it.
+    # (runc 1.1 and crun 1.8 never end here.)
     _, profile = listener
     profile["syscalls"][0]["names"] = ["sendmsg", "mkdir"]
     made = container(sh="mkdir /tmp/x || true")

@@ -1,0 +1,248 @@
+"""Scheduling, I/O priority, memory policy, affinity, limits, personality, and the labels of security modules.
+
+Source: runtime-spec config.md, "POSIX process", "Linux Process"; config-linux.md, "Personality", "Memory policy",
+"IntelRdt".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+from pathlib import Path
+
+import pytest
+from support import config, proc, refusal
+
+NUMA = Path("/proc/self/numa_maps").exists()
+RESCTRL = "resctrl" in Path("/proc/filesystems").read_text()
+SELINUX = "selinuxfs" in Path("/proc/filesystems").read_text()
+_APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+APPARMOR = _APPARMOR.exists() and _APPARMOR.read_text().strip() == "Y"
+SYS_IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
+SYS_RESOURCE = 24
+
+
+def running(made) -> int:
+    """Create and start a container that sleeps; its pid once the program runs."""
+    made.create()
+    made.start()
+    proc.wait_until(lambda: "sleep" in made.proc("cmdline"), "the process runs")
+    return made.pid
+
+
+@pytest.fixture
+def sleeper(container):
+    return container(["/bin/sleep", "100"])
+
+
+@pytest.mark.parametrize(
+    ("given", "policy", "nice", "priority"),
+    [
+        ({"policy": "SCHED_OTHER", "nice": 5}, os.SCHED_OTHER, 5, 0),
+        ({"policy": "SCHED_BATCH", "nice": -3}, os.SCHED_BATCH, -3, 0),
+        ({"policy": "SCHED_IDLE"}, os.SCHED_IDLE, 0, 0),
+        ({"policy": "SCHED_FIFO", "priority": 7}, os.SCHED_FIFO, 0, 7),
+        ({"policy": "SCHED_RR", "priority": 9}, os.SCHED_RR, 0, 9),
+    ],
+)
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
+def test_scheduler(sleeper, given: dict, policy: int, nice: int, priority: int) -> None:
+    sleeper.process["scheduler"] = given
+    if priority:
+        # On cgroup v1 a new group has no real time to give (CONFIG_RT_GROUP_SCHED); its parent's group has
+        # none either, so this one is at the top.
+        sleeper.config["linux"]["cgroupsPath"] = f"/{sleeper.id}"
+        sleeper.config["linux"]["resources"] = {"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 1000000}}
+    pid = running(sleeper)
+    assert os.sched_getscheduler(pid) == policy
+    assert os.getpriority(os.PRIO_PROCESS, pid) == nice
+    assert os.sched_getparam(pid).sched_priority == priority
+
+
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
+def test_scheduler_with_a_deadline(sleeper) -> None:
+    sleeper.process["scheduler"] = {
+        "policy": "SCHED_DEADLINE",
+        "runtime": 1_000_000,
+        "deadline": 10_000_000,
+        "period": 10_000_000,
+    }
+    assert os.sched_getscheduler(running(sleeper)) == 6
+
+
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
+def test_scheduler_reset_on_fork(container) -> None:
+    made = container(sh="sleep 100 & wait")
+    made.process["scheduler"] = {"policy": "SCHED_OTHER", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}
+    made.create()
+    made.start()
+    pid = made.pid
+    proc.wait_until(lambda: proc.children(pid), "it has forked")
+    (child,) = proc.children(pid)
+    # sched(7): real-time policies and negative nice values are not inherited.
+    assert os.sched_getscheduler(pid) & os.SCHED_RESET_ON_FORK
+    assert [os.getpriority(os.PRIO_PROCESS, one) for one in (pid, child)] == [-5, 0]
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    ("given", "place", "words"),
+    [
+        ({"policy": "SCHED_BATCH", "priority": 3}, "/process/scheduler/priority", "SCHED_FIFO"),
+        ({"policy": "SCHED_OTHER", "runtime": 3}, "/process/scheduler/runtime", "SCHED_DEADLINE"),
+        ({"policy": "SCHED_OTHER", "nice": 20}, "/process/scheduler/nice", "-20 to 19"),
+        ({"policy": "SCHED_FIFO"}, "/process/scheduler", "priority must be 1 to 99"),
+        ({"policy": "SCHED_ISO"}, "/process/scheduler", "no such policy"),
+    ],
+)
+def test_scheduler_refused(sleeper, given: dict, place: str, words: str) -> None:
+    sleeper.process["scheduler"] = given
+    refusal.create_refused(sleeper, place, words)
+
+
+@pytest.mark.skipif(platform.machine() not in SYS_IOPRIO_GET, reason="the number of ioprio_get is not known here")
+@pytest.mark.parametrize(("name", "number"), [("RT", 1), ("BE", 2), ("IDLE", 3)])
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
+def test_io_priority(sleeper, name: str, number: int) -> None:
+    sleeper.process["ioPriority"] = {"class": f"IOPRIO_CLASS_{name}", "priority": 0 if name == "IDLE" else 6}
+    pid = running(sleeper)
+    value = ctypes.CDLL(None).syscall(SYS_IOPRIO_GET[platform.machine()], 1, pid)
+    assert value >> 13 == number
+    if name != "IDLE":
+        assert value & 0x1FFF == 6
+
+
+@pytest.mark.skipif(not NUMA, reason="this kernel has no NUMA")
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"mode": "MPOL_BIND", "nodes": "0"}, "bind:0"),
+        ({"mode": "MPOL_INTERLEAVE", "nodes": "0-0", "flags": ["MPOL_F_STATIC_NODES"]}, "interleave=static:0"),
+        ({"mode": "MPOL_PREFERRED", "nodes": "0"}, "prefer:0"),
+        ({"mode": "MPOL_LOCAL"}, "local"),
+        ({"mode": "MPOL_DEFAULT"}, "default"),
+    ],
+)
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it", sometimes=True)
+def test_memory_policy(sleeper, given: dict, shown: str) -> None:
+    sleeper.config["linux"]["memoryPolicy"] = given
+    running(sleeper)
+    assert {line.split()[1] for line in sleeper.proc("numa_maps").splitlines()} == {shown}
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    ("given", "place", "words"),
+    [
+        ({"mode": "MPOL_BIND"}, "/linux/memoryPolicy", "needs nodes"),
+        ({"mode": "MPOL_LOCAL", "nodes": "0"}, "/linux/memoryPolicy/nodes", "takes no nodes"),
+        ({"mode": "MPOL_BIND", "nodes": "1000"}, "/linux/memoryPolicy", "none of the nodes"),
+        ({"mode": "MPOL_BIND", "nodes": "3-1"}, "/linux/memoryPolicy/nodes", "range"),
+    ],
+)
+def test_memory_policy_refused(sleeper, given: dict, place: str, words: str) -> None:
+    sleeper.config["linux"]["memoryPolicy"] = given
+    refusal.create_refused(sleeper, place, words)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.differs(runc="1.1 keeps the caller's", crun="1.8 keeps the caller's")
+def test_the_caller_s_affinity_is_not_the_container_s(container) -> None:
+    made = container(sh="grep Cpus_allowed_list /proc/self/status")
+    mine = sorted(os.sched_getaffinity(0))
+    output = made.run(wrap=("taskset", "-c", str(mine[0]))).stdout
+    assert output.split()[1] == proc.parse_status(proc.read(os.getpid(), "status"))["Cpus_allowed_list"]
+
+
+def test_limits(container) -> None:
+    made = container(sh="cat /proc/self/limits")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    made.process["rlimits"] = [
+        {"type": "RLIMIT_NOFILE", "soft": hard - 1, "hard": hard},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 4096},
+        {"type": "RLIMIT_FSIZE", "soft": 1 << 20, "hard": 1 << 30},
+    ]
+    found = {line[:25].strip(): line[25:].split()[:2] for line in made.run().stdout.splitlines()}
+    assert found["Max open files"] == [str(hard - 1), str(hard)]
+    assert found["Max core file size"] == ["0", "4096"]
+    assert found["Max file size"] == [str(1 << 20), str(1 << 30)]
+
+
+def test_limits_of_an_ordinary_user_in_a_user_namespace(container) -> None:
+    made = container(sh="grep 'open files' /proc/self/limits")
+    config.map_ids(made.config)
+    made.bundle.chown(200000, 200000)
+    made.process["user"] = {"uid": 1000, "gid": 1000}
+    made.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]
+    assert made.run().stdout.split()[3:5] == ["100", "200"]
+
+
+def _has(capability: int) -> bool:
+    return bool(int(proc.parse_status(proc.read(os.getpid(), "status"))["CapEff"], 16) >> capability & 1)
+
+
+@pytest.mark.skipif(_has(SYS_RESOURCE), reason="CAP_SYS_RESOURCE may raise every limit")
+def test_a_limit_above_the_hard_one_is_named(container) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    made = container(["/bin/true"])
+    made.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 1, "hard": hard + 1}]
+    refusal.create_refused(made, "/process/rlimits/0", "RLIMIT_NOFILE", str(hard))
+
+
+def test_oom_score(container) -> None:
+    made = container(sh="cat /proc/self/oom_score_adj; sh -c 'cat /proc/self/oom_score_adj'")
+    made.process["oomScoreAdj"] = 567
+    assert made.run().stdout.split() == ["567", "567"]
+
+
+@pytest.mark.skipif(_has(SYS_RESOURCE), reason="CAP_SYS_RESOURCE may lower it")
+def test_an_oom_score_that_cannot_be_lowered(container) -> None:
+    made = container(["/bin/true"])
+    made.process["oomScoreAdj"] = -999
+    refusal.create_refused(made, "/process/oomScoreAdj", "CAP_SYS_RESOURCE")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls itself i686 on x86-64 only")
+@pytest.mark.parametrize(("domain", "machine"), [("LINUX", "x86_64"), ("LINUX32", "i686")])
+@pytest.mark.differs(runc="1.1 ignores it", sometimes=True)
+def test_personality(container, domain: str, machine: str) -> None:
+    made = container(sh="uname -m")
+    made.config["linux"]["personality"] = {"domain": domain}
+    assert made.run().stdout.strip() == machine
+
+
+@pytest.mark.skipif(APPARMOR, reason="AppArmor is on here: the next test is the one")
+@pytest.mark.ours
+def test_without_apparmor_a_profile_is_warned_about(container) -> None:
+    made = container(sh="echo ran")
+    made.process["apparmorProfile"] = "acme"
+    result = made.run()
+    assert result.stdout.strip() == "ran"
+    assert "AppArmor is not enabled" in result.stderr and "acme" in result.stderr
+
+
+@pytest.mark.skipif(not APPARMOR, reason="AppArmor is off here")
+def test_an_apparmor_profile_that_is_not_loaded(container) -> None:
+    made = container(["/bin/true"])
+    made.process["apparmorProfile"] = "no-such-profile"
+    refusal.create_refused(made, "/process/apparmorProfile", "not loaded")
+
+
+@pytest.mark.skipif(SELINUX, reason="SELinux is on here")
+@pytest.mark.ours
+def test_without_selinux_a_label_is_warned_about(container) -> None:
+    made = container(sh="echo ran")
+    made.process["selinuxLabel"] = "system_u:system_r:container_t:s0"
+    result = made.run()
+    assert result.stdout.strip() == "ran"
+    assert "SELinux is not enabled" in result.stderr
+
+
+@pytest.mark.skipif(RESCTRL, reason="this kernel has resctrl")
+@pytest.mark.ours
+def test_intel_rdt_without_resctrl(container) -> None:
+    made = container(["/bin/true"])
+    made.config["linux"]["intelRdt"] = {"closID": "group", "schemata": ["L3:0=f"]}
+    refusal.create_refused(made, "/linux/intelRdt", "no resctrl")
