@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from pyruntime.errors import PyruntimeError, StepError, from_oserror
+from pyruntime.errors import PyruntimeError, from_oserror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def execute(steps: list[Step], actor: Any) -> None:
         except OSError as error:
             raise from_oserror(error, doing=step.describe(), pointer=step.pointer or None) from error
         except PyruntimeError as error:
-            if error.pointer is None and not isinstance(error, StepError):
+            if error.pointer is None:
                 error.pointer = step.pointer or None
             raise
 
