@@ -19,18 +19,12 @@ GRACE = 2.0
 def hierarchies() -> list[str]:
     """The mount points of all cgroup hierarchies below /sys/fs/cgroup."""
     mounts = proc.parse_mountinfo(proc.read("self", "mountinfo"))
-    return [
-        one.target
-        for one in mounts
-        if one.fstype in ("cgroup", "cgroup2") and one.target.startswith("/sys/fs")
-    ]
+    return [one.target for one in mounts if one.fstype in ("cgroup", "cgroup2") and one.target.startswith("/sys/fs")]
 
 
 def cgroups() -> list[str]:
     """The directories of all hierarchies whose name has the prefix of this session, deepest first."""
-    return [
-        folder for top in hierarchies() for folder, _, _ in os.walk(top, topdown=False) if PREFIX in folder
-    ]
+    return [folder for top in hierarchies() for folder, _, _ in os.walk(top, topdown=False) if PREFIX in folder]
 
 
 def remove_cgroup_parent(parent: str) -> None:
@@ -100,7 +94,7 @@ def reap() -> None:
 
 
 def processes(before: set[int], grace: float = GRACE) -> list[str]:
-    """The children of the harness that are not in `before`, after `grace` seconds to end by themselves; they are killed."""
+    """The children of the harness that are not in `before`, given `grace` seconds to end by themselves; killed then."""
     deadline = time.monotonic() + grace
     while True:
         reap()
