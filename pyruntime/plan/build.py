@@ -2,12 +2,15 @@
 
 To add a field of config.json: write a module with a planner and its steps, and a line here. Within a phase
 the order is that of the lines; docs/architecture.md says why for each that is not free.
+What few containers ask for is `rare`: its module is imported only for a config that has the field.
 """
 
 from __future__ import annotations
 
+import sys
+
 from pyruntime import hooks, hostname, idmap, namespaces, network, sysctl
-from pyruntime.cgroups import plan as cgroups
+from pyruntime.cgroups import place
 from pyruntime.plan.step import (
     BECOME,
     BUILD,
@@ -20,27 +23,46 @@ from pyruntime.plan.step import (
     SETUP,
     Step,
 )
-from pyruntime.process import capabilities, keyring, oom, personality, program, rlimits, user
+from pyruntime.process import affinity, capabilities, keyring, oom, program, rlimits, user
 from pyruntime.rootfs import console, devices, masks, mounts, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
     from pyruntime.plan.request import Request
 
-FEATURES: tuple[tuple[str, Callable[[Request], Iterator[Step]]], ...] = (
-    (PREPARE, cgroups.plan_create),
-    (SETUP, cgroups.plan_join),
+
+def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request], Iterable[Step]]:
+    """The planner of a module that is imported when config.json has something at `pointer`, and not before."""
+    section, field = pointer[1:].split("/")
+
+    def plan(request: Request) -> Iterable[Step]:
+        if not (request.config.get(section) or {}).get(field):
+            return ()
+        name = f"pyruntime.{module}"
+        __import__(name)
+        steps: Iterable[Step] = getattr(sys.modules[name], planner)(request)
+        return steps
+
+    return plan
+
+
+FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
+    (PREPARE, place.plan_create),
+    (PREPARE, rare("/linux/seccomp", "security.seccomp")),
+    (SETUP, affinity.plan_reset),
+    (SETUP, rare("/linux/intelRdt", "rdt")),
+    (SETUP, rare("/linux/netDevices", "netdevices")),
     (SETUP, idmap.plan),
     (SETUP, oom.plan),
+    (BUILD, place.plan_join),
     (BUILD, namespaces.plan),
     (BUILD, keyring.plan),
     (BUILD, network.plan),
     (BUILD, root.plan_prepare),
     (BUILD, mounts.plan),
     (BUILD, devices.plan),
-    (HOOKS, cgroups.plan_limits),
     (HOOKS, hooks.plan_runtime),
     (ENTER, hooks.plan_create_container),
     (ENTER, program.plan_cwd),
@@ -54,15 +76,22 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterator[Step]]], ...] = (
     (ENTER, root.plan_readonly),
     (ENTER, user.plan_umask),
     (ENTER, user.plan_no_new_privileges),
-    (ENTER, personality.plan),
+    (ENTER, rare("/linux/personality", "process.personality")),
+    (ENTER, rare("/linux/memoryPolicy", "process.mempolicy")),
+    (ENTER, rare("/process/apparmorProfile", "security.apparmor")),
+    (ENTER, rare("/process/selinuxLabel", "security.selinux")),
+    (READY, rare("/process/scheduler", "process.scheduler")),
+    (READY, rare("/process/ioPriority", "process.ioprio")),
     (READY, rlimits.plan),
     (BECOME, program.plan_environment),
     (BECOME, program.plan_chdir),
+    (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_privileged")),
     (BECOME, capabilities.plan),
     (BECOME, user.plan),
     (BECOME, program.plan_chdir_as_user),
     (BECOME, capabilities.plan_apply),
     (BECOME, program.plan_find),
+    (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
     (EXECUTE, hooks.plan_start_container),
     (EXECUTE, program.plan_execute),
 )

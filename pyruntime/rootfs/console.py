@@ -35,6 +35,15 @@ _PTMX = posix.makedev(5, 2)
 
 def plan(request: Request) -> Iterator[Step]:
     """ENTER, before the pivot: the terminal, if there is to be one."""
+    yield from _plan(request, mounted=True)
+
+
+def plan_exec(request: Request) -> Iterator[Step]:
+    """ENTER of `exec`: the same, but /dev/console stays init's."""
+    yield from _plan(request, mounted=False)
+
+
+def _plan(request: Request, *, mounted: bool) -> Iterator[Step]:
     if not request.process.get("terminal"):
         return
     size = request.process.get("consoleSize") or {}
@@ -44,7 +53,7 @@ def plan(request: Request) -> Iterator[Step]:
         height=size.get("height") or 0,
         width=size.get("width") or 0,
         uid=(request.process.get("user") or {}).get("uid") or 0,
-        mounted=True,
+        mounted=mounted,
     )
 
 

@@ -35,12 +35,14 @@ class Init:
     channel:  the sync socket, until init stands at the gate.
     gate, failure: the exec fifo, and where errors go once nobody reads the channel (start/fifo.py).
     console:  the connection to the console socket, or None.
+    cgroup_tasks: descriptors to enter the container's cgroup by (cgroups/place.py).
     proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
     root_fd:  the new root (O_PATH); rootfs: its path on the host.
     empty_fd: the mount that covers masked directories, -1 until there is one.
     """
 
     __slots__ = (
+        "cgroup_tasks",
         "channel",
         "console",
         "cwd_pending",
@@ -64,6 +66,7 @@ class Init:
         self.gate = gate
         self.failure = failure
         self.console = console
+        self.cgroup_tasks: list[int] = []
         self.cwd_pending = False
         self.empty_fd = self.proc_fd = self.root_fd = -1
         self.environment: dict[str, str] = {}

@@ -35,9 +35,21 @@ class Parent:
     """What the steps of the parent act on.
 
     pid, pidfd: init's, as the parent sees it; 0 and -1 before the clone.
+    cgroup_tasks, cgroup_directory: how init gets into its cgroup (cgroups/place.py).
     """
 
-    __slots__ = ("channel", "log", "pid", "pidfd", "plan", "record", "request", "trace")
+    __slots__ = (
+        "cgroup_directory",
+        "cgroup_tasks",
+        "channel",
+        "log",
+        "pid",
+        "pidfd",
+        "plan",
+        "record",
+        "request",
+        "trace",
+    )
 
     def __init__(self, plan: Plan, record: Record, log: Log) -> None:
         self.plan = plan
@@ -46,6 +58,8 @@ class Parent:
         self.log = log
         self.pid = 0
         self.pidfd = -1
+        self.cgroup_tasks: list[int] = []
+        self.cgroup_directory: int | None = None
         self.channel: Channel | None = None
         self.trace: Callable[[Step], None] | None = self.tell_step if log.debugging else None
 
@@ -90,13 +104,14 @@ def _clone_init(parent: Parent) -> None:
     own = _join_around(parent)
     try:
         if found.user is not None:
-            parent.pid, parent.pidfd = _clone_in_user_namespace(found)
+            parent.pid, parent.pidfd = _clone_in_user_namespace(found, parent.cgroup_directory)
         else:
-            parent.pid, parent.pidfd = process.clone(found.new)
+            parent.pid, parent.pidfd = process.clone(found.new, cgroup_fd=parent.cgroup_directory)
         if parent.pid == 0:
             init = Init(theirs, gate, failure, terminal)
+            init.cgroup_tasks = parent.cgroup_tasks
             # The lock, the parent's ends, and whatever the caller left open are not init's.
-            kept = [read_end, gate, failure, theirs.fileno()]
+            kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks]
             if terminal is not None:
                 kept.append(terminal.fileno())
             files.close_all_but(kept, 3 + request.preserve_fds)
@@ -104,8 +119,10 @@ def _clone_init(parent: Parent) -> None:
     finally:
         _go_back(own)
     theirs.close()
-    for fd in (read_end, gate, failure):
+    for fd in (read_end, gate, failure, *parent.cgroup_tasks):
         posix.close(fd)
+    if parent.cgroup_directory is not None:
+        posix.close(parent.cgroup_directory)
     if terminal is not None:
         terminal.close()
     parent.channel = ours
@@ -167,7 +184,7 @@ def _write_time_offsets(offsets: dict[str, dict[str, int]]) -> None:
             posix.close(fd)
 
 
-def _clone_in_user_namespace(found: namespaces.Namespaces) -> tuple[int, int]:
+def _clone_in_user_namespace(found: namespaces.Namespaces, cgroup: int | None) -> tuple[int, int]:
     """Clone init from a process that has joined the user namespace, so that it owns init's namespaces.
 
     init is the parent's child all the same (CLONE_PARENT). Gives back (0, -1) in init."""
@@ -183,7 +200,7 @@ def _clone_in_user_namespace(found: namespaces.Namespaces) -> tuple[int, int]:
             posix.close(fd)
             posix.setresgid(0, 0, 0)
             posix.setresuid(0, 0, 0)
-            pid, _ = process.clone(found.new | CLONE_PARENT, exit_signal=0)
+            pid, _ = process.clone(found.new | CLONE_PARENT, cgroup_fd=cgroup, exit_signal=0)
             if pid == 0:
                 posix.close(write_end)
                 return 0, -1
@@ -238,6 +255,11 @@ def _attend(parent: Parent) -> None:
             fd = idmapped.open_mapped(parent.pid, **arg)
             channel.send(messages.MOUNT_FD, None, (fd,))
             posix.close(fd)
+        elif type == messages.SECCOMP:
+            from pyruntime.security import notify  # few containers have a listener
+
+            notify.forward(parent, arg["fd"])
+            channel.send(messages.SECCOMP_DONE)
         elif type == messages.LOG:
             level, text = arg
             parent.log.tell(level, text)
