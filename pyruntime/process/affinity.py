@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FIELD = "/process/execCPUAffinity"
 _HIGHEST = 8191  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
+_FEW = 1024
 
 
 def parse_list(text: str, pointer: str) -> list[int]:
@@ -24,9 +25,7 @@ def parse_list(text: str, pointer: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
-            raise ConfigError(
-                f"{text!r} is not a list of numbers", pointer=pointer, mend='write it as "0-3,7"'
-            )
+            raise ConfigError(f"{text!r} is not a list of numbers", pointer=pointer, mend='write it as "0-3,7"')
         low, high = int(first), int(last if dash else first)
         if low > high or high > _HIGHEST:
             raise ConfigError(f"{part.strip()!r} is not a range from 0 to {_HIGHEST}", pointer=pointer)
@@ -68,8 +67,10 @@ def set_final(parent: Any, cpus: list[int]) -> None:
 
 def reset(parent: Any) -> None:
     """let the process run on every CPU of its cpuset"""
-    # The kernel drops what the cpuset or the machine does not have.
-    posix.sched_setaffinity(parent.pid, range(_HIGHEST + 1))
+    online = posix.cpu_count() or 1
+    if len(posix.sched_getaffinity(parent.pid)) < online:
+        # The kernel drops what the cpuset or the machine does not have; numbers may have gaps.
+        posix.sched_setaffinity(parent.pid, range(_FEW if online <= _FEW else _HIGHEST + 1))
 
 
 def _set(pid: int, cpus: list[int]) -> None:

@@ -121,6 +121,8 @@ def prepare(parent: Any, rules: int, otherwise: str) -> None:
         from pyruntime.security import seccomp_profile
 
         compiled = seccomp_profile.compile_profile(section)
+        for note in compiled.notes:
+            parent.log.tell("debug", f"/linux/seccomp: {note}")
         program = compiled.program
         seccomp_cache.store(root, key, program, compiled.library)
     _program = program

@@ -256,9 +256,7 @@ def _attend(parent: Parent) -> None:
             channel.send(messages.MOUNT_FD, None, (fd,))
             posix.close(fd)
         elif type == messages.SECCOMP:
-            from pyruntime.security import notify  # few containers have a listener
-
-            notify.forward(parent, arg["fd"])
+            _forward_listener(parent, arg["fd"])
             channel.send(messages.SECCOMP_DONE)
         elif type == messages.LOG:
             level, text = arg
@@ -274,6 +272,20 @@ def _attend(parent: Parent) -> None:
             return
         else:
             raise StepError(f"init sent {type}, which the parent does not know")
+
+
+def _forward_listener(parent: Parent, number: int) -> None:
+    """Send the listener of init's seccomp filter, descriptor `number` of init, to the agent that waits for it."""
+    from pyruntime.security import notify  # few containers have one
+
+    notify.forward(
+        parent.request.linux["seccomp"],
+        pid=parent.pid,
+        pidfd=parent.pidfd,
+        number=number,
+        state=parent.oci_state("creating"),
+        oci_version=parent.record.oci_version,
+    )
 
 
 def _died(parent: Parent) -> StepError:

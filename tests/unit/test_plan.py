@@ -228,6 +228,7 @@ SMALL = {
 
 DEVICES = [("build", "devices.make", "")] * 6 + [("build", "devices.make_link", "")] * 4
 GOLDEN = [
+    ("setup", "affinity.reset", ""),
     ("setup", "oom.set_score", "/process/oomScoreAdj"),
     ("build", "namespaces.make_cgroup_namespace", "/linux/namespaces/3"),
     ("build", "namespaces.join", "/linux/namespaces/4"),
