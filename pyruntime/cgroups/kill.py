@@ -1,91 +1,99 @@
-"""Ending all processes of a cgroup, and naming them."""
+"""Signals for everything in a container's cgroups."""
 
 from __future__ import annotations
 
 import posix
+import select
 import time
 
-from pyruntime.cgroups import freezer
+from pyruntime.cgroups import files, freezer, processes
 from pyruntime.cgroups.layout import UNIFIED
-from pyruntime.errors import StateError
+from pyruntime.errors import KernelError, StateError
 from pyruntime.kernel import process
 from pyruntime.state import read_file
 
 _SIGKILL = 9
-
-
-def processes(cgroups: dict[str, str]) -> list[int]:
-    """The pids in the container's cgroup and those below it."""
-    directory = _telling(cgroups)
-    return sorted(_processes_below(directory)) if directory else []
-
-
-def _telling(cgroups: dict[str, str]) -> str:
-    """The directory to read processes from: any one will do, since all hold the same."""
-    for name in ("pids", "freezer", "memory"):
-        if name in cgroups:
-            return cgroups[name]
-    return next(iter(cgroups.values()), "")
-
-
-def _processes_below(directory: str) -> set[int]:
-    found: set[int] = set()
-    try:
-        found.update(int(pid) for pid in read_file(f"{directory}/cgroup.procs").split())
-        for name in posix.listdir(directory):
-            if not name.startswith("cgroup.") and "." not in name:
-                found |= _processes_below(f"{directory}/{name}")
-    except (FileNotFoundError, NotADirectoryError, OSError):
-        pass
-    return found
+_SECONDS = 10.0
+_POLLIN = select.POLLIN
 
 
 def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> None:
-    """Send a signal to every process of the cgroup, but for one pid."""
-    for pid in processes(cgroups):
-        if pid == but:
-            continue
-        try:
-            pidfd = posix.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            # The pid may have been used again since the list was read: look once more.
-            if pid in processes(cgroups):
-                process.send_signal(pidfd, signal)
-        except ProcessLookupError:
-            pass
-        finally:
-            posix.close(pidfd)
+    """Send a signal to every process of the container except the pid `but`; does not wait for what they do.
+
+    Paused ones stay paused, unless the signal is SIGKILL."""
+    if signal == _SIGKILL:
+        _kill_at_once(cgroups)
+    for pid in processes.of(cgroups):
+        if pid != but:
+            pidfd = _send(pid, signal)
+            if pidfd >= 0:
+                posix.close(pidfd)
     if signal == _SIGKILL:
         thaw_for_death(cgroups)
 
 
-def kill_all(cgroups: dict[str, str], signal: int = _SIGKILL, timeout: float = 10.0) -> None:
-    """Kill every process of the cgroup, those that are forked meanwhile too. Raises StateError naming the stuck."""
-    if not cgroups:
+def kill_all(cgroups: dict[str, str], signal: int = _SIGKILL) -> None:
+    """Kill every process of the container, those forked meanwhile too, and wait until all are gone.
+
+    Raises StateError after 10 s, naming who is stuck."""
+    if not _kill_at_once(cgroups) and not processes.of(cgroups):
         return
-    if UNIFIED in cgroups:
-        try:
-            # Linux 5.14: kills the whole tree at once, and nothing can fork away from it.
-            fd = posix.open(f"{cgroups[UNIFIED]}/cgroup.kill", posix.O_WRONLY | posix.O_CLOEXEC)
-            posix.write(fd, b"1")
-            posix.close(fd)
-        except OSError:
-            pass
-    deadline = time.monotonic() + timeout
-    while alive := processes(cgroups):
-        signal_all(cgroups, signal)
+    deadline = time.monotonic() + _SECONDS
+    while pids := [pid for pid in processes.of(cgroups) if not _is_dead(pid)]:
+        pidfds = [pidfd for pid in pids if (pidfd := _send(pid, signal)) >= 0]
+        thaw_for_death(cgroups)
+        for pidfd in pidfds:
+            poll = select.poll()
+            poll.register(pidfd, _POLLIN)
+            poll.poll(max(0, (deadline - time.monotonic()) * 1000))
+            posix.close(pidfd)
         if time.monotonic() > deadline:
             raise StateError(
-                f"processes of the container do not die: {' '.join(str(pid) for pid in alive[:20])}",
+                f"processes of the container do not die: {processes.shown(pids)}",
                 why="they are stuck in the kernel, on a dead network filesystem or a failing disk for example",
-                mend="look at /proc/PID/stack, then delete again",
+                mend="look at /proc/PID/stack, then try again",
             )
-        time.sleep(0.002)
 
 
 def thaw_for_death(cgroups: dict[str, str]) -> None:
-    """Let a v1 cgroup that is frozen go on, so that its processes can die; v2 lets them die frozen."""
-    if "freezer" in cgroups and freezer.is_frozen(cgroups):
+    """Let a paused container's processes run into the SIGKILL they were sent: v1's freezer holds even that back."""
+    if "freezer" not in cgroups or not freezer.is_frozen(cgroups):
+        return
+    try:
         freezer.thaw(cgroups)
+    except (StateError, OSError):
+        pass  # frozen from above, or gone meanwhile: whoever waits for the death will say so
+
+
+def _kill_at_once(cgroups: dict[str, str]) -> bool:
+    """Kill the whole tree in one write, which no fork escapes: cgroup.kill, Linux 5.14. Whether that can be."""
+    if UNIFIED not in cgroups:
+        return False
+    try:
+        files.write(cgroups[UNIFIED], "cgroup.kill", "1")
+    except KernelError:
+        return False  # an older kernel, or the cgroup is gone
+    return True
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether it is gone or a zombie, which cgroup.procs may show until it is reaped, and which hinders nothing."""
+    try:
+        stat = read_file(f"/proc/{pid}/stat")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def _send(pid: int, signal: int) -> int:
+    """Send a signal to a process: its pidfd, -1 when it is gone."""
+    try:
+        pidfd = posix.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    try:
+        process.send_signal(pidfd, signal)
+    except ProcessLookupError:
+        posix.close(pidfd)
+        return -1
+    return pidfd

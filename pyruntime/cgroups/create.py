@@ -1,0 +1,111 @@
+"""Making a container's cgroups."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.cgroups import cpuset, processes
+from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.errors import KernelError, StateError, strerror
+from pyruntime.state import read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_ENOENT, _EEXIST = 2, 17
+_DENIED = (1, 13, 30)  # EPERM, EACCES, EROFS
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_WRITE = posix.O_WRONLY | posix.O_CLOEXEC
+
+
+def create(parent: Any, directories: list[str], hierarchies: list[str], rootless: bool) -> None:
+    """make the cgroup {directories}
+
+    hierarchies: the name of each directory's hierarchy, in the same order.
+    rootless:    a hierarchy that may not be written to is left out, with a warning.
+    Opens what init enters by: parent.cgroup_tasks, and parent.cgroup_directory for the clone."""
+    cgroups = dict(zip(hierarchies, directories, strict=True))
+    for directory in directories:
+        if posix.access(directory, posix.F_OK):
+            require_unused(directory)
+    # Record, then do: from here on these are the container's, and what is in them dies with it.
+    parent.record.cgroups = cgroups
+    parent.record.save()
+    denied = []
+    for name, directory in cgroups.items():
+        try:
+            _make(name, directory)
+            if name == UNIFIED:
+                parent.cgroup_directory = posix.open(directory, _DIRECTORY)
+            else:
+                parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
+        except OSError as error:
+            if not rootless or error.errno not in _DENIED:
+                raise
+            # An ordinary user has cgroups only where they were delegated (cgroups(7), "Cgroup delegation").
+            denied.append(name)
+            reason = strerror(error.errno)
+        except StateError:
+            # Somebody else made it since the look above: it is not ours to remove.
+            del cgroups[name]
+            parent.record.save()
+            raise
+    for name in denied:
+        del cgroups[name]
+    if denied:
+        parent.warn(f"no cgroup of the container's own in {', '.join(denied)}: {reason}; it has no limits there")
+
+
+def _make(name: str, directory: str) -> None:
+    error = _mkdir(directory)
+    if error == _EEXIST:
+        require_unused(directory)
+    elif error == _ENOENT:
+        _make_with_parents(directory)
+    if "cpuset" in name:
+        cpuset.inherit(directory)
+
+
+def _make_with_parents(directory: str) -> None:
+    missing = [directory]
+    while _mkdir(directory) == _ENOENT:
+        directory = directory.rpartition("/")[0]
+        missing.append(directory)
+    for one in reversed(missing):
+        _mkdir(one)  # what is there now was made by another container that begins at this moment
+
+
+def _mkdir(directory: str) -> int:
+    """mkdir(2): 0, ENOENT or EEXIST. Raises KernelError for anything else."""
+    try:
+        posix.mkdir(directory, 0o755)
+    except OSError as error:
+        if error.errno not in (_ENOENT, _EEXIST):
+            raise KernelError(error.errno or 0, "mkdir", (directory,)) from None
+        return error.errno
+    return 0
+
+
+def require_unused(directory: str) -> None:
+    """Raise StateError when a cgroup that was there before holds processes or is frozen.
+
+    Two containers in one cgroup would share its limits, and the first to go would take the other with it; in a
+    frozen one init would never run."""
+    pids = processes.below(directory)
+    if pids:
+        raise StateError(
+            f"container's cgroup is not empty: {len(pids)} process(es) found in {directory}",
+            why=processes.shown(pids),
+            mend="delete the container that uses it, or give another linux.cgroupsPath",
+        )
+    for file, frozen in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+        try:
+            text = read_file(f"{directory}/{file}").strip()
+        except OSError:
+            continue
+        if text == frozen:
+            raise StateError(
+                f"container's cgroup unexpectedly frozen: {directory}/{file} is {text}",
+                mend="thaw it, or give another linux.cgroupsPath",
+            )
