@@ -7,10 +7,9 @@ What few containers ask for is `rare`: its module is imported only for a config 
 
 from __future__ import annotations
 
-import sys
-
 from pyruntime import hooks, hostname, idmap, namespaces, network, sysctl
 from pyruntime.cgroups import place
+from pyruntime.plan.rare import rare
 from pyruntime.plan.step import (
     BECOME,
     BUILD,
@@ -31,21 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pyruntime.plan.request import Request
-
-
-def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request], Iterable[Step]]:
-    """The planner of a module that is imported when config.json has something at `pointer`, and not before."""
-    section, field = pointer[1:].split("/")
-
-    def plan(request: Request) -> Iterable[Step]:
-        if not (request.config.get(section) or {}).get(field):
-            return ()
-        name = f"pyruntime.{module}"
-        __import__(name)
-        steps: Iterable[Step] = getattr(sys.modules[name], planner)(request)
-        return steps
-
-    return plan
 
 
 FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (

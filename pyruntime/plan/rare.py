@@ -1,0 +1,27 @@
+"""Planners of what few containers ask for: their modules are imported only for a config that has the field."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pyruntime.plan.request import Request
+    from pyruntime.plan.step import Step
+
+
+def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request], Iterable[Step]]:
+    """The planner of a module that is imported when config.json has something at `pointer`, and not before."""
+    section, field = pointer[1:].split("/")
+
+    def plan(request: Request) -> Iterable[Step]:
+        if not (request.config.get(section) or {}).get(field):
+            return ()
+        name = f"pyruntime.{module}"
+        __import__(name)
+        steps: Iterable[Step] = getattr(sys.modules[name], planner)(request)
+        return steps
+
+    return plan
