@@ -81,14 +81,14 @@ def test_apparmor_where_there_is_none(sleeper):
     if os.path.isdir("/sys/kernel/security/apparmor"):
         pytest.skip("AppArmor is here")
     sleeper.process["apparmorProfile"] = "some-profile"
-    obeyed_or_refused(sleeper, "/process/apparmorProfile", lambda: "apparmorProfile" in sleeper.created.stderr)
+    obeyed_or_refused(sleeper, "/process/apparmorProfile", lambda: "AppArmor" in sleeper.created.stderr)
 
 
 def test_selinux_where_there_is_none(sleeper):
     if os.path.isdir("/sys/fs/selinux"):
         pytest.skip("SELinux is here")
     sleeper.process["selinuxLabel"] = "system_u:system_r:container_t:s0"
-    obeyed_or_refused(sleeper, "/process/selinuxLabel", lambda: "selinuxLabel" in sleeper.created.stderr)
+    obeyed_or_refused(sleeper, "/process/selinuxLabel", lambda: "SELinux" in sleeper.created.stderr)
 
 
 @pytest.mark.differs(runc="runc 1.1.5 does not know the field", crun="crun 1.8.1 does not know the field")
