@@ -85,4 +85,5 @@ class Request:
 
     def warn(self, text: str) -> None:
         """Note something that a person should know and that does not stop the start."""
-        self.warnings.append(text)
+        if text not in self.warnings:  # two planners may look at the same field
+            self.warnings.append(text)

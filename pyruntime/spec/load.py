@@ -100,7 +100,7 @@ def _not_opened(path: str, error: OSError | ValueError) -> ConfigError:
     words = strerror(error.errno)
     folder, _, name = path.rpartition("/")
     why = mend = None
-    if error.errno == errno.ENOENT:
+    if error.errno == errno.ENOENT and name == "config.json":
         mend = "give the directory that holds config.json with --bundle; `pyruntime spec` writes a sample"
         try:
             posix.stat(folder or ".")

@@ -1,0 +1,203 @@
+"""exec: run one more process in a container."""
+
+from __future__ import annotations
+
+from pyruntime import state
+from pyruntime.cgroups import enter
+from pyruntime.cli import foreground, pidfile
+from pyruntime.cli.flags import Flag, number
+from pyruntime.cli.main import Context
+from pyruntime.errors import PyruntimeError, StateError, UsageError, from_oserror
+from pyruntime.plan.exec import ExecPlan, ExecRequest
+from pyruntime.rootfs import console
+from pyruntime.spec import load
+from pyruntime.start import execute, target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.state import Record
+
+USAGE = "ID COMMAND [ARGUMENT...], or --process FILE ID"
+MIXED = False  # after the id everything is the command's
+FLAGS = (
+    Flag("process", "read the process from FILE, a process object of config.json", short="p", value="FILE"),
+    Flag("tty", "give the process a terminal", short="t"),
+    Flag("detach", "return once the process runs", short="d"),
+    Flag("pid-file", "write the process's pid to FILE", value="FILE"),
+    Flag("console-socket", "unix socket that gets the terminal's master", value="SOCKET"),
+    Flag("pidfd-socket", "unix socket that gets a pidfd of the process", value="SOCKET"),
+    Flag("cwd", "working directory in the container", value="DIR"),
+    Flag("env", "set a variable, NAME=VALUE; may be given again", short="e", value="VARIABLE", many=True),
+    Flag("user", "UID, or UID:GID", short="u", value="USER"),
+    Flag("additional-gids", "one more group; may be given again", short="g", value="GID", many=True),
+    Flag("cap", "add a capability, CAP_NAME; may be given again", short="c", value="CAP", many=True),
+    Flag("no-new-privs", "forbid to gain privileges by execve", default=""),
+    Flag("process-label", "SELinux label of the process", value="LABEL"),
+    Flag("apparmor", "AppArmor profile of the process", value="PROFILE"),
+    Flag("preserve-fds", "pass N descriptors, from 3 on, to the process", value="N"),
+    Flag("cgroup", "run in an existing sub-cgroup; may be given again", value="[CTRL:]PATH", many=True),
+    Flag("ignore-paused", "also into a paused container: the process runs when it is resumed"),
+)
+
+_EXIT_CODE = 255  # as runc: the process's own exit status would be taken for one of 1
+_HIGHEST_ID = 2**32 - 2  # 2**32 - 1 is -1, "no id" (credentials(7))
+# What a process of --process that does not say so has from the container's first (libcontainer).
+_INHERITED = (
+    "apparmorProfile",
+    "capabilities",
+    "execCPUAffinity",
+    "ioPriority",
+    "oomScoreAdj",
+    "rlimits",
+    "scheduler",
+    "selinuxLabel",
+)
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Run the process: its exit status, 128 + N when signal N ended it; 0 with --detach; 255 if it cannot run."""
+    try:
+        return _run(context, values, words)
+    except PyruntimeError as error:
+        error.exit_code = _EXIT_CODE
+        raise
+    except OSError as error:
+        failure = from_oserror(error, doing="run the process")
+        failure.exit_code = _EXIT_CODE
+        raise failure from error
+
+
+def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    if not words:
+        raise UsageError("exec needs the container's id and a command", mend="see: pyruntime exec --help")
+    record = state.load(context.root, words[0])
+    _check_status(record, ignore_paused=values["ignore-paused"])
+    if values["pid-file"]:
+        pidfile.check(values["pid-file"])
+    config = load.load_object(record.path(state.CONFIG))
+    config["process"] = _process(context, config.get("process") or {}, values, words[1:])
+    joined = target.find(record)
+    request = ExecRequest(
+        config,
+        id=record.id,
+        bundle=record.bundle,
+        target=joined,
+        cgroups=enter.chosen(record.cgroups, values["cgroup"]),
+        sub_cgroup=bool(values["cgroup"]),
+        rootless=context.rootless,
+        preserve_fds=number(values["preserve-fds"], "preserve-fds"),
+        console_socket=values["console-socket"] or None,
+        detach=values["detach"],
+    )
+    console.check(request)
+    plan = ExecPlan(request)
+    for text in request.warnings:
+        context.log.warning(text)
+    terminal = console.connect(request.console_socket) if request.console_socket else None
+    if not request.detach:
+        foreground.hold_signals()
+    parent = execute.ExecParent(plan, record, context.log)
+    execute.start(parent, joined, terminal)
+    joined.close()
+    if values["pid-file"]:
+        try:
+            pidfile.write(values["pid-file"], parent.pid)
+        except BaseException:
+            execute.end(parent)
+            raise
+    if request.detach:
+        return 0
+    return foreground.attend(parent.pid, parent.pidfd)
+
+
+def _check_status(record: Record, *, ignore_paused: bool) -> None:
+    """Raise StateError unless a process can be run in the container."""
+    status = state.status(record)
+    if status == "stopped":
+        raise target.gone(record.id)
+    if status == "creating":
+        raise StateError(
+            f"cannot exec in a container that is being created: {record.id}", mend="wait until create has returned"
+        )
+    if status == "paused" and not ignore_paused:
+        raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
+
+
+def _process(
+    context: Context, first: dict[str, Any], values: dict[str, Any], command: list[str]
+) -> dict[str, Any]:
+    """The process to run: that of --process, or the container's first one as the flags change it."""
+    if values["process"]:
+        if command:
+            raise UsageError(f"--process and a command, {command[0]!r}, exclude each other")
+        return _read_process(context, first, values["process"])
+    if not command:
+        raise UsageError("process args cannot be empty", mend="give a command after the id, or --process FILE")
+    process = {**first, "args": command, "terminal": values["tty"]}
+    process.pop("consoleSize", None)
+    process["env"] = [*(first.get("env") or ()), *values["env"]]
+    if values["cwd"]:
+        process["cwd"] = values["cwd"]
+    if not process.setdefault("cwd", "/").startswith("/"):
+        raise UsageError("Cwd must be an absolute path", mend="give --cwd from the container's root")
+    if values["apparmor"]:
+        process["apparmorProfile"] = values["apparmor"]
+    if values["process-label"]:
+        process["selinuxLabel"] = values["process-label"]
+    if values["no-new-privs"] != "":
+        process["noNewPrivileges"] = values["no-new-privs"]
+    if values["cap"]:
+        process["capabilities"] = _add_capabilities(first.get("capabilities") or {}, values["cap"])
+    process["user"] = _user(first.get("user") or {}, values["user"], values["additional-gids"])
+    return process
+
+
+def _read_process(context: Context, first: dict[str, Any], path: str) -> dict[str, Any]:
+    from pyruntime.spec import check
+
+    process = load.load_object(path)
+    for problem in check.without_errors(check.check_process(process), path):
+        context.log.warning(f"{path}: {problem}")
+    if not process.get("args"):
+        raise UsageError(f"{path}: process args cannot be empty", mend="set args")
+    for name in _INHERITED:
+        if name in first:
+            process.setdefault(name, first[name])
+    umask = (first.get("user") or {}).get("umask")
+    if umask is not None:
+        process.setdefault("user", {}).setdefault("umask", umask)
+    return process
+
+
+def _add_capabilities(sets: dict[str, list[str]], names: list[str]) -> dict[str, list[str]]:
+    """The sets with more capabilities in them; never inheritable ones (CVE-2022-29162).
+
+    Ambient ones only where the container has inheritable ones already: the kernel asks for both."""
+    kinds = ["bounding", "effective", "permitted"]
+    if sets.get("inheritable"):
+        kinds.append("ambient")
+    return {**sets, **{kind: [*(sets.get(kind) or ()), *names] for kind in kinds}}
+
+
+def _user(first: dict[str, Any], text: str, groups: list[str]) -> dict[str, Any]:
+    user = dict(first)
+    if text:
+        uid, colon, gid = text.partition(":")
+        user["uid"] = _id(uid, f"--user {text}: uid")
+        if colon:
+            user["gid"] = _id(gid, f"--user {text}: gid")
+    if groups:
+        more = [_id(group, "--additional-gids") for group in groups]
+        user["additionalGids"] = [*(first.get("additionalGids") or ()), *more]
+    return user
+
+
+def _id(text: str, what: str) -> int:
+    """A user or group id: digits only (CVE-2026-30892: whatever is no number must not become 0)."""
+    if text.isascii() and text.isdigit() and int(text) <= _HIGHEST_ID:
+        return int(text)
+    raise UsageError(
+        f"{what} {text!r} is not a number from 0 to {_HIGHEST_ID}", mend="give numbers, names are not looked up"
+    )

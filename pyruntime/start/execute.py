@@ -1,0 +1,289 @@
+"""One more process in a container: `exec`, the parent's half and the child's (docs/handshake.md, "exec").
+
+The parent clones a child into the container's pid namespace and cgroup, the child joins the other namespaces
+in one setns(2) by init's pidfd, and becomes the program. Three things are unlike `create`:
+
+* no exec fifo: the sync socket closes at execve(2), which is how the parent knows that the program runs;
+* setns(2) with CLONE_NEWPID acts on children only. With privileges the parent itself joins, clones and goes
+  back, which saves a process; without, it may not join before the user namespace: a process in the middle
+  joins everything and clones the child as the parent's (CLONE_PARENT);
+* the container's processes live and are hostile already, so the child is not dumpable from its birth on
+  (CVE-2016-9962).
+"""
+
+from __future__ import annotations
+
+import errno
+import posix
+import sys
+
+from pyruntime import fastjson, state
+from pyruntime.cgroups import enter
+from pyruntime.errors import KernelError, PyruntimeError, StepError, from_json, from_oserror
+from pyruntime.kernel import files, process
+from pyruntime.kernel.constants import CLONE_NEWPID, CLONE_PARENT, PR_SET_DUMPABLE
+from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PREPARE, READY, SETUP, execute
+from pyruntime.plan.step import from_json as step_from_json
+from pyruntime.start import channel as messages
+from pyruntime.start import target as targets
+from pyruntime.start.init import Init, open_proc, read_plan, report
+from pyruntime.start.parent import Parent, end_init
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any, NoReturn
+
+    from pyruntime.log import Log
+    from pyruntime.plan.exec import ExecRequest
+    from pyruntime.start.channel import Channel
+    from pyruntime.start.target import Target
+    from pyruntime.state import Record
+
+_PR_GET_DUMPABLE = 3
+_PHASES = (ENTER, BECOME, EXECUTE)
+
+
+class Entrant(Init):
+    """The child: what its steps act on.
+
+    target:  the container's init. joined: the namespaces are joined already.
+    proc_fd: the host's /proc, which the parent opened."""
+
+    __slots__ = ("joined", "target")
+
+    def __init__(
+        self, channel: Channel, target: Target, console: _socket.socket | None, proc_fd: int, joined: bool
+    ) -> None:
+        super().__init__(channel, -1, -1, console)
+        self.target = target
+        self.proc_fd = proc_fd
+        self.joined = joined
+        self.setgroups_denied = target.setgroups_denied
+
+
+class ExecParent(Parent):
+    """What the steps of the parent act on; pid and pidfd are the new process's."""
+
+    __slots__ = ()
+
+    def __init__(self, plan: Any, record: Record, log: Log) -> None:
+        super().__init__(plan, record, log)
+
+    def oci_state(self, status: str) -> dict[str, Any]:
+        """The container's state; its pid is init's."""
+        return state.oci_state(self.record, status)
+
+
+def start(parent: ExecParent, target: Target, terminal: _socket.socket | None = None) -> None:
+    """Bring a process into the container: when this returns, it runs its program.
+
+    parent:   its plan is an ExecPlan; its pid and pidfd are the new process's afterwards.
+    terminal: the connection that gets the terminal's master, None without one; closed here.
+    Raises PyruntimeError; then the process is dead and reaped."""
+    execute(parent.plan.steps[PREPARE], parent)
+    try:
+        write_end = _clone(parent, target, terminal)
+        try:
+            execute(parent.plan.steps[SETUP], parent)
+            _send_plan(parent, write_end)
+        finally:
+            posix.close(write_end)
+        _attend(parent, target)
+    except (BrokenPipeError, ConnectionResetError):
+        raise _died(parent, target) from None
+    except OSError as error:
+        end_init(parent)
+        raise from_oserror(error, doing="run the process") from error
+    except BaseException:
+        end_init(parent)
+        raise
+    finally:
+        if parent.channel is not None:
+            parent.channel.close()
+
+
+def end(parent: ExecParent) -> None:
+    """Kill the process, and reap it."""
+    end_init(parent)
+
+
+def _clone(parent: ExecParent, target: Target, terminal: _socket.socket | None) -> int:
+    """Clone the child; it waits for its plan. Gives back the parent's end of the init pipe."""
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    parent.channel, theirs = messages.pair()
+    proc_fd = open_proc()
+    request: Any = parent.request
+    dumpable = process.prctl(_PR_GET_DUMPABLE)
+    # The child is in sight of the container's processes from the clone on: it inherits this.
+    process.prctl(PR_SET_DUMPABLE, 0)
+    try:
+        through_middle = "user" in target.kinds and request.rootless
+        if through_middle:
+            parent.pid, parent.pidfd = _clone_in_middle(request, target)
+        else:
+            parent.pid, parent.pidfd = _clone_in_pid_namespace(request, target)
+        if parent.pid == 0:
+            entrant = Entrant(theirs, target, terminal, proc_fd, through_middle)
+            entrant.cgroup_tasks = parent.cgroup_tasks
+            start_setns_initialization(read_end, entrant, 3 + request.preserve_fds)
+    except KernelError as error:
+        # clone(2): ENOMEM is what a pid namespace without init says; setns(2): ESRCH.
+        if error.errno in (errno.ENOMEM, errno.ESRCH, errno.EINVAL) and targets.is_dead(target.pidfd):
+            raise targets.gone(parent.record.id) from None
+        raise
+    finally:
+        if dumpable == 1:
+            process.prctl(PR_SET_DUMPABLE, 1)
+        for fd in (read_end, proc_fd, *parent.cgroup_tasks):
+            posix.close(fd)
+        parent.cgroup_tasks = []
+        theirs.close()
+        if terminal is not None:
+            terminal.close()
+    return write_end
+
+
+def _clone_in_pid_namespace(request: ExecRequest, target: Target) -> tuple[int, int]:
+    if "pid" not in target.kinds:
+        return enter.clone(request)
+    own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+    pid = -1
+    try:
+        process.setns(target.pidfd, CLONE_NEWPID, "of the container's init")
+        pid, pidfd = enter.clone(request)
+        return pid, pidfd
+    finally:
+        if pid != 0:  # the child could not, and need not
+            process.setns(own, CLONE_NEWPID)
+            posix.close(own)
+
+
+def _clone_in_middle(request: ExecRequest, target: Target) -> tuple[int, int]:
+    """Clone from a process that has joined all namespaces. (0, -1) in the child, which is the parent's own."""
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    middle, middle_fd = enter.clone(request)
+    if middle == 0:
+        try:
+            process.setns(target.pidfd, target.flags(), "of the container's init")
+            targets.become_root(target.setgroups_denied)
+            pid, _ = process.clone(CLONE_PARENT, exit_signal=0)
+            if pid == 0:
+                posix.close(read_end)
+                posix.close(write_end)
+                return 0, -1
+            posix.write(write_end, b"%d" % pid)
+        except OSError as error:
+            failure = from_oserror(error, doing="join the container's namespaces")
+            posix.write(write_end, fastjson.dumps(failure.to_json()).encode())
+        posix._exit(0)
+    posix.close(write_end)
+    answer = posix.read(read_end, 1 << 16)
+    posix.close(read_end)
+    posix.close(middle_fd)
+    posix.waitpid(middle, 0)
+    if not answer.isdigit():
+        raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
+    pid = int(answer)
+    return pid, posix.pidfd_open(pid)
+
+
+def _send_plan(parent: ExecParent, write_end: int) -> None:
+    """Send the child its half of the plan: one JSON object, then the end."""
+    steps = {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in _PHASES}
+    data = fastjson.dumps({"debug": parent.log.debugging, "steps": steps}).encode("utf-8", "surrogateescape")
+    while data:
+        data = data[posix.write(write_end, data) :]
+
+
+def _attend(parent: ExecParent, target: Target) -> None:
+    """Answer the child's messages until the socket closes, which it does at execve."""
+    channel = parent.channel
+    assert channel is not None
+    running = False
+    while True:
+        type, arg, _ = channel.receive()
+        if type == messages.READY:
+            execute(parent.plan.steps[READY], parent)
+            channel.send(messages.RUN)
+            running = True
+        elif type == messages.LOG:
+            level, text = arg
+            parent.log.tell(level, text)
+        elif type == messages.SECCOMP:
+            _forward_listener(parent, arg["fd"])
+            channel.send(messages.SECCOMP_DONE)
+        elif type == messages.ERROR:
+            raise from_json(arg)
+        elif not type:
+            if not running:
+                raise _died(parent, target)
+            return
+        else:
+            raise StepError(f"the process sent {type}, which the parent does not know")
+
+
+def _forward_listener(parent: ExecParent, number: int) -> None:
+    from pyruntime.security import notify
+
+    notify.forward(
+        parent.request.linux["seccomp"],
+        pid=parent.pid,
+        pidfd=parent.pidfd,
+        number=number,
+        state=parent.oci_state("running"),
+        oci_version=parent.record.oci_version,
+    )
+
+
+def _died(parent: ExecParent, target: Target) -> PyruntimeError:
+    """The error for a process that ended without a word: its pid namespace did, or it alone."""
+    how = end_init(parent, grace=1000)
+    if targets.is_dead(target.pidfd):
+        return targets.gone(parent.record.id)
+    return StepError(
+        f"the process died before it became its program: {how}",
+        mend="look for an out-of-memory kill (dmesg, linux.resources.memory.limit)",
+    )
+
+
+def start_setns_initialization(init_pipe: int, entrant: Entrant, first: int) -> NoReturn:
+    """Read the plan from the init pipe, do it, and become the program. Never returns.
+
+    Descriptors from `first` on that are not the child's own are closed."""
+    try:
+        _close_inherited(init_pipe, entrant, first)
+        _initialize(init_pipe, entrant)
+    except PyruntimeError as error:
+        report(entrant, error)
+    except OSError as error:
+        report(entrant, from_oserror(error, doing="run the process"))
+    except BaseException as error:
+        report(entrant, StepError(f"bug in pyruntime's exec: {type(error).__name__}: {error}"))
+    posix._exit(255)
+
+
+def _close_inherited(init_pipe: int, entrant: Entrant, first: int) -> None:
+    own = [init_pipe, entrant.channel.fileno(), entrant.target.pidfd, entrant.target.root, entrant.proc_fd]
+    own += entrant.cgroup_tasks
+    if entrant.console is not None:
+        own.append(entrant.console.fileno())
+    files.close_all_but([fd for fd in own if fd >= 0], first)
+
+
+def _initialize(init_pipe: int, entrant: Entrant) -> None:
+    # Whatever may still be asked for by an import statement: from here on the files are the container's.
+    sys.meta_path.clear()
+    posix.setsid()
+    plan = read_plan(init_pipe)
+    if plan["debug"]:
+        entrant.trace = entrant.tell_step
+    steps = {phase: [step_from_json(step) for step in plan["steps"][phase]] for phase in _PHASES}
+
+    execute(steps[ENTER], entrant)
+    posix.close(entrant.proc_fd)
+    entrant.proc_fd = -1
+    entrant.channel.send(messages.READY)
+    entrant.channel.expect(messages.RUN)
+    execute(steps[BECOME], entrant)
+    execute(steps[EXECUTE], entrant)
