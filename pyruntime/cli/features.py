@@ -7,8 +7,10 @@ import posix
 from pyruntime import fastjson
 from pyruntime.cli.main import Context
 from pyruntime.namespaces import KINDS
+from pyruntime.process import mempolicy
 from pyruntime.process.capabilities import NUMBERS
 from pyruntime.rootfs.options import known_words
+from pyruntime.security import seccomp_profile
 from pyruntime.version import SPEC_VERSION, VERSION
 
 TYPE_CHECKING = False
@@ -43,12 +45,13 @@ def features() -> dict[str, Any]:
             "namespaces": sorted(KINDS),
             "capabilities": list(NUMBERS),
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
-            "seccomp": {"enabled": False},
-            "apparmor": {"enabled": False},
-            "selinux": {"enabled": False},
-            "intelRdt": {"enabled": False},
+            "seccomp": seccomp_profile.features(),
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+            "memoryPolicy": {"modes": list(mempolicy.MODES), "flags": list(mempolicy.FLAGS)},
             "mountExtensions": {"idmap": {"enabled": False}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
         },
         "annotations": {"io.github.pyruntime.version": VERSION},
     }

@@ -6,6 +6,8 @@ from pyruntime.kernel.call import check, ffi, lib
 
 INSTRUCTION_SIZE = 8  # struct sock_filter
 _SET_MODE_FILTER = 1
+_EINVAL = 22
+_NOWHERE = 8  # an address that no process has anything at
 
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0x01,
@@ -25,6 +27,14 @@ def load_filter(program: bytes, flags: list[str]) -> int:
     length = len(program) // INSTRUCTION_SIZE
     result = lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.from_buffer(program), length)
     return check(result, "seccomp", "SECCOMP_SET_MODE_FILTER", "|".join(flags) or 0, f"{length} instructions")
+
+
+def supports(flag: str) -> bool:
+    """Whether this kernel knows a flag: it refuses one that it does not before it looks at the program."""
+    bits = FLAGS[flag]
+    if flag == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
+        bits |= FLAGS["SECCOMP_FILTER_FLAG_NEW_LISTENER"]
+    return lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.cast("void *", _NOWHERE), 1) != -_EINVAL
 
 
 def take_descriptor(pidfd: int, number: int) -> int:

@@ -13,7 +13,7 @@ import pytest
 from support import filtered
 
 from pyruntime.errors import ConfigError
-from pyruntime.kernel import libseccomp
+from pyruntime.kernel import filter, libseccomp
 from pyruntime.plan.request import Request
 from pyruntime.security import seccomp, seccomp_cache, seccomp_profile
 
@@ -325,3 +325,16 @@ def test_the_second_time_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(seccomp, "_program", b"")
     step.do(parent, **step.args)
     assert seccomp._program == first
+
+
+def test_features() -> None:
+    found = seccomp_profile.features()
+    assert "SCMP_ACT_NOTIFY" in found["actions"] and "SCMP_CMP_MASKED_EQ" in found["operators"]
+    assert {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"} <= set(found["archs"])
+    # Of Linux 3.17, 4.14 and 4.17: every kernel that has clone3(2) has them.
+    assert found["supportedFlags"][:3] == found["knownFlags"][:3]
+
+
+def test_a_flag_that_no_kernel_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(filter.FLAGS, "SECCOMP_FILTER_FLAG_TSYNC", 1 << 30)
+    assert not filter.supports("SECCOMP_FILTER_FLAG_TSYNC")
