@@ -92,9 +92,7 @@ def _require() -> None:
     finally:
         posix.close(fd)
     if known:
-        raise StepError(
-            f"resctrl is not mounted on {ROOT}", pointer=_FIELD, mend=f"mount -t resctrl resctrl {ROOT}"
-        )
+        raise StepError(f"resctrl is not mounted on {ROOT}", pointer=_FIELD, mend=f"mount -t resctrl resctrl {ROOT}")
     raise StepError(
         "this host has no resctrl",
         pointer=_FIELD,
@@ -109,9 +107,7 @@ def _write(path: str, text: str) -> None:
         posix.write(fd, text.encode())
     except OSError as error:
         reason = _last_status() if error.errno == 22 else None
-        raise StepError(
-            f"write {text.strip()!r} to {path}: {error.strerror}", pointer=_FIELD, why=reason
-        ) from error
+        raise StepError(f"write {text.strip()!r} to {path}: {error.strerror}", pointer=_FIELD, why=reason) from error
     finally:
         posix.close(fd)
 

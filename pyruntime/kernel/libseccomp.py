@@ -49,9 +49,7 @@ class Filter:
         if result < 0 and result != -_EEXIST:
             raise KernelError(-result, "seccomp_arch_add", (hex(token),))
 
-    def add_rule(
-        self, action: int, name: str, number: int, args: Sequence[tuple[int, int, int, int]]
-    ) -> None:
+    def add_rule(self, action: int, name: str, number: int, args: Sequence[tuple[int, int, int, int]]) -> None:
         """Do `action` on a system call when all comparisons (index, operator, value, second value) hold."""
         columns = list(zip(*args, strict=True)) or [(), (), (), ()]
         indexes, operators, values, others = columns

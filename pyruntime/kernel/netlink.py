@@ -65,9 +65,7 @@ class Netlink:
 
     def addresses(self, index: int) -> list[Address]:
         """All addresses of an interface, of both families."""
-        found = [
-            Address(data) for data in self._ask(_RTM_GETADDR, bytes(8), _NLM_F_DUMP, "RTM_GETADDR", index)
-        ]
+        found = [Address(data) for data in self._ask(_RTM_GETADDR, bytes(8), _NLM_F_DUMP, "RTM_GETADDR", index)]
         return [address for address in found if address.index == index]
 
     def add_address(self, index: int, address: Address) -> None:

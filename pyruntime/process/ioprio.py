@@ -21,9 +21,7 @@ def plan(request: Request) -> Iterator[Step]:
     any user namespace."""
     given = request.process.get("ioPriority")
     if given:
-        yield Step(
-            "/process/ioPriority", set_priority, klass=given["class"], priority=given.get("priority") or 0
-        )
+        yield Step("/process/ioPriority", set_priority, klass=given["class"], priority=given.get("priority") or 0)
 
 
 def set_priority(parent: Any, klass: str, priority: int) -> None:

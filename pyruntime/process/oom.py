@@ -38,8 +38,7 @@ def set_score(parent: Any, value: int, rootless: bool) -> None:
         # Below oom_score_adj_min only with CAP_SYS_RESOURCE in the initial user namespace (proc(5)).
         if rootless:
             parent.warn(
-                f"oom_score_adj stays {before}: an ordinary user cannot lower it to {value} "
-                "(/process/oomScoreAdj)"
+                f"oom_score_adj stays {before}: an ordinary user cannot lower it to {value} (/process/oomScoreAdj)"
             )
             return
         raise StepError(

@@ -77,9 +77,7 @@ def _plan_load(request: Request) -> Iterator[Step]:
             flags.append("SECCOMP_FILTER_FLAG_TSYNC_ESRCH")
     elif _WAIT_KILLABLE in flags:
         flags.remove(_WAIT_KILLABLE)
-        request.warn(
-            f"/linux/seccomp/flags: {_WAIT_KILLABLE} means nothing without {_NOTIFY}; it is left out"
-        )
+        request.warn(f"/linux/seccomp/flags: {_WAIT_KILLABLE} means nothing without {_NOTIFY}; it is left out")
     yield Step("/linux/seccomp", load, flags=flags, visible=request.rootless)
 
 
