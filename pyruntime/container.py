@@ -140,10 +140,8 @@ def kill(record: Record, signal: int) -> None:
         raise StateError(f"container not running: {record.id} is stopped")
     try:
         process.send_signal(pidfd, signal)
-    except KernelError as error:
-        if isinstance(error, ProcessLookupError):
-            raise StateError(f"container not running: {record.id} is stopped") from None
-        raise
+    except ProcessLookupError:
+        raise StateError(f"container not running: {record.id} is stopped") from None
     finally:
         posix.close(pidfd)
     if signal == _SIGKILL:
@@ -170,7 +168,10 @@ def kill_all(record: Record) -> None:
     pidfd = open_init(record)
     try:
         if pidfd >= 0:
-            process.send_signal(pidfd, _SIGKILL)
+            try:
+                process.send_signal(pidfd, _SIGKILL)
+            except ProcessLookupError:
+                pass  # it dies by itself at this moment
             cgroup_kill.thaw_for_death(record.cgroups)
         if not record.private_pid or pidfd < 0:
             cgroup_kill.kill_all(record.cgroups, _SIGKILL)
@@ -183,8 +184,6 @@ def kill_all(record: Record) -> None:
                     why="it is stuck in the kernel, on a dead network filesystem or a failing disk for example",
                     mend=f"look at /proc/{record.pid}/stack, then delete again",
                 )
-    except ProcessLookupError:
-        pass
     finally:
         if pidfd >= 0:
             posix.close(pidfd)
@@ -219,6 +218,10 @@ def destroy(record: Record) -> None:
     """Undo everything that the record says may exist. What is not there is no error."""
     kill_all(record)
     cgroup_remove.remove(record.cgroups)
+    if "rdt" in record.extra or "rdt_monitor" in record.extra:
+        from pyruntime import rdt  # few containers have a group of resctrl
+
+        rdt.remove(record)
     if record.host_mounts:
         _detach_host_mounts(record.host_mounts)
     state.remove(record.directory)

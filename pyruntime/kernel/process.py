@@ -8,6 +8,10 @@ from pyruntime.errors import KernelError
 from pyruntime.kernel.call import check, ffi, lib, text
 from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD
 
+_SIGNALFD_SIGINFO = 128  # bytes, signalfd(2)
+
+_ESRCH = 3
+
 
 def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) -> tuple[int, int]:
     """clone3(2) as fork(2) with new namespaces: (pid, pidfd) in the parent, (0, -1) in the child.
@@ -43,8 +47,13 @@ def setns(fd: int, flags: int, shown: str = "") -> None:
 
 
 def send_signal(pidfd: int, signal: int) -> None:
-    """pidfd_send_signal(2): no other process can be meant, even when the pid was used again."""
-    check(lib.shim_pidfd_send_signal(pidfd, signal), "pidfd_send_signal", signal)
+    """pidfd_send_signal(2): no other process can be meant, even when the pid was used again.
+
+    Raises ProcessLookupError when it is dead, KernelError for anything else."""
+    result = lib.shim_pidfd_send_signal(pidfd, signal)
+    if result == -_ESRCH:
+        raise ProcessLookupError(_ESRCH, "no such process")
+    check(result, "pidfd_send_signal", signal)
 
 
 def set_limit(pid: int, resource: int, soft: int, hard: int) -> None:
@@ -114,3 +123,20 @@ def set_keyring_permissions(keyring: int, permissions: int) -> None:
 def reset_signals() -> None:
     """Every signal to its default action, none blocked: a program starts as its image expects."""
     check(lib.shim_reset_signals(), "sigprocmask")
+
+
+def open_signals(signals: frozenset[int]) -> int:
+    """signalfd(2): a descriptor that reads the blocked signals of this set; see `next_signal`."""
+    mask = 0
+    for number in signals:
+        mask |= 1 << number - 1
+    return check(lib.shim_signalfd(mask), "signalfd", hex(mask))
+
+
+def next_signal(fd: int) -> int:
+    """The number of the next pending signal of a descriptor of `open_signals`, 0 when there is none."""
+    try:
+        data = posix.read(fd, _SIGNALFD_SIGINFO)
+    except BlockingIOError:
+        return 0
+    return int.from_bytes(data[:4], "little")
