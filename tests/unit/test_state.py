@@ -1,0 +1,356 @@
+"""The state record: whole, versioned, locked, and never fooled by a pid that was used again."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.handshake import ended, fork
+
+from pyruntime import container, state
+from pyruntime.errors import Busy, NotFound, StateError
+from pyruntime.kernel import process
+from pyruntime.state import Record
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path / "root")
+
+
+@pytest.fixture
+def record(root: str) -> Record:
+    directory, lock = state.make(root, "box")
+    os.close(lock)
+    return Record(directory, "box")
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """The pid of a process that does nothing."""
+    pid = fork(lambda: time.sleep(60))
+    yield pid
+    try:
+        os.kill(pid, signal.SIGKILL)
+        ended(pid)
+    except (ChildProcessError, ProcessLookupError):
+        pass
+
+
+# Ids.
+
+
+@pytest.mark.parametrize("id", ["a", "box", "a.b", "_a", "+a", "-a", "A-1_b+c.d", "a..b", "x" * 1024])
+def test_an_id(id: str) -> None:
+    state.check_id(id)
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["", ".", "..", ".a", "a/b", "/a", "../a", "a b", "a\n", "a\0", "ä", "a:b", "a*", "²", "x" * 1025],
+)
+def test_what_is_no_id(id: str, root: str) -> None:
+    with pytest.raises(StateError, match="container id") as caught:
+        state.check_id(id)
+    assert caught.value.mend
+    with pytest.raises(StateError, match="container id"):
+        state.load(root, id)
+    with pytest.raises(StateError, match="container id"):
+        state.make(root, id)
+    assert not os.path.exists(root)
+
+
+# The record.
+
+
+def test_a_record_there_and_back(root: str, record: Record) -> None:
+    record.bundle = "/b/\udcff"  # a path that is not UTF-8
+    record.oci_version = "1.2.0"
+    record.annotations = {"a": "b"}
+    record.pid, record.start, record.created = 7, 8, "now"
+    record.cgroups = {"cpu": "/sys/fs/cgroup/cpu/box"}
+    record.hooks = {"poststop": [{"path": "/bin/true"}]}
+    record.private_pid = False
+    record.extra = {"rdt": "/x"}
+    record.save()
+    again = state.load(root, "box")
+    for name in Record.__slots__:
+        assert getattr(again, name) == getattr(record, name), name
+    assert json.loads(Path(record.path(state.RECORD)).read_text())["version"] == state.VERSION
+
+
+def test_only_the_owner_reads_it(root: str, record: Record) -> None:
+    record.save()
+    assert os.stat(record.directory).st_mode & 0o777 == 0o700
+    assert os.stat(record.path(state.RECORD)).st_mode & 0o777 == 0o600
+    assert os.stat(root).st_mode & 0o777 == 0o700
+
+
+def test_a_record_of_another_version(root: str, record: Record) -> None:
+    record.save()
+    path = Path(record.path(state.RECORD))
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps({**fields, "version": 99}))
+    with pytest.raises(StateError, match="has version 99, this pyruntime knows 1"):
+        state.load(root, "box")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '{"version": 1}', '{"pid": 1}', "\x00"])
+def test_a_damaged_record(root: str, record: Record, text: str) -> None:
+    Path(record.path(state.RECORD)).write_text(text)
+    with pytest.raises(StateError, match="is damaged") as caught:
+        state.load(root, "box")
+    assert "delete --force box" in str(caught.value)
+
+
+def test_a_directory_without_a_record(root: str, record: Record) -> None:
+    with pytest.raises(StateError, match="has no record"):
+        state.load(root, "box")
+
+
+def test_no_such_container(root: str) -> None:
+    with pytest.raises(NotFound, match='container "box" does not exist'):
+        state.load(root, "box")
+
+
+def test_readers_never_see_a_part(record: Record) -> None:
+    """Short and long records in turn, under the eyes of a reader."""
+    path = Path(record.path(state.RECORD))
+    record.save()
+    stop = threading.Event()
+    seen: set[int] = set()
+    broken: list[str] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            text = path.read_text()
+            try:
+                seen.add(len(json.loads(text)["annotations"]))
+            except ValueError:
+                broken.append(text)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(300):
+        record.annotations = {str(n): "x" * 100 for n in range(200 * (turn % 2))}
+        record.save()
+    stop.set()
+    reader.join()
+    assert not broken
+    assert seen <= {0, 200}
+    assert sorted(os.listdir(record.directory)) == [state.RECORD]
+
+
+def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    limited = tmp_path / "file"
+    limited.write_text("old")
+    code = (
+        "import sys, resource, signal; sys.path.insert(0, sys.argv[1])\n"
+        "from pyruntime import state\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "try: state.write_atomically(sys.argv[2], 'file', 'x' * 100)\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    command = [sys.executable, "-c", code, str(CHECKOUT), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout.strip() == str(errno.EFBIG), result.stderr
+    assert limited.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 65536, 200000])
+def test_a_file_is_read_as_a_whole(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    assert len(state.read_file(str(path))) == size
+
+
+# The directory and its lock.
+
+
+def test_an_id_is_taken_once(root: str, record: Record) -> None:
+    with pytest.raises(StateError, match="container with given ID already exists: box"):
+        state.make(root, "box")
+
+
+def test_a_root_below_what_is_not_there(tmp_path: Path) -> None:
+    directory, lock = state.make(str(tmp_path / "a/b/c"), "box")
+    os.close(lock)
+    assert os.path.isdir(directory)
+
+
+def test_a_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateError, match="cannot keep the container's state"):
+        state.make(str(tmp_path / "file"), "box")
+
+
+def test_two_processes_one_lock(record: Record, tmp_path: Path) -> None:
+    """Each adds one to a number that only the lock protects."""
+    number = tmp_path / "number"
+    number.write_text("0")
+
+    def work() -> None:
+        for _ in range(50):
+            fd = state.lock(record.directory, "box")
+            value = int(number.read_text())
+            time.sleep(0)
+            number.write_text(str(value + 1))
+            os.close(fd)
+
+    for pid in [fork(work) for _ in range(3)]:
+        assert ended(pid) == 0
+    assert number.read_text() == "150"
+
+
+def test_a_lock_that_is_not_given_back(record: Record) -> None:
+    fd = state.lock(record.directory, "box")
+    with pytest.raises(Busy, match="container box is busy"):
+        state.lock(record.directory, "box", timeout=0.05)
+    os.close(fd)
+    os.close(state.lock(record.directory, "box", timeout=0.05))
+
+
+def test_the_lock_of_a_dead_process_is_free(record: Record) -> None:
+    ready, done = os.pipe()
+
+    def hold() -> None:
+        state.lock(record.directory, "box")
+        os.write(done, b"x")
+        time.sleep(60)
+
+    pid = fork(hold)
+    os.read(ready, 1)
+    with pytest.raises(Busy):
+        state.lock(record.directory, "box", timeout=0.02)
+    os.kill(pid, signal.SIGKILL)
+    ended(pid)
+    os.close(state.lock(record.directory, "box", timeout=1))
+    os.close(ready)
+    os.close(done)
+
+
+def test_waiting_for_a_container_that_is_removed_meanwhile(record: Record) -> None:
+    holder = state.lock(record.directory, "box")
+
+    def release() -> None:
+        time.sleep(0.05)
+        state.remove(record.directory)
+        os.close(holder)
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    with pytest.raises(NotFound):
+        state.lock(record.directory, "box", timeout=5)
+    thread.join()
+
+
+def test_removing_twice(record: Record) -> None:
+    record.save()
+    state.remove(record.directory)
+    state.remove(record.directory)
+    assert not os.path.exists(record.directory)
+
+
+# What the kernel says.
+
+
+def test_start_time_is_that_of_the_process(sleeper: int) -> None:
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert abs(state.start_time(sleeper) / ticks - boot) < 5
+    assert state.start_time(0) == state.start_time(-1) == state.start_time(2**22 + 1) == 0
+
+
+def test_a_zombie_is_gone(sleeper: int) -> None:
+    os.kill(sleeper, signal.SIGKILL)
+    os.waitid(os.P_PID, sleeper, os.WEXITED | os.WNOWAIT)
+    assert os.path.exists(f"/proc/{sleeper}")
+    assert state.start_time(sleeper) == 0
+
+
+def test_a_name_that_looks_like_the_end_of_the_name() -> None:
+    """proc(5): the second field of stat is what the process calls itself."""
+
+    def work() -> None:
+        Path("/proc/self/comm").write_text(") Z 1 (")
+        assert state.start_time(os.getpid()) > 0
+
+    assert ended(fork(work)) == 0
+
+
+def test_status(record: Record, sleeper: int) -> None:
+    assert state.status(record) == "creating"
+    record.pid, record.start = sleeper, state.start_time(sleeper)
+    assert state.status(record) == "creating"
+    record.created = "now"
+    assert state.status(record) == "running"
+    os.mkfifo(record.path(state.FIFO))
+    assert state.status(record) == "running"
+    gate = os.open(record.path(state.FIFO), os.O_RDWR)
+    assert state.status(record) == "created"
+    os.close(gate)
+    assert state.status(record) == "running"
+    os.kill(sleeper, signal.SIGKILL)
+    ended(sleeper)
+    assert state.status(record) == "stopped"
+
+
+def test_a_pid_that_was_used_again(record: Record, sleeper: int) -> None:
+    """The process is there, and it is another one: neither shown as running nor killed."""
+    record.pid, record.start, record.created = sleeper, state.start_time(sleeper) - 1, "now"
+    assert state.status(record) == "stopped"
+    assert container.open_init(record) == -1
+    with pytest.raises(StateError, match="container not running"):
+        container.kill(record, signal.SIGKILL)
+    container.kill_all(record)
+    assert state.start_time(sleeper) > 0
+
+
+def test_kill_of_a_zombie(record: Record, sleeper: int) -> None:
+    record.pid, record.start, record.created = sleeper, state.start_time(sleeper), "now"
+    os.kill(sleeper, signal.SIGKILL)
+    os.waitid(os.P_PID, sleeper, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(StateError, match="container not running"):
+        container.kill(record, signal.SIGTERM)
+
+
+def test_a_signal_for_a_process_that_is_reaped(sleeper: int) -> None:
+    pidfd = os.pidfd_open(sleeper)
+    os.kill(sleeper, signal.SIGKILL)
+    ended(sleeper)
+    with pytest.raises(ProcessLookupError):
+        process.send_signal(pidfd, signal.SIGTERM)
+    os.close(pidfd)
+
+
+def test_kill_all_waits_for_the_end(record: Record, sleeper: int) -> None:
+    record.pid, record.start, record.created = sleeper, state.start_time(sleeper), "now"
+    container.kill_all(record)
+    assert state.start_time(sleeper) == 0
+
+
+# What is shown.
+
+
+def test_the_state_that_is_shown(record: Record) -> None:
+    record.oci_version, record.bundle, record.pid = "1.2.0", "/b", 5
+    shown = {"ociVersion": "1.2.0", "id": "box", "status": "running", "pid": 5, "bundle": "/b"}
+    assert state.oci_state(record, "running") == shown
+    assert state.oci_state(record, "running", 0)["pid"] == 0
+    record.annotations = {"a": "b"}
+    assert state.oci_state(record, "running")["annotations"] == {"a": "b"}
+    # runtime-spec runtime.md, "State": the pid is REQUIRED only while there is one.
+    assert "pid" not in state.oci_state(record, "stopped")
