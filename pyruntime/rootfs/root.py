@@ -147,7 +147,7 @@ def move_root(init: Any) -> None:
     # them again by mounting proc anew, for which the kernel wants to see a whole one: so cover them.
     for line in read_file("/proc/self/mountinfo").splitlines():
         fields = line.split(" ")
-        place = fields[4].encode().decode("unicode_escape")
+        place = _unescaped(fields[4])
         kind = line.rpartition(" - ")[2].split(" ")[0]
         if kind not in ("proc", "sysfs") or place.startswith(init.rootfs + "/"):
             continue
@@ -164,6 +164,13 @@ def move_root(init: Any) -> None:
     posix.fchdir(init.root_fd)
     posix.chroot(".")
     posix.chdir("/")
+
+
+def _unescaped(text: str) -> str:
+    """A path of /proc/self/mountinfo: space, tab, line end and backslash stand there as octal (proc(5))."""
+    for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(octal, character)
+    return text
 
 
 def change_root(init: Any) -> None:

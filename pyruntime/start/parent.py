@@ -191,7 +191,8 @@ def _clone_in_user_namespace(found: namespaces.Namespaces, cgroup: int | None) -
     assert found.user is not None
     pointer, kind, path = found.user
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
-    middle, middle_fd = process.clone(0)
+    # Into the cgroup already here: once in the user namespace it would have no right to.
+    middle, middle_fd = process.clone(0, cgroup_fd=cgroup)
     if middle == 0:
         try:
             posix.close(read_end)
@@ -200,7 +201,7 @@ def _clone_in_user_namespace(found: namespaces.Namespaces, cgroup: int | None) -
             posix.close(fd)
             posix.setresgid(0, 0, 0)
             posix.setresuid(0, 0, 0)
-            pid, _ = process.clone(found.new | CLONE_PARENT, cgroup_fd=cgroup, exit_signal=0)
+            pid, _ = process.clone(found.new | CLONE_PARENT, exit_signal=0)
             if pid == 0:
                 posix.close(write_end)
                 return 0, -1
