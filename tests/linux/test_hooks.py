@@ -313,9 +313,21 @@ def test_failure_of_start_container(container):
 def test_failure_of_poststart(container):
     """An error since runtime-spec 1.3; what it says about the process after it is left to the runtime."""
     box = container(["/bin/sleep", "1"])
+    box.config["ociVersion"] = "1.3.0"
     add(box, "poststart", hook("exit 1"))
     box.create()
     assert box.start(check=None).code != 0
+
+
+@pytest.mark.ours
+def test_failure_of_poststart_before_1_3(container):
+    """Up to runtime-spec 1.2 a warning: the process goes on."""
+    box = container(["/bin/sleep", "100"])
+    box.config["ociVersion"] = "1.2.1"
+    add(box, "poststart", hook("exit 1"))
+    box.create()
+    assert "poststart hook #0" in box.start().stderr
+    assert box.state()["status"] == "running"
 
 
 @pytest.mark.differs(runc="runc 1.1.5 stops at the first that fails")
