@@ -100,7 +100,7 @@ def start(record: Record, log: Log) -> None:
     Raises StateError unless the container is created, and init's error when it could not become that process."""
     from pyruntime.start import fifo
 
-    lock = state.lock(record.directory, record.id)
+    lock = state.lock_again(record)
     try:
         status = state.status(record)
         if status == "stopped":
@@ -191,7 +191,7 @@ def kill_all(record: Record) -> None:
 
 def delete(record: Record, *, force: bool, log: Log) -> None:
     """Remove a stopped container, or with force any. Raises StateError."""
-    lock = state.lock(record.directory, record.id)
+    lock = state.lock_again(record)
     try:
         status = state.status(record)
         if status != "stopped" and not force:

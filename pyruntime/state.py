@@ -179,6 +179,21 @@ def load(root: str, id: str) -> Record:
     return record
 
 
+def lock_again(record: Record) -> int:
+    """Take the lock of a container whose record was read without it, and take over what was written since.
+
+    Else `delete --force` would undo what a `create` had recorded so far, and miss what it has made meanwhile.
+    Gives back a descriptor as `lock` does. Raises NotFound and Busy."""
+    fd = lock(record.directory, record.id)
+    try:
+        fresh = load(record.directory.rpartition("/")[0], record.id)
+    except StateError:
+        return fd  # none was ever written, or it is damaged: the caller knows
+    for name in Record.__slots__:
+        setattr(record, name, getattr(fresh, name))
+    return fd
+
+
 def exists(root: str, id: str) -> bool:
     """Whether there is a directory for a container of this name."""
     try:

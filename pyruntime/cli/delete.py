@@ -30,5 +30,9 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         # A create that was killed before its first record, or a damaged record: nothing was made that the
         # record would not have named first.
         record = state.Record(f"{context.root}/{id}", id)
-    container.delete(record, force=values["force"], log=context.log)
+    try:
+        container.delete(record, force=values["force"], log=context.log)
+    except NotFound:
+        if not values["force"]:
+            raise
     return 0

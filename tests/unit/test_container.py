@@ -1,0 +1,117 @@
+"""Two commands on one container at once: each acts on what the other has left, never on what it saw before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.handshake import ended, fork
+
+from pyruntime import container, state
+from pyruntime.cli import main
+from pyruntime.errors import NotFound, StateError
+from pyruntime.log import Log
+from pyruntime.state import Record
+
+pytestmark = pytest.mark.usefixtures("never_hang")
+
+
+class Creating:
+    """A container in the hands of a `create` that holds its lock."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        directory, self.held = state.make(root, "box")
+        self.record = Record(directory, "box")
+        self.record.oci_version = "1.2.0"
+        self.pid = 0
+
+    def finish(self) -> None:
+        """init runs and is in the record; the lock is given back."""
+
+        def init() -> None:
+            os.close(self.held)
+            time.sleep(60)
+
+        self.pid = fork(init)
+        self.record.pid, self.record.start = self.pid, state.start_time(self.pid)
+        self.record.created = "2024-01-01T00:00:00Z"
+        self.record.save()
+        os.close(self.held)
+
+
+@pytest.fixture
+def creating(tmp_path: Path) -> Iterator[Creating]:
+    made = Creating(str(tmp_path / "root"))
+    yield made
+    if made.pid:
+        try:
+            os.kill(made.pid, signal.SIGKILL)
+            ended(made.pid)
+        except (ChildProcessError, ProcessLookupError):
+            pass
+
+
+def beside(creating: Creating, command: Callable[[], None]) -> int:
+    """Run a command in a child, which waits for the lock; then let `create` finish: the child's status."""
+
+    def child() -> None:
+        os.close(creating.held)
+        command()
+
+    pid = fork(child)
+    time.sleep(0.1)
+    creating.finish()
+    return ended(pid)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["with a record", "before the first record"])
+def test_delete_kills_an_init_that_was_made_while_it_waited(creating: Creating, recorded: bool) -> None:
+    if recorded:
+        creating.record.save()
+
+    def delete() -> None:
+        status = main.run(["--root", creating.root, "delete", "--force", "box"])
+        assert status == 0
+
+    assert beside(creating, delete) == 0
+    assert state.start_time(creating.pid) == 0
+    assert not os.path.exists(creating.record.directory)
+
+
+def test_start_sees_the_status_that_create_left(creating: Creating) -> None:
+    """It waits for `create`, and then judges: here the container runs already."""
+    creating.record.save()
+
+    def start() -> None:
+        with pytest.raises(StateError, match="already running container: box is running"):
+            container.start(state.load(creating.root, "box"), Log())
+
+    assert beside(creating, start) == 0
+
+
+def test_delete_twice_at_once(creating: Creating) -> None:
+    """The second finds nothing any more; with --force that is what it wanted."""
+    creating.record.created = "now"
+    creating.record.save()
+    os.close(creating.held)
+    first = state.load(creating.root, "box")
+    second = state.load(creating.root, "box")
+    container.delete(first, force=False, log=Log())
+    with pytest.raises(NotFound):
+        container.delete(second, force=False, log=Log())
+    assert main.run(["--root", creating.root, "delete", "--force", "box"]) == 0
+    assert main.run(["--root", creating.root, "delete", "box"]) == 1
+
+
+def test_delete_of_what_runs_needs_force(creating: Creating) -> None:
+    creating.finish()
+    with pytest.raises(StateError, match="cannot delete container box that is not stopped: running"):
+        container.delete(creating.record, force=False, log=Log())
+    assert state.start_time(creating.pid) > 0
+    container.delete(creating.record, force=True, log=Log())
+    assert state.start_time(creating.pid) == 0
