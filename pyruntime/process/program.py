@@ -28,13 +28,17 @@ def plan_cwd(request: Request) -> Iterator[Step]:
         yield Step("/process/cwd", make_cwd, cwd=request.process["cwd"])
 
 
+def plan_descriptors(request: Request) -> Iterator[Step]:
+    """BECOME, first of all: a seccomp filter may forbid it later."""
+    if request.process:
+        yield Step("", keep_descriptors, preserve_fds=request.preserve_fds)
+
+
 def plan_environment(request: Request) -> Iterator[Step]:
     """BECOME: /process/env, with HOME."""
     if request.process:
         user = request.process.get("user") or {}
-        yield Step(
-            "/process/env", set_environment, env=request.process.get("env") or [], uid=user.get("uid") or 0
-        )
+        yield Step("/process/env", set_environment, env=request.process.get("env") or [], uid=user.get("uid") or 0)
 
 
 def plan_chdir(request: Request) -> Iterator[Step]:
@@ -171,7 +175,7 @@ def look_up(name: str, search: str) -> str:
             continue
         if found.st_mode & _S_IFMT == _S_IFDIR:
             continue
-        if posix.access(candidate, posix.X_OK, effective_ids=True):
+        if posix.access(candidate, posix.X_OK):
             return candidate
         denied = True
     if denied:
@@ -200,7 +204,7 @@ def _check_executable(file: str, name: str) -> None:
         ) from None
     if found.st_mode & _S_IFMT == _S_IFDIR:
         raise StepError(f'exec: "{name}": is a directory', errno="EISDIR", mend="correct process.args")
-    if not posix.access(file, posix.X_OK, effective_ids=True):
+    if not posix.access(file, posix.X_OK):
         raise StepError(
             f'exec: "{name}": permission denied',
             errno="EACCES",
@@ -209,9 +213,18 @@ def _check_executable(file: str, name: str) -> None:
         )
 
 
+def keep_descriptors(init: Any, preserve_fds: int) -> None:
+    """let execve close every descriptor but standard input, output, error and {preserve_fds} more"""
+    init.close_descriptors(3 + preserve_fds)
+
+
 def execute(init: Any, args: list[str], preserve_fds: int) -> None:
     """execute {args}"""
-    init.close_descriptors(3 + preserve_fds)
+    try:
+        # Once more, for what a hook may have left.
+        init.close_descriptors(3 + preserve_fds)
+    except OSError:
+        pass  # the container's seccomp filter forbids it; everything since `keep_descriptors` is close-on-exec
     process.reset_signals()
     try:
         posix.execve(init.program, args, init.environment)
@@ -221,5 +234,3 @@ def execute(init: Any, args: list[str], preserve_fds: int) -> None:
             syscall=f'execve("{init.program}")',
             errno=errno_name(error.errno),
         ) from None
-
-

@@ -104,6 +104,16 @@ def test_without_no_new_privileges_getcwd_may_be_denied(container) -> None:
     assert "No message of desired type" in made.run().stderr
 
 
+def test_without_no_new_privileges_newer_system_calls_may_be_denied(container) -> None:
+    # What becomes the user after the filter is loaded gets by with what profiles of old knew.
+    made = container(sh="mkdir /tmp/x || true")
+    made.process["noNewPrivileges"] = False
+    made.process["user"] = {"uid": 1000, "gid": 1000, "additionalGids": [7]}
+    newer = ["close_range", "faccessat2", "openat2", "pidfd_open", "clone3", "mount_setattr", "open_tree", "statx"]
+    made.config["linux"]["seccomp"] = deny([*MKDIR, *newer], errno=ENOMSG)
+    assert "No message of desired type" in made.run().stderr
+
+
 def test_without_no_new_privileges_an_ordinary_user_has_the_filter(container) -> None:
     made = container(sh="grep -E '^(Seccomp:|NoNewPrivs|CapEff)' /proc/self/status")
     made.process["noNewPrivileges"] = False
