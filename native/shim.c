@@ -17,6 +17,7 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -207,6 +208,16 @@ int shim_reset_signals(void)
     sigset_t none;
     sigemptyset(&none);
     RESULT(sigprocmask(SIG_SETMASK, &none, NULL));
+}
+
+int shim_signalfd(unsigned long long mask)
+{
+    RESULT(syscall(SYS_signalfd4, -1, &mask, sizeof mask, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+int shim_bpf(int command, const void *attributes, unsigned int size)
+{
+    RESULT(syscall(SYS_bpf, command, attributes, size));
 }
 
 int shim_seccomp(unsigned int operation, unsigned int flags, const void *program, unsigned short length)

@@ -45,6 +45,8 @@ int shim_pidfd_send_signal(int pidfd, int signal);
 int shim_pidfd_getfd(int pidfd, int fd);
 int shim_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int shim_reset_signals(void);
+int shim_signalfd(unsigned long long mask);
+int shim_bpf(int command, const void *attributes, unsigned int size);
 int shim_seccomp(unsigned int operation, unsigned int flags, const void *program, unsigned short length);
 
 #endif

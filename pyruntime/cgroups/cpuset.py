@@ -1,39 +1,37 @@
-"""The CPUs and memory nodes of a v1 cpuset: a new one has none, and lets no process in until it has."""
+"""linux.resources.cpu.cpus and .mems: on which CPUs and memory nodes the container runs."""
 
 from __future__ import annotations
 
-from pyruntime.cgroups import files
-from pyruntime.errors import KernelError
+from pyruntime.cgroups import files, setting
+from pyruntime.plan.step import Step
 from pyruntime.state import read_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 FILES = ("cpuset.cpus", "cpuset.mems")
-_EACCES = 13
-_EBUSY = 16
+
+
+def plan(cpu: dict[str, Any], hierarchy: str, pointer: str, warn: Any) -> Iterator[Step]:
+    """The steps for cpus and mems; lists as of cpuset(7), "0-3,7"."""
+    for name in ("cpus", "mems"):
+        if cpu.get(name):
+            place, file = f"{pointer}/{name}", f"cpuset.{name}"
+            yield Step(place, setting.write, hierarchy=hierarchy, file=file, value=cpu[name])
 
 
 def inherit(directory: str) -> None:
-    """Give a cgroup of the v1 cpuset hierarchy, and those above it that have none, the CPUs and nodes of
-    their parents. Does nothing where they are set, as with cgroup.clone_children."""
+    """Give a cgroup of the v1 hierarchy, and those above it that have none, the CPUs and nodes of their parents:
+    a new one is empty, and no process may enter an empty one (cpuset(7)). Those that are set stay."""
     for name in FILES:
         _inherit(directory, name)
 
 
 def _inherit(directory: str, name: str) -> str:
     value = read_file(f"{directory}/{name}").strip()
-    if value:
-        return value
-    value = _inherit(directory.rpartition("/")[0], name)
-    if value:
+    if not value:
+        value = _inherit(directory.rpartition("/")[0], name)
         files.write(directory, name, value)
     return value
-
-
-def widen(directory: str, name: str, value: str) -> None:
-    """Set a file of a cpuset; a limit beyond what the parent has is an error that says so. Raises KernelError."""
-    try:
-        files.write(directory, name, value)
-    except KernelError as error:
-        if error.errno in (_EACCES, _EBUSY):
-            above = read_file(f"{directory.rpartition('/')[0]}/{name}").strip()
-            error.arguments += (f"the cgroup above has {above or 'none'}",)
-        raise

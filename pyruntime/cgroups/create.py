@@ -19,10 +19,13 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 
 
-def create(parent: Any, directories: list[str], hierarchies: list[str], rootless: bool) -> None:
+def create(
+    parent: Any, directories: list[str], hierarchies: list[str], controllers: list[str], rootless: bool
+) -> None:
     """make the cgroup {directories}
 
     hierarchies: the name of each directory's hierarchy, in the same order.
+    controllers: what the cgroup2 cgroup must have for its limits.
     rootless:    a hierarchy that may not be written to is left out, with a warning.
     Opens what init enters by: parent.cgroup_tasks, and parent.cgroup_directory for the clone."""
     cgroups = dict(zip(hierarchies, directories, strict=True))
@@ -37,6 +40,8 @@ def create(parent: Any, directories: list[str], hierarchies: list[str], rootless
         try:
             _make(name, directory)
             if name == UNIFIED:
+                if controllers or len(hierarchies) == 1:
+                    _enable(directory, controllers, others=len(hierarchies) == 1)
                 parent.cgroup_directory = posix.open(directory, _DIRECTORY)
             else:
                 parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
@@ -55,6 +60,12 @@ def create(parent: Any, directories: list[str], hierarchies: list[str], rootless
         del cgroups[name]
     if denied:
         parent.warn(f"no cgroup of the container's own in {', '.join(denied)}: {reason}; it has no limits there")
+
+
+def _enable(directory: str, required: list[str], *, others: bool) -> None:
+    from pyruntime.cgroups import controllers
+
+    controllers.enable(directory, required, others=others)
 
 
 def _make(name: str, directory: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cgroups import create
+from pyruntime.cgroups import create, limits
 from pyruntime.cgroups.layout import UNIFIED, Layout
 from pyruntime.errors import ConfigError, KernelError
 from pyruntime.plan.step import Step
@@ -37,6 +37,7 @@ def plan_create(request: Request) -> Iterator[Step]:
             create.create,
             directories=list(directories.values()),
             hierarchies=list(directories),
+            controllers=_controllers(request) if UNIFIED in directories else [],
             rootless=request.rootless,
         )
 
@@ -45,6 +46,12 @@ def plan_join(request: Request) -> Iterator[Step]:
     """BUILD, before anything else: init enters."""
     if request.layout.hierarchies:
         yield Step(_pointer(request), join)
+
+
+def _controllers(request: Request) -> list[str]:
+    """What the cgroup2 cgroup must be handed down for the limits that are asked for."""
+    resources = request.linux.get("resources")
+    return limits.needed(resources, request.layout) if resources else []
 
 
 def _pointer(request: Request) -> str:

@@ -1,0 +1,213 @@
+"""Limits of linux.resources that are seen to act, and their values in the files of a v1 or hybrid host."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import proc
+from support.container import Container
+
+TOP = Path("/sys/fs/cgroup")
+MIB = 1 << 20
+
+pytestmark = pytest.mark.skipif(
+    not (TOP / "memory/cgroup.procs").exists(), reason="no v1 memory hierarchy on this host (v2: `make test-vm`)"
+)
+
+
+def cgroup(container: Container, hierarchy: str) -> Path:
+    """The container's directory in a hierarchy, from its own config."""
+    path = container.config["linux"]["cgroupsPath"]
+    return TOP / hierarchy / path.lstrip("/")
+
+
+def value(container: Container, hierarchy: str, file: str) -> str:
+    return (cgroup(container, hierarchy) / file).read_text().strip()
+
+
+def limited(make: Any, args: list[str], **resources: Any) -> Container:
+    container: Container = make(args)
+    container.config["linux"]["resources"] = resources
+    return container
+
+
+def test_every_hierarchy_has_the_containers_cgroup(container: Any) -> None:
+    one = container(["sleep", "100"])
+    one.create()
+    places = dict(
+        line.split(":", 2)[1:] for line in proc.read(one.pid, "cgroup").splitlines()
+    )
+    assert set(places.values()) == {one.config["linux"]["cgroupsPath"]}
+    one.delete("--force")
+    assert not list(TOP.glob("*" + one.config["linux"]["cgroupsPath"]))
+
+
+def test_relative_path_is_below_the_runtimes_own_cgroup(container: Any) -> None:
+    one = container(["sleep", "100"])
+    one.config["linux"]["cgroupsPath"] = one.config["linux"]["cgroupsPath"].lstrip("/")
+    one.create()
+    own = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    for line in proc.read(one.pid, "cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        assert path == own[names].rstrip("/") + "/" + one.config["linux"]["cgroupsPath"]
+    one.delete("--force")
+    for _, names, path in (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()):
+        directory = TOP / (names.removeprefix("name=") or "unified") / path.lstrip("/")
+        parent = directory / os.path.dirname(one.config["linux"]["cgroupsPath"])
+        if parent.exists():
+            parent.rmdir()
+
+
+def test_parent_directory_in_the_path_is_refused(container: Any) -> None:
+    one = container(["true"])
+    one.config["linux"]["cgroupsPath"] = "/a/../../b"
+    assert "cgroupsPath" in one.run(check=1).stderr
+
+
+def test_a_cgroup_that_holds_processes_is_refused_and_left_alone(container: Any) -> None:
+    first = container(["sleep", "100"])
+    first.create()
+    second = container(["sleep", "100"])
+    second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"]
+    result = second.create(check=1)
+    assert "cgroup is not empty" in result.stderr
+    assert first.status() == "created"
+    assert str(first.pid) in value(first, "pids", "cgroup.procs")
+    first.delete("--force")
+
+
+def test_cpu_quota_makes_a_loop_slow(container: Any) -> None:
+    loop = ["sh", "-c", "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; cut -d' ' -f14,15 /proc/self/stat"]
+    free = container(loop)
+    slow = limited(container, loop, cpu={"quota": 10000, "period": 100000})
+    times = []
+    for one in (free, slow):
+        begin = time.monotonic()
+        one.run()
+        times.append(time.monotonic() - begin)
+    # A tenth of one CPU; the start is not in the loop, and other work may slow the free one down.
+    assert times[1] > 3 * times[0], times
+
+
+def test_memory_limit_kills_what_takes_more(container: Any) -> None:
+    eat = ["sh", "-c", "dd if=/dev/zero of=/dev/shm/eaten bs=1M count=60; echo survived"]
+    one = limited(container, eat, memory={"limit": 32 * MIB, "swap": 32 * MIB})
+    result = one.run(check=None)
+    assert "Killed" in result.stderr or result.code == 137, result
+
+
+def test_memory_values(container: Any) -> None:
+    one = limited(
+        container,
+        ["sleep", "100"],
+        memory={
+            "limit": 64 * MIB,
+            "swap": 96 * MIB,
+            "reservation": 32 * MIB,
+            "swappiness": 10,
+            "kernelTCP": 16 * MIB,
+            "disableOOMKiller": True,
+        },
+    )
+    one.create()
+    assert value(one, "memory", "memory.limit_in_bytes") == str(64 * MIB)
+    assert value(one, "memory", "memory.memsw.limit_in_bytes") == str(96 * MIB)
+    assert value(one, "memory", "memory.soft_limit_in_bytes") == str(32 * MIB)
+    assert value(one, "memory", "memory.swappiness") == "10"
+    assert "oom_kill_disable 1" in value(one, "memory", "memory.oom_control")
+    if one.runtime.is_ours:  # runc leaves kernelTCP out
+        assert value(one, "memory", "memory.kmem.tcp.limit_in_bytes") == str(16 * MIB)
+
+
+def test_pids_limit_stops_a_fork_bomb(container: Any) -> None:
+    bomb = ["sh", "-c", "for i in $(seq 50); do sleep 20 & done; echo alive"]
+    one = limited(container, bomb, pids={"limit": 10})
+    result = one.run(check=None)
+    assert "alive" not in result.stdout
+    assert "can't fork" in result.stderr
+
+
+def test_pids_minus_one_is_no_limit(container: Any) -> None:
+    one = limited(container, ["sleep", "100"], pids={"limit": -1})
+    one.create()
+    assert value(one, "pids", "pids.max") == "max"
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU only: a cpuset could not be seen")
+def test_cpuset_is_what_nproc_sees(container: Any) -> None:
+    assert limited(container, ["nproc"], cpu={"cpus": "1", "mems": "0"}).run().stdout.strip() == "1"
+    assert limited(container, ["nproc"]).run().stdout.strip() == str(os.cpu_count())
+
+
+def test_cpu_values(container: Any) -> None:
+    one = limited(container, ["sleep", "100"], cpu={"shares": 512, "quota": 50000, "period": 200000})
+    one.create()
+    assert value(one, "cpu", "cpu.shares") == "512"
+    assert value(one, "cpu", "cpu.cfs_quota_us") == "50000"
+    assert value(one, "cpu", "cpu.cfs_period_us") == "200000"
+
+
+@pytest.mark.differs(runc="burst and idle came later", crun="sets idle after shares")
+def test_cpu_burst_and_idle(container: Any) -> None:
+    one = limited(container, ["sleep", "100"], cpu={"quota": 50000, "period": 100000, "burst": 20000, "idle": 1})
+    one.create()
+    assert value(one, "cpu", "cpu.cfs_burst_us") == "20000"
+    assert value(one, "cpu", "cpu.idle") == "1"
+
+
+def test_device_is_denied_or_allowed(container: Any) -> None:
+    script = "mknod -m 666 /tmp/fuse c 10 229 && (: </tmp/fuse) && echo opened; echo end"
+    for allow in (False, True):
+        rules = [{"allow": False, "access": "rwm"}]
+        if allow:
+            rules.append({"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"})
+        one = limited(container, ["sh", "-c", script], devices=rules)
+        for kind in ("bounding", "effective", "permitted"):
+            one.process["capabilities"][kind] = ["CAP_MKNOD"]
+        result = one.run()
+        assert ("opened" in result.stdout) == allow, result
+        assert "end" in result.stdout
+
+
+def test_device_rules_stand_in_the_order_of_the_config(container: Any) -> None:
+    one = limited(
+        container,
+        ["sleep", "100"],
+        devices=[
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
+            {"allow": True, "type": "b", "major": 8, "minor": 20, "access": "rw"},
+        ],
+    )
+    one.create()
+    lines = value(one, "devices", "devices.list").splitlines()
+    assert set(lines) >= {"c 10:229 rwm", "b 8:20 rw", "c 1:3 rwm"}
+    if one.runtime.is_ours:
+        assert lines[:2] == ["c 10:229 rwm", "b 8:20 rw"]
+
+
+def test_impossible_limits_name_the_field_and_leave_nothing(container: Any) -> None:
+    for resources, pointer in (
+        ({"cpu": {"cpus": "4095"}}, "/linux/resources/cpu/cpus"),
+        ({"cpu": {"quota": 10}}, "/linux/resources/cpu"),
+        ({"memory": {"limit": 64 * MIB, "swap": MIB}}, "/linux/resources/memory/swap"),
+    ):
+        one = limited(container, ["true"], **resources)
+        result = one.run(check=1)
+        if one.runtime.is_ours:
+            assert pointer in result.stderr
+        assert not cgroup(one, "cpu").exists()
+
+
+@pytest.mark.ours
+def test_network_marks_need_their_controllers(container: Any) -> None:
+    if (TOP / "net_cls").exists():
+        pytest.skip("this host has net_cls")
+    one = limited(container, ["true"], network={"classID": 1048577})
+    result = one.run(check=1)
+    assert "/linux/resources/network" in result.stderr
+    assert "net_cls" in result.stderr
