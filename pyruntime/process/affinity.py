@@ -34,8 +34,8 @@ def parse_list(text: str, pointer: str) -> list[int]:
 
 
 def plan_reset(request: Request) -> Iterator[Step]:
-    """SETUP, after init has joined its cgroup: whoever called the runtime may be tied to few CPUs; the
-    container is to have all that its cpuset allows (runc since 1.2)."""
+    """SETUP: whoever called the runtime may be tied to few CPUs; the container is to have all that its cpuset
+    allows (runc since 1.2), and the kernel narrows it to that when init joins its cgroup."""
     yield Step("", reset)
 
 
@@ -47,7 +47,7 @@ def plan_initial(request: Request) -> Iterator[Step]:
 
 
 def plan_final(request: Request) -> Iterator[Step]:
-    """SETUP of `exec`, once the process is in the container's cgroup; without it, all CPUs of the cpuset."""
+    """READY of `exec`: the process is in the container's cgroup by now. Without it, all CPUs of the cpuset."""
     cpus = (request.process.get("execCPUAffinity") or {}).get("final")
     if cpus:
         yield Step(f"{_FIELD}/final", set_final, cpus=parse_list(cpus, f"{_FIELD}/final"))
