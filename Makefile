@@ -18,7 +18,7 @@ help: ## this list
 build: build-packages $(READY) $(LAUNCHER) ## the virtual environment, the kernel module, build/bin/pyruntime
 	@$(VENV) native/build.py
 	@if [ -e oci-spec/compile.py ]; then $(VENV) oci-spec/compile.py; fi
-	@$(VENV) tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
+	@$(VENV) -X no_debug_ranges tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
 
 %-packages:
 	@tools/packages.sh $*

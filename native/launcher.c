@@ -31,7 +31,8 @@
  * archive of another version of Python is passed over, as a .pyc file would be.
  */
 static char bootstrap[] =
-    "import sys,posix,marshal,_frozen_importlib_external as e\n"
+    "import sys,posix,marshal,gc,_frozen_importlib_external as e\n"
+    "gc.disable()\n" /* saves 0.6 ms of searches for garbage while modules load; main leaves it off */
     "sys.argv[0]='pyruntime'\n"
 #ifdef SITE
     "sys.path[:0]='" LIBRARY "','" SITE "'\n"

@@ -1,6 +1,7 @@
 """A container's life: create, start, kill, delete (runtime-spec runtime.md, "Lifecycle").
 
-Functions on a state record; the command line, the library and the containerd shim call these.
+Functions on a state record; the command line, the library and the containerd shim call these. Each imports what
+it needs: most commands do a small part, and imports cost more than the work.
 """
 
 from __future__ import annotations
@@ -8,9 +9,7 @@ from __future__ import annotations
 import posix
 import select
 
-from pyruntime import hooks, state
-from pyruntime.cgroups import kill as cgroup_kill
-from pyruntime.cgroups import remove as cgroup_remove
+from pyruntime import state
 from pyruntime.errors import HookError, KernelError, StateError
 from pyruntime.kernel import process
 from pyruntime.plan.step import execute
@@ -49,11 +48,13 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
     root:       the directory of all containers' state.
     raw_config: config.json as it was read, kept for `exec` and `update`."""
     from pyruntime.plan import build
-    from pyruntime.rootfs import console
     from pyruntime.start import parent
 
     state.check_id(request.id)
-    console.check(request)
+    if request.process.get("terminal") or request.console_socket:
+        from pyruntime.rootfs import console
+
+        console.check(request)
     plan = build.build(request)
     for text in request.warnings:
         log.warning(text)
@@ -116,6 +117,10 @@ def start(record: Record, log: Log) -> None:
 
 
 def _run_poststart(record: Record, log: Log) -> None:
+    if not record.hooks:
+        return
+    from pyruntime import hooks
+
     try:
         execute(list(hooks.plan_poststart(record.hooks)), HookActor(record))
     except HookError as error:
@@ -145,6 +150,8 @@ def kill(record: Record, signal: int) -> None:
     finally:
         posix.close(pidfd)
     if signal == _SIGKILL:
+        from pyruntime.cgroups import kill as cgroup_kill
+
         cgroup_kill.thaw_for_death(record.cgroups)
 
 
@@ -165,6 +172,8 @@ def open_init(record: Record) -> int:
 
 def kill_all(record: Record) -> None:
     """Kill init and everything in the container's cgroup, and wait until init is dead. Raises StateError."""
+    from pyruntime.cgroups import kill as cgroup_kill
+
     pidfd = open_init(record)
     try:
         if pidfd >= 0:
@@ -207,6 +216,10 @@ def delete(record: Record, *, force: bool, log: Log) -> None:
 
 def run_poststop(record: Record, log: Log) -> None:
     """Run the poststop hooks. One that fails is a warning, and the next one runs."""
+    if not record.hooks:
+        return
+    from pyruntime import hooks
+
     for step in hooks.plan_poststop(record.hooks):
         try:
             execute([step], HookActor(record))
@@ -217,6 +230,8 @@ def run_poststop(record: Record, log: Log) -> None:
 def destroy(record: Record) -> None:
     """Undo everything that the record says may exist. What is not there is no error."""
     kill_all(record)
+    from pyruntime.cgroups import remove as cgroup_remove
+
     cgroup_remove.remove(record.cgroups)
     if "rdt" in record.extra or "rdt_monitor" in record.extra:
         from pyruntime import rdt  # few containers have a group of resctrl

@@ -95,6 +95,14 @@ def plan(request: Request) -> Iterator[Step]:
             yield Step(f"/linux/namespaces/{index}", make_cgroup_namespace)
 
 
+def plan_maps(request: Request) -> Iterator[Step]:
+    """SETUP: the maps of a new user namespace."""
+    if request.has_new("user"):
+        from pyruntime import idmap  # few containers have one
+
+        yield from idmap.plan(request)
+
+
 def join(init: Any, kind: str, path: str) -> None:
     """join the {kind} namespace {path}"""
     fd = open_namespace(kind, path)

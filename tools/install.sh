@@ -48,7 +48,7 @@ rm -rf "$stage/bin"
 for required in pyruntime/cli/main.py pyruntime/cli/__pycache__; do
     [ -e "$stage/$required" ] || { echo "$0: $required was not installed" >&2; exit 1; }
 done
-"$venv" "$source/tools/make-archive.py" "$stage/pyruntime.archive" "$stage" "$stage" "$library"
+"$venv" -X no_debug_ranges "$source/tools/make-archive.py" "$stage/pyruntime.archive" "$stage" "$stage" "$library"
 chmod -R u+rwX,go+rX,go-w "$stage"
 [ "$(id -u)" != 0 ] || chown -R 0:0 "$stage"
 

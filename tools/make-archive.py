@@ -7,7 +7,9 @@ there, and nobody looks at its sources. Without, the archive knows the time and 
 passes over the ones that have changed. An archive that is up to date is left alone.
 
 The file: the interpreter's magic number for byte code; by marshal, in the first HEAD bytes, the code of
-pyruntime/archive.py and the index; then the code of each module.
+pyruntime/archive.py, the index and the groups; then the code of each module, and that of each group. Left out of
+the code is what only a reader needs: annotations, and docstrings but for the first line of a function's, which
+is a step's description.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import __future__
 import ast
 import marshal
 import os
+import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import MAGIC_NUMBER
@@ -26,6 +29,62 @@ HEAD = 1 << 16  # read at once by the launcher's bootstrap
 
 # Extension modules that commands load, where they are files: a search in sys.path lists four directories.
 EXTENSIONS = ("_cffi_backend", "_json", "_prctl", "_socket", "fcntl", "select", "pyruntime.kernel._shim")
+
+
+# What a hot command imports: its module, and what that one imports when it is needed (docs/performance.md).
+CREATE = ("pyruntime.cgroups.layout", "pyruntime.plan.build", "pyruntime.start.parent")
+GROUPS = {
+    "create": ("pyruntime.cli.create", *CREATE),
+    "run": ("pyruntime.cli.run", *CREATE, "pyruntime.start.fifo", "pyruntime.cgroups.remove"),
+    "start": ("pyruntime.cli.start", "pyruntime.start.fifo"),
+    "state": ("pyruntime.cli.state", "pyruntime.cgroups.freezer"),
+    "kill": ("pyruntime.cli.kill",),
+    "delete": ("pyruntime.cli.delete", "pyruntime.cgroups.remove"),
+    "exec": ("pyruntime.cli.exec",),
+}
+
+
+class Lean(ast.NodeTransformer):
+    """Takes away what only a reader needs."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        arguments = node.args
+        for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
+            if one is not None:
+                one.annotation = None
+        if (text := ast.get_docstring(node, clean=False)) is not None:
+            node.body[0] = ast.Expr(ast.Constant(text.partition("\n")[0]))
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self.generic_visit(node)
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body[0] = ast.Pass()
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is None:
+            return ast.Pass()
+        return ast.Assign([node.target], self.visit(node.value))
+
+    def visit_If(self, node: ast.If) -> ast.stmt:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return ast.Pass()
+        self.generic_visit(node)
+        return node
+
+
+def imported(roots: tuple[str, ...], folders: list[Path]) -> tuple[str, ...]:
+    """Our modules that are imported with `roots`, in the order in which their imports end."""
+    program = f"import sys; sys.path[:0] = {[str(folder) for folder in folders]}\nimport {', '.join(roots)}"
+    command = [sys.executable, "-I", "-S", "-X", "importtime", "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(result.stderr)
+    names = [line.rpartition("|")[2].strip() for line in result.stderr.splitlines()]
+    return tuple(name for name in names if name.partition(".")[0] == "pyruntime" and name not in EXTENSIONS)
 
 
 def module_name(path: Path) -> str:
@@ -41,10 +100,13 @@ def extension_file(name: str, folders: list[Path]) -> Path | None:
 
 
 def compiled(path: Path, file: str) -> CodeType:
-    """The code of a module as an import would compile it, but without the import of the file `__future__`."""
+    """The code of a module as an import would compile it, but for what only a reader needs."""
     tree = ast.parse(path.read_bytes(), file)
     futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     tree.body = [node for node in tree.body if node not in futures]
+    if ast.get_docstring(tree, clean=False) is not None:
+        del tree.body[0]
+    tree = ast.fix_missing_locations(Lean().visit(tree))
     flags = 0
     for feature in (alias.name for node in futures for alias in node.names):
         flags |= getattr(__future__, feature).compiler_flag
@@ -65,7 +127,7 @@ def is_fresh(archive: Path, sources: dict[str, Path]) -> bool:
     data = archive.read_bytes()
     if not data.startswith(MAGIC_NUMBER):
         return False
-    _, index = marshal.loads(data[len(MAGIC_NUMBER) :])
+    _, (index, _) = marshal.loads(data[len(MAGIC_NUMBER) :])
     known = {name: (file, size, time) for name, (file, _, code, size, time) in index.items() if code}
     return known == {name: (str(path), *stamp(path)) for name, path in sources.items()}
 
@@ -79,6 +141,7 @@ def main() -> None:
         return
 
     index: dict[str, tuple[str, int, int, int, int]] = {}
+    compiled_modules: dict[str, CodeType] = {}
     codes = bytearray()
     loader = None
     for name, path in sources.items():
@@ -86,6 +149,7 @@ def main() -> None:
         code = compiled(path, file)
         if name == "pyruntime.archive":
             loader = code
+        compiled_modules[name] = code
         data = marshal.dumps(code)
         index[name] = (file, HEAD + len(codes), len(data), *(stamp(path) if library == tree else (0, 0)))
         codes += data
@@ -96,7 +160,16 @@ def main() -> None:
             seen = library / extension.relative_to(tree) if tree in extension.parents else extension
             index[name] = (str(seen), 0, 0, 0, 0)
 
-    head = MAGIC_NUMBER + marshal.dumps((loader, index))
+    groups: dict[str, tuple[tuple[str, ...], int, int]] = {}
+    for command, roots in GROUPS.items():
+        if not sources.keys() >= set(roots):
+            continue  # the package of a test
+        names = imported(("pyruntime.cli.main", *roots), [tree, site])
+        data = marshal.dumps(tuple(compiled_modules[name] for name in names))
+        groups[command] = (names, HEAD + len(codes), len(data))
+        codes += data
+
+    head = MAGIC_NUMBER + marshal.dumps((loader, (index, groups)))
     if len(head) > HEAD:
         sys.exit(f"{__file__}: {len(head)} bytes are more than HEAD: change it here and in launcher.c")
     fresh = output.with_name(output.name + ".new")

@@ -7,8 +7,8 @@ What few containers ask for is `rare`: its module is imported only for a config 
 
 from __future__ import annotations
 
-from pyruntime import hooks, hostname, idmap, namespaces, network, sysctl
-from pyruntime.cgroups import place
+from pyruntime import hostname, namespaces, network
+from pyruntime.cgroups import limits, place
 from pyruntime.plan.rare import rare
 from pyruntime.plan.step import (
     BECOME,
@@ -22,8 +22,8 @@ from pyruntime.plan.step import (
     SETUP,
     Step,
 )
-from pyruntime.process import affinity, capabilities, keyring, oom, program, rlimits, user
-from pyruntime.rootfs import console, devices, masks, mounts, root
+from pyruntime.process import affinity, capabilities, keyring, program, rlimits, user
+from pyruntime.rootfs import devices, masks, mounts, root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (SETUP, affinity.plan_reset),
     (SETUP, rare("/linux/intelRdt", "rdt")),
     (SETUP, rare("/linux/netDevices", "netdevices")),
-    (SETUP, idmap.plan),
-    (SETUP, oom.plan),
+    (SETUP, namespaces.plan_maps),
+    (SETUP, rare("/process/oomScoreAdj", "process.oom")),
     (BUILD, place.plan_join),
     (BUILD, namespaces.plan),
     (BUILD, keyring.plan),
@@ -47,11 +47,12 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (BUILD, root.plan_prepare),
     (BUILD, mounts.plan),
     (BUILD, devices.plan),
-    (HOOKS, hooks.plan_runtime),
-    (ENTER, hooks.plan_create_container),
+    (HOOKS, limits.plan),
+    (HOOKS, rare("/hooks", "hooks", "plan_runtime")),
+    (ENTER, rare("/hooks", "hooks", "plan_create_container")),
     (ENTER, program.plan_cwd),
-    (ENTER, console.plan),
-    (ENTER, sysctl.plan),
+    (ENTER, rare("/process/terminal", "rootfs.console")),
+    (ENTER, rare("/linux/sysctl", "sysctl")),
     (ENTER, hostname.plan),
     (ENTER, mounts.plan_readonly),
     (ENTER, masks.plan),
@@ -67,6 +68,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (READY, rare("/process/scheduler", "process.scheduler")),
     (READY, rare("/process/ioPriority", "process.ioprio")),
     (READY, rlimits.plan),
+    (BECOME, program.plan_descriptors),
     (BECOME, program.plan_environment),
     (BECOME, program.plan_chdir),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_privileged")),
@@ -76,7 +78,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (BECOME, capabilities.plan_apply),
     (BECOME, program.plan_find),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
-    (EXECUTE, hooks.plan_start_container),
+    (EXECUTE, rare("/hooks", "hooks", "plan_start_container")),
     (EXECUTE, program.plan_execute),
 )
 

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request], Iterable[Step]]:
     """The planner of a module that is imported when config.json has something at `pointer`, and not before."""
-    section, field = pointer[1:].split("/")
+    section, _, field = pointer[1:].partition("/")
 
     def plan(request: Request) -> Iterable[Step]:
-        if not (request.config.get(section) or {}).get(field):
+        found = request.config.get(section)
+        if found is None or (field and found.get(field) is None):
             return ()
         name = f"pyruntime.{module}"
         __import__(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime import idmap
-from pyruntime.errors import KernelError, from_oserror
+from pyruntime.errors import ConfigError, KernelError, from_oserror
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import CLONE_NEWUSER, MOUNT_ATTR_IDMAP
 
@@ -17,15 +17,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.plan.request import Request
+
 _SIGKILL = 9
 
 
-def mappings(entry: dict[str, Any]) -> dict[str, list[list[int]]]:
-    """The maps of an entry of /mounts as lines for uid_map and gid_map."""
-    return {
+def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: bool) -> dict[str, Any]:
+    """What init asks the parent for, of an entry of /mounts. Raises ConfigError for what cannot be mapped."""
+    if request.rootless:
+        raise ConfigError(
+            "mapped mounts are for root only",
+            pointer=pointer,
+            why="mount_setattr(2) with MOUNT_ATTR_IDMAP needs CAP_SYS_ADMIN over the filesystem",
+            mend="leave out idmap and the mappings of the mount",
+        )
+    if not entry.get("uidMappings") and not request.namespace("user")[0]:
+        raise ConfigError(
+            "has no mappings, and the container has no user namespace to take them from",
+            pointer=pointer,
+            mend="add uidMappings and gidMappings to the mount",
+        )
+    maps = {
         file: [[line["containerID"], line["hostID"], line["size"]] for line in entry.get(field) or ()]
         for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map"))
     }
+    return {"pointer": pointer, "whole_tree": whole_tree, "maps": maps}
 
 
 def open_mapped(

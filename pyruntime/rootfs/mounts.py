@@ -19,7 +19,7 @@ from pyruntime.kernel.constants import (
     RESOLVE_NO_SYMLINKS,
 )
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import cgroup_mounts, copyup, idmapped, options, path
+from pyruntime.rootfs import options, path
 from pyruntime.start import channel
 
 TYPE_CHECKING = False
@@ -61,6 +61,8 @@ def plan(request: Request) -> Iterator[Step]:
         kind = entry.get("type") or ""
         words = entry.get("options") or []
         if kind == "cgroup":
+            from pyruntime.rootfs import cgroup_mounts
+
             yield from cgroup_mounts.plan(request, pointer, entry)
             continue
         parsed = options.parse(words)
@@ -75,30 +77,15 @@ def plan(request: Request) -> Iterator[Step]:
                     f"config.json: {pointer}/options: a bind mount takes no filesystem options, "
                     f"left out: {' '.join(parsed.data)}"
                 )
-            mapped = parsed.idmap or entry.get("uidMappings") or entry.get("gidMappings")
-            if mapped and request.rootless:
-                raise ConfigError(
-                    "mapped mounts are for root only",
-                    pointer=pointer,
-                    why="mount_setattr(2) with MOUNT_ATTR_IDMAP needs CAP_SYS_ADMIN over the filesystem",
-                    mend="leave out idmap and the mappings of the mount",
-                )
-            if mapped and not entry.get("uidMappings") and not request.namespace("user")[0]:
-                raise ConfigError(
-                    "has no mappings, and the container has no user namespace to take them from",
-                    pointer=pointer,
-                    mend="add uidMappings and gidMappings to the mount",
-                )
+            idmap = None
+            if parsed.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
+                from pyruntime.rootfs import idmapped
+
+                idmap = idmapped.plan(request, pointer, entry, whole_tree=parsed.idmap == "ridmap")
             yield Step(
                 pointer,
                 bind,
-                idmap=None
-                if not mapped
-                else {
-                    "pointer": pointer,
-                    "whole_tree": parsed.idmap == "ridmap",
-                    "maps": idmapped.mappings(entry),
-                },
+                idmap=idmap,
                 source=source if source.startswith("/") else f"{request.bundle}/{source}",
                 recursive=parsed.recursive_bind,
                 destination=destination,
@@ -109,6 +96,8 @@ def plan(request: Request) -> Iterator[Step]:
                 propagation=parsed.propagation,
             )
         else:
+            if parsed.copy_up:
+                from pyruntime.rootfs import copyup  # noqa: F401  # for init, which imports nothing
             yield Step(
                 pointer,
                 mount_filesystem,
@@ -162,6 +151,8 @@ def mount_filesystem(
         fd = mount.new_filesystem(type, source, data, set)
         try:
             if copy_up:
+                from pyruntime.rootfs import copyup  # in memory since `plan`
+
                 copyup.copy_tree(target, fd)
             _attach(init, fd, target, destination, propagation)
         finally:

@@ -12,7 +12,6 @@ from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute
-from pyruntime.rootfs import console, idmapped
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 from pyruntime.start.init import Init, start_initialization
@@ -97,7 +96,11 @@ def create(parent: Parent) -> None:
 def _clone_init(parent: Parent) -> None:
     request, record = parent.request, parent.record
     gate, failure = fifo.make(record.directory)
-    terminal = console.connect(request.console_socket) if request.console_socket else None
+    terminal = None
+    if request.console_socket:
+        from pyruntime.rootfs import console
+
+        terminal = console.connect(request.console_socket)
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     ours, theirs = messages.pair()
     found = parent.plan.namespaces
@@ -253,6 +256,8 @@ def _attend(parent: Parent) -> None:
             parent.record.save()
             channel.send(messages.RUN)
         elif type == messages.MOUNT_PLEASE:
+            from pyruntime.rootfs import idmapped
+
             fd = idmapped.open_mapped(parent.pid, **arg)
             channel.send(messages.MOUNT_FD, None, (fd,))
             posix.close(fd)
