@@ -7,9 +7,13 @@ Source: runtime-spec config.md, "POSIX process", "Linux Process"; config-linux.m
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -156,6 +160,37 @@ def test_the_caller_s_affinity_is_not_the_container_s(container) -> None:
     assert output.split()[1] == proc.parse_status(proc.read(os.getpid(), "status"))["Cpus_allowed_list"]
 
 
+def exec_in(sleeper, sh: str, **fields) -> list[str]:
+    """The words that a shell writes which `exec` starts in a running container, with these fields of process.json."""
+    running(sleeper)
+    process = {"args": ["/bin/sh", "-c", sh], "cwd": "/", "env": [config.PATH], "user": {"uid": 0, "gid": 0}, **fields}
+    file = sleeper.runtime.folder / "process.json"
+    file.write_text(json.dumps(process))
+    return sleeper.runtime.run("exec", "--process", file, sleeper.id).stdout.split()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
+@pytest.mark.parametrize("name", ["initial", "final"])
+def test_affinity_of_exec(sleeper, name: str) -> None:
+    first, *_, last = sorted(os.sched_getaffinity(0))
+    affinity = {"initial": str(first), "final": str(last)} if name == "final" else {"initial": str(first)}
+    found = exec_in(sleeper, "grep Cpus_allowed_list /proc/self/status", execCPUAffinity=affinity)
+    assert found[1] == str(last if name == "final" else first)
+
+
+@pytest.mark.ours
+def test_affinity_of_exec_to_a_cpu_that_is_not_there(sleeper) -> None:
+    with pytest.raises(AssertionError, match="/process/execCPUAffinity/final"):
+        exec_in(sleeper, "true", execCPUAffinity={"final": "4000"})
+
+
+@pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
+def test_scheduler_of_exec(sleeper) -> None:
+    found = exec_in(sleeper, "grep -E '^(policy|prio)' /proc/self/sched", scheduler={"policy": "SCHED_BATCH"})
+    assert found[:3] == ["policy", ":", str(os.SCHED_BATCH)]
+
+
 def test_limits(container) -> None:
     made = container(sh="cat /proc/self/limits")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -197,6 +232,16 @@ def test_oom_score(container) -> None:
     assert made.run().stdout.split() == ["567", "567"]
 
 
+@pytest.mark.skipif(not _has(SYS_RESOURCE), reason="root here lacks CAP_SYS_RESOURCE")
+def test_with_the_capability_an_oom_score_is_lowered_and_a_limit_raised(container) -> None:
+    made = container(sh="cat /proc/self/oom_score_adj; grep 'open files' /proc/self/limits")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    made.process["oomScoreAdj"] = -500
+    made.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": hard + 1}]
+    words = made.run().stdout.split()
+    assert (words[0], words[5]) == ("-500", str(hard + 1))
+
+
 @pytest.mark.skipif(_has(SYS_RESOURCE), reason="CAP_SYS_RESOURCE may lower it")
 def test_an_oom_score_that_cannot_be_lowered(container) -> None:
     made = container(["/bin/true"])
@@ -221,6 +266,36 @@ def test_without_apparmor_a_profile_is_warned_about(container) -> None:
     result = made.run()
     assert result.stdout.strip() == "ran"
     assert "AppArmor is not enabled" in result.stderr and "acme" in result.stderr
+
+
+@pytest.fixture
+def apparmor_profile(tmp_path: Path) -> Iterator[str]:
+    """A profile that denies writing below /tmp, loaded for the time of the test."""
+    if not APPARMOR:
+        pytest.skip("AppArmor is off here")
+    if shutil.which("apparmor_parser") is None:
+        pytest.skip("needs apparmor_parser")
+    name = f"pyruntime-test-{os.getpid()}"
+    file = tmp_path / name
+    file.write_text(
+        f"profile {name} flags=(attach_disconnected,mediate_deleted) {{\n"
+        "  file,\n  capability,\n  signal,\n  deny /tmp/** w,\n}\n"
+    )
+    subprocess.run(["apparmor_parser", "-r", "-K", file], check=True)
+    yield name
+    subprocess.run(["apparmor_parser", "-R", file], check=False)
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_an_apparmor_profile_is_in_force(container, apparmor_profile: str, user_namespace: bool) -> None:
+    made = container(sh="cat /proc/self/attr/current; touch /tmp/x; touch /run/y && echo written")
+    if user_namespace:
+        config.map_ids(made.config)
+        made.bundle.chown(200000, 200000)
+    made.process["apparmorProfile"] = apparmor_profile
+    result = made.run()
+    assert result.stdout.splitlines() == [f"{apparmor_profile} (enforce)", "written"]
+    assert "Permission denied" in result.stderr
 
 
 @pytest.mark.skipif(not APPARMOR, reason="AppArmor is off here")
