@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import signal
@@ -216,6 +217,30 @@ def test_listener(container, listener, no_new_privileges: bool) -> None:
     assert state["status"] == "creating"
     assert state["annotations"] == {"a": "b"}
     made.kill("KILL")
+
+
+@pytest.mark.ours
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv to become an ordinary user")
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_listener_of_an_ordinary_user(container, runtime, listener, no_new_privileges: bool) -> None:
+    # Its runtime may take a descriptor out of init only while init is dumpable.
+    asked, profile = listener
+    user = 1000
+    made = container(sh="mkdir /tmp/x || true")
+    del made.config["linux"]["cgroupsPath"]
+    config.map_ids(made.config, host=user, size=1)
+    for mount in made.config["mounts"]:
+        mount["options"] = [word for word in mount.get("options", []) if not word.startswith("gid=")]
+    made.process["noNewPrivileges"] = no_new_privileges
+    made.config["linux"]["seccomp"] = profile
+    made.bundle.save()
+    made.bundle.chown(user, user)
+    os.chown(runtime.folder, user, user)
+    os.chown(profile["listenerPath"], user, user)
+    as_user = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
+    result = runtime.run("run", "--bundle", str(made.bundle.path), made.id, wrap=as_user)
+    assert "Numerical" in result.stderr
+    assert asked.message["metadata"] == "some words"
 
 
 @pytest.mark.ours
