@@ -119,23 +119,17 @@ def start(record: Record, log: Log) -> None:
 def _run_poststart(record: Record, log: Log) -> None:
     if not record.hooks:
         return
-    from pyruntime import hooks
+    from pyruntime import hooks, version
 
-    try:
-        execute(list(hooks.plan_poststart(record.hooks)), HookActor(record))
-    except HookError as error:
-        # Up to 1.2 a failing poststart hook is a warning, from 1.3.0 on the container is stopped.
-        if _version(record.oci_version) < (1, 3):
+    for step in hooks.plan_poststart(record.hooks):
+        try:
+            execute([step], HookActor(record))
+        except HookError as error:
+            # Up to 1.2 a failing poststart hook is a warning, from 1.3.0 on the container is stopped.
+            if version.of_spec(record.oci_version) >= (1, 3):
+                kill_all(record)
+                raise
             log.warning(str(error))
-            return
-        kill_all(record)
-        raise
-
-
-def _version(text: str) -> tuple[int, int]:
-    major, _, rest = text.partition(".")
-    minor = rest.partition(".")[0].partition("-")[0]
-    return int(major), int(minor or 0)
 
 
 def kill(record: Record, signal: int) -> None:

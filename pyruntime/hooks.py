@@ -1,6 +1,7 @@
 """/hooks: programs of the bundle's author, run at six moments (runtime-spec config.md, "POSIX-platform Hooks").
 
-    prestart, createRuntime   parent, runtime's namespaces, before the pivot   state: creating
+    prestart                  parent, runtime's namespaces, before the pivot   state: created, from 1.1 on creating
+    createRuntime             the same                                         state: creating
     createContainer           init, container's namespaces, before the pivot   state: creating
     startContainer            init, container's namespaces and root            state: created
     poststart                 parent of `start`, once the user's process runs  state: running
@@ -15,7 +16,7 @@ import posix
 import select
 import time
 
-from pyruntime import fastjson
+from pyruntime import fastjson, version
 from pyruntime.errors import HookError, errno_name, strerror
 from pyruntime.plan.step import Step
 
@@ -32,7 +33,9 @@ _SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
 
 def plan_runtime(request: Request) -> Iterator[Step]:
     """HOOKS: prestart, then createRuntime."""
-    yield from _plan(request, "prestart", "creating")
+    # Before 1.1 prestart hooks ran after `start` was called, on a created container; the state still says so.
+    before_1_1 = version.of_spec(request.config["ociVersion"]) < (1, 1)
+    yield from _plan(request, "prestart", "created" if before_1_1 else "creating")
     yield from _plan(request, "createRuntime", "creating")
 
 

@@ -7,6 +7,8 @@ inheritable for a process that joins a container (CVE-2022-29162).
 
 from __future__ import annotations
 
+from pyruntime import version
+from pyruntime.errors import ConfigError
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_KEEPCAPS
 from pyruntime.plan.step import Step
@@ -32,6 +34,7 @@ SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 def plan(request: Request) -> Iterator[Step]:
     """BECOME: the bounding set before the user changes, the others after (`plan_apply`)."""
+    _refuse_unknown(request)
     masks = _masks(request)
     yield Step(
         "/process/capabilities/bounding" if masks["bounding"] else "/process/capabilities",
@@ -59,13 +62,24 @@ def _masks(request: Request) -> dict[str, int]:
     for kind in SETS:
         masks[kind] = 0
         for name in asked.get(kind) or ():
-            number = NUMBERS.get(name)
-            if number is None:
-                # runtime-spec config.md: "Any value which cannot be mapped … MUST be logged as a warning".
-                request.warn(f"config.json: /process/capabilities/{kind}: {name} is unknown, left out")
-            else:
-                masks[kind] |= 1 << number
+            if name in NUMBERS:
+                masks[kind] |= 1 << NUMBERS[name]
     return masks
+
+
+def _refuse_unknown(request: Request) -> None:
+    """An unknown capability is a warning (spec/rules.py); up to version 1.0 of the specification it is an error."""
+    if version.of_spec(request.config["ociVersion"]) >= (1, 1):
+        return
+    asked = request.process.get("capabilities") or {}
+    for kind in SETS:
+        for name in asked.get(kind) or ():
+            if name not in NUMBERS:
+                raise ConfigError(
+                    f"{name} is no capability",
+                    pointer=f"/process/capabilities/{kind}",
+                    mend="correct the name, or set ociVersion to 1.1.0 or later, where it is a warning",
+                )
 
 
 def names(mask: int) -> str:

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from support.planning import config, request
 
+from pyruntime.errors import ConfigError
 from pyruntime.plan import build
 from pyruntime.plan.step import Step
 from pyruntime.process import capabilities
 
 
-def planned(**sets: list[str]) -> tuple[dict[str, Any], list[str]]:
+def planned(version: str = "1.3.0", /, **sets: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The masks that the plan holds, and its warnings."""
     mine = config()
+    mine["ociVersion"] = version
     mine["process"]["capabilities"] = sets
     asked = request(mine)
     steps: list[Step] = build.build(asked).steps["become"]
@@ -57,16 +59,17 @@ def test_nothing_asked_for_is_nothing_given() -> None:
 
 
 @pytest.mark.parametrize("name", ["CAP_NOSUCH", "chown", "CHOWN", "", "cap_chown"])
-def test_an_unknown_name_is_left_out_with_a_warning(name: str) -> None:
-    """runtime-spec config.md, "Process": what cannot be mapped MUST be logged as a warning."""
-    masks, warnings = planned(bounding=[name, "CAP_KILL"])
+def test_an_unknown_name_is_left_out(name: str) -> None:
+    """From 1.1 on it is a warning of the check (spec/rules.py), and the rest is served."""
+    masks, _ = planned("1.1.0", bounding=[name, "CAP_KILL"])
     assert masks["bounding"] == 1 << 5
-    assert warnings == [f"config.json: /process/capabilities/bounding: {name} is unknown, left out"]
 
 
-def test_an_unknown_name_is_told_once_for_each_set() -> None:
-    _, warnings = planned(bounding=["CAP_NOSUCH"], permitted=["CAP_NOSUCH"])
-    assert len(warnings) == len(set(warnings)) == 2
+def test_an_unknown_name_is_an_error_up_to_1_0() -> None:
+    """runtime-spec 1.0 config.md, "Linux Process": what cannot be mapped MUST cause an error."""
+    with pytest.raises(ConfigError, match="CAP_NOSUCH is no capability") as caught:
+        planned("1.0.2-dev", permitted=["CAP_NOSUCH"])
+    assert caught.value.pointer == "/process/capabilities/permitted"
 
 
 def test_names_of_a_mask() -> None:
