@@ -294,6 +294,8 @@ def remove(directory: str) -> None:
             posix.unlink(f"{directory}/{name}")
         except FileNotFoundError:
             pass
+        except IsADirectoryError:
+            remove(f"{directory}/{name}")
     try:
         posix.rmdir(directory)
     except FileNotFoundError:

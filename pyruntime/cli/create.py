@@ -6,14 +6,15 @@ import posix
 
 from pyruntime import container, state
 from pyruntime.cgroups import layout
-from pyruntime.cli.flags import Flag, number
+from pyruntime.cli import descriptors, pidfd_socket, pidfile
+from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
-from pyruntime.errors import StateError, errno_name, strerror
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
     from pyruntime.state import Record
@@ -23,6 +24,7 @@ FLAGS = (
     Flag("bundle", "directory that holds config.json (default: the working directory)", short="b", value="DIR"),
     Flag("pid-file", "write init's pid to FILE", value="FILE"),
     Flag("console-socket", "unix socket that gets the terminal's master", value="SOCKET"),
+    Flag("pidfd-socket", "unix socket that gets a pidfd of init", value="SOCKET"),
     Flag("no-pivot", "move the root instead of pivot_root, for a host whose root is a ramfs"),
     Flag("no-new-keyring", "keep the caller's session keyring"),
     Flag("preserve-fds", "pass N descriptors, from 3 on, to the process", value="N"),
@@ -39,21 +41,39 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 def create(context: Context, values: dict[str, Any], id: str, *, detach: bool) -> Record:
     """Create a container as the flags say, and write its pid file: its record."""
     request, raw = request_of(context, values, id, detach=detach)
+    return make(context, values, request, raw)
+
+
+def make(context: Context, values: dict[str, Any], request: Request, raw: str) -> Record:
+    """Create what was asked for (see `request_of`), and tell whoever wants to know its pid."""
     if values["pid-file"]:
-        _check_pid_file(values["pid-file"])
+        pidfile.check(values["pid-file"])
+    connection = pidfd_socket.connect(values["pidfd-socket"])
     record = container.create(request, context.root, raw, context.log)
-    if values["pid-file"]:
-        try:
-            write_pid_file(values["pid-file"], record.pid)
-        except BaseException:
-            container.destroy(record)
-            raise
+    try:
+        if connection is not None:
+            _send_pidfd(connection, record)
+        if values["pid-file"]:
+            pidfile.write(values["pid-file"], record.pid)
+    except BaseException:
+        container.destroy(record)
+        raise
     return record
+
+
+def _send_pidfd(connection: socket, record: Record) -> None:
+    pidfd = container.open_init(record)
+    try:
+        pidfd_socket.send(connection, pidfd, "standard")
+    finally:
+        posix.close(pidfd)
 
 
 def request_of(context: Context, values: dict[str, Any], id: str, *, detach: bool) -> tuple[Request, str]:
     """Load and check a bundle: (what to make, config.json as it was read)."""
     state.check_id(id)
+    listening = descriptors.listening()
+    preserve_fds = descriptors.preserved(values["preserve-fds"], listening)
     bundle = values["bundle"] or "."
     if not bundle.startswith("/"):
         bundle = posix.getcwd() if bundle == "." else f"{posix.getcwd()}/{bundle}"
@@ -68,33 +88,18 @@ def request_of(context: Context, values: dict[str, Any], id: str, *, detach: boo
         rootless=context.rootless,
         pivot=not values["no-pivot"],
         new_keyring=not values["no-new-keyring"],
-        preserve_fds=number(values["preserve-fds"], "preserve-fds"),
+        preserve_fds=preserve_fds,
         console_socket=values["console-socket"] or None,
         detach=detach,
         systemd_cgroup=context.systemd_cgroup,
     )
+    if listening and request.process:
+        env = request.process.get("env") or ()
+        request.process["env"] = [*env, f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
+    if b"NOTIFY_SOCKET" in posix.environ:
+        from pyruntime import notify_socket
+
+        notify_socket.show(request, context.root)
     for problem in problems:
         request.warn(f"config.json: {problem}")
     return request, raw.decode("utf-8", "surrogateescape")
-
-
-def _check_pid_file(path: str) -> None:
-    """Raise StateError for a place that cannot take a pid file, before a container is made."""
-    directory = path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
-    try:
-        posix.stat(directory)
-    except OSError as error:
-        raise StateError(
-            f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})",
-            mend="make its directory first",
-        ) from None
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid as a whole: who sees the file sees the number."""
-    directory, _, name = path.rpartition("/")
-    directory = directory or ("/" if path.startswith("/") else ".")
-    try:
-        state.write_atomically(directory, name, str(pid), mode=0o644)
-    except OSError as error:
-        raise StateError(f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pyruntime import state
+from pyruntime import foreground, state
 from pyruntime.cgroups import enter
-from pyruntime.cli import foreground, pidfile
-from pyruntime.cli.flags import Flag, number
+from pyruntime.cli import descriptors, pidfd_socket, pidfile
+from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import PyruntimeError, StateError, UsageError, from_oserror
 from pyruntime.plan.exec import ExecPlan, ExecRequest
-from pyruntime.rootfs import console
 from pyruntime.spec import load
 from pyruntime.start import execute, target
 
@@ -17,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.cli.terminal import Relay
     from pyruntime.state import Record
 
 USAGE = "ID COMMAND [ARGUMENT...], or --process FILE ID"
@@ -78,6 +78,7 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         pidfile.check(values["pid-file"])
     config = load.load_object(record.path(state.CONFIG))
     config["process"] = _process(context, config.get("process") or {}, values, words[1:])
+    preserve_fds = descriptors.preserved(values["preserve-fds"])
     joined = target.find(record)
     request = ExecRequest(
         config,
@@ -87,29 +88,51 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         cgroups=enter.chosen(record.cgroups, values["cgroup"]),
         sub_cgroup=bool(values["cgroup"]),
         rootless=context.rootless,
-        preserve_fds=number(values["preserve-fds"], "preserve-fds"),
+        preserve_fds=preserve_fds,
         console_socket=values["console-socket"] or None,
         detach=values["detach"],
     )
-    console.check(request)
+    relay = _prepare_terminal(request)
+    connection = pidfd_socket.connect(values["pidfd-socket"])
     plan = ExecPlan(request)
     for text in request.warnings:
         context.log.warning(text)
-    terminal = console.connect(request.console_socket) if request.console_socket else None
     if not request.detach:
         foreground.hold_signals()
     parent = execute.ExecParent(plan, record, context.log)
-    execute.start(parent, joined, terminal)
-    joined.close()
-    if values["pid-file"]:
+    try:
+        execute.start(parent, joined, None if relay is None else relay.connect)
+        joined.close()
         try:
-            pidfile.write(values["pid-file"], parent.pid)
+            if connection is not None:
+                pidfd_socket.send(connection, parent.pidfd, "setns")
+            if values["pid-file"]:
+                pidfile.write(values["pid-file"], parent.pid)
         except BaseException:
             execute.end(parent)
             raise
-    if request.detach:
-        return 0
-    return foreground.attend(parent.pid, parent.pidfd)
+        if request.detach:
+            return 0
+        return foreground.attend(parent.pid, parent.pidfd, () if relay is None else (relay,))
+    finally:
+        if relay is not None:
+            relay.restore()
+
+
+def _prepare_terminal(request: ExecRequest) -> Relay | None:
+    """Connect whom the terminal's master goes to. Gives back the relay if that is us."""
+    terminal = request.process.get("terminal")
+    if not terminal and not request.console_socket:
+        return None
+    from pyruntime.rootfs import console
+
+    console.check(request)
+    if request.console_socket:
+        request.console = console.connect(request.console_socket)
+        return None
+    from pyruntime.cli import terminal as relays
+
+    return relays.Relay(request)
 
 
 def _check_status(record: Record, *, ignore_paused: bool) -> None:

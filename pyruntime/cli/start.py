@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from pyruntime import container, state
 from pyruntime.cli.main import Context, one_id
 
@@ -16,5 +18,12 @@ FLAGS = ()
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Start the container."""
     record = state.load(context.root, one_id(words, "start"))
+    notify = None
+    if b"NOTIFY_SOCKET" in posix.environ and posix.access(record.path("notify"), posix.F_OK):
+        from pyruntime import notify_socket
+
+        notify = notify_socket.NotifySocket(record)
     container.start(record, context.log)
+    if notify is not None:
+        notify.wait(record)
     return 0

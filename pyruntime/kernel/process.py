@@ -8,8 +8,6 @@ from pyruntime.errors import KernelError
 from pyruntime.kernel.call import check, ffi, lib, text
 from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD
 
-_SIGNALFD_SIGINFO = 128  # bytes, signalfd(2)
-
 _ESRCH = 3
 
 
@@ -123,20 +121,3 @@ def set_keyring_permissions(keyring: int, permissions: int) -> None:
 def reset_signals() -> None:
     """Every signal to its default action, none blocked: a program starts as its image expects."""
     check(lib.shim_reset_signals(), "sigprocmask")
-
-
-def open_signals(signals: frozenset[int]) -> int:
-    """signalfd(2): a descriptor that reads the blocked signals of this set; see `next_signal`."""
-    mask = 0
-    for number in signals:
-        mask |= 1 << number - 1
-    return check(lib.shim_signalfd(mask), "signalfd", hex(mask))
-
-
-def next_signal(fd: int) -> int:
-    """The number of the next pending signal of a descriptor of `open_signals`, 0 when there is none."""
-    try:
-        data = posix.read(fd, _SIGNALFD_SIGINFO)
-    except BlockingIOError:
-        return 0
-    return int.from_bytes(data[:4], "little")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyruntime import hostname, namespaces, network
 from pyruntime.cgroups import limits, place
-from pyruntime.plan.rare import rare
+from pyruntime.plan.rare import notify, rare
 from pyruntime.plan.step import (
     BECOME,
     BUILD,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (PREPARE, place.plan_create),
     (PREPARE, rare("/linux/seccomp", "security.seccomp")),
+    (PREPARE, notify),
     (SETUP, affinity.plan_reset),
     (SETUP, rare("/linux/intelRdt", "rdt")),
     (SETUP, rare("/linux/netDevices", "netdevices")),

@@ -10,8 +10,7 @@ from pyruntime.cgroups import enter
 from pyruntime.plan.rare import rare
 from pyruntime.plan.request import Request
 from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PHASES, PREPARE, READY, SETUP, Step
-from pyruntime.process import affinity, capabilities, keyring, oom, program, rlimits, user
-from pyruntime.rootfs import console
+from pyruntime.process import affinity, capabilities, keyring, program, rlimits, user
 from pyruntime.start import target
 
 TYPE_CHECKING = False
@@ -25,11 +24,11 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (PREPARE, rare("/linux/seccomp", "security.seccomp")),
     (PREPARE, affinity.plan_initial),
     (PREPARE, enter.plan_open),
-    (SETUP, oom.plan),
+    (SETUP, rare("/process/oomScoreAdj", "process.oom")),
     (ENTER, enter.plan),
     (ENTER, target.plan),
     (ENTER, keyring.plan),
-    (ENTER, console.plan_exec),
+    (ENTER, rare("/process/terminal", "rootfs.console", "plan_exec")),
     (ENTER, user.plan_umask),
     (ENTER, user.plan_no_new_privileges),
     (ENTER, rare("/linux/personality", "process.personality")),

@@ -26,3 +26,12 @@ def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request]
         return steps
 
     return plan
+
+
+def notify(request: Request) -> Iterable[Step]:
+    """The planner of notify_socket.py: it is not config.json that asks for it, but the caller's environment."""
+    if not request.notify:
+        return ()
+    from pyruntime import notify_socket
+
+    return notify_socket.plan(request)

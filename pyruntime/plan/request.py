@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from typing import Any
 
     from pyruntime.cgroups.layout import Layout
@@ -16,18 +17,22 @@ class Request:
     id:       the container's id.
     bundle:   absolute path of the bundle.
     layout:   the host's cgroup hierarchies (cgroups/layout.py).
+    console:  the connection by which a terminal's master is to be sent, in place of one to console_socket.
+    notify:   the container is to tell of its readiness (notify_socket.py).
     rootless: the caller is not root in the initial user namespace, or asked for it with --rootless.
     """
 
     __slots__ = (
         "bundle",
         "config",
+        "console",
         "console_socket",
         "detach",
         "id",
         "layout",
         "linux",
         "new_keyring",
+        "notify",
         "pivot",
         "preserve_fds",
         "process",
@@ -61,6 +66,8 @@ class Request:
         self.pivot = pivot
         self.new_keyring = new_keyring
         self.preserve_fds = preserve_fds
+        self.notify = False
+        self.console: socket | None = None
         self.console_socket = console_socket
         self.detach = detach
         self.systemd_cgroup = systemd_cgroup

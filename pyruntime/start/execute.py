@@ -32,6 +32,7 @@ from pyruntime.start.parent import Parent, end_init
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from pyruntime.log import Log
@@ -75,21 +76,22 @@ class ExecParent(Parent):
         return state.oci_state(self.record, status)
 
 
-def start(parent: ExecParent, target: Target, terminal: _socket.socket | None = None) -> None:
+def start(parent: ExecParent, target: Target, ready: Callable[[], None] | None = None) -> None:
     """Bring a process into the container: when this returns, it runs its program.
 
-    parent:   its plan is an ExecPlan; its pid and pidfd are the new process's afterwards.
-    terminal: the connection that gets the terminal's master, None without one; closed here.
+    parent: its plan is an ExecPlan; its pid and pidfd are the new process's afterwards. The connection in its
+            request's `console` gets the terminal's master and is closed.
+    ready:  called once the terminal is made, before the program runs.
     Raises PyruntimeError; then the process is dead and reaped."""
     execute(parent.plan.steps[PREPARE], parent)
     try:
-        write_end = _clone(parent, target, terminal)
+        write_end = _clone(parent, target)
         try:
             execute(parent.plan.steps[SETUP], parent)
             _send_plan(parent, write_end)
         finally:
             posix.close(write_end)
-        _attend(parent, target)
+        _attend(parent, target, ready)
     except (BrokenPipeError, ConnectionResetError):
         raise _died(parent, target) from None
     except OSError as error:
@@ -108,12 +110,13 @@ def end(parent: ExecParent) -> None:
     end_init(parent)
 
 
-def _clone(parent: ExecParent, target: Target, terminal: _socket.socket | None) -> int:
+def _clone(parent: ExecParent, target: Target) -> int:
     """Clone the child; it waits for its plan. Gives back the parent's end of the init pipe."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     parent.channel, theirs = messages.pair()
     proc_fd = open_proc()
     request: Any = parent.request
+    terminal = request.console
     dumpable = process.prctl(_PR_GET_DUMPABLE)
     # The child is in sight of the container's processes from the clone on: it inherits this.
     process.prctl(PR_SET_DUMPABLE, 0)
@@ -196,7 +199,7 @@ def _send_plan(parent: ExecParent, write_end: int) -> None:
         data = data[posix.write(write_end, data) :]
 
 
-def _attend(parent: ExecParent, target: Target) -> None:
+def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None) -> None:
     """Answer the child's messages until the socket closes, which it does at execve."""
     channel = parent.channel
     assert channel is not None
@@ -205,6 +208,8 @@ def _attend(parent: ExecParent, target: Target) -> None:
         type, arg, _ = channel.receive()
         if type == messages.READY:
             execute(parent.plan.steps[READY], parent)
+            if ready is not None:
+                ready()
             channel.send(messages.RUN)
             running = True
         elif type == messages.LOG:

@@ -96,19 +96,20 @@ def create(parent: Parent) -> None:
 def _clone_init(parent: Parent) -> None:
     request, record = parent.request, parent.record
     gate, failure = fifo.make(record.directory)
-    terminal = None
-    if request.console_socket:
+    terminal = request.console
+    if terminal is None and request.console_socket:
         from pyruntime.rootfs import console
 
         terminal = console.connect(request.console_socket)
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     ours, theirs = messages.pair()
     found = parent.plan.namespaces
-    own = _join_around(parent)
+    own: list[tuple[int, int]] = []
     try:
         if found.user is not None:
-            parent.pid, parent.pidfd = _clone_in_user_namespace(found, parent.cgroup_directory)
+            parent.pid, parent.pidfd = _clone_in_user_namespace(parent)
         else:
+            own = _join_around(parent)
             parent.pid, parent.pidfd = process.clone(found.new, cgroup_fd=parent.cgroup_directory)
         if parent.pid == 0:
             init = Init(theirs, gate, failure, terminal)
@@ -187,18 +188,21 @@ def _write_time_offsets(offsets: dict[str, dict[str, int]]) -> None:
             posix.close(fd)
 
 
-def _clone_in_user_namespace(found: namespaces.Namespaces, cgroup: int | None) -> tuple[int, int]:
+def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
     """Clone init from a process that has joined the user namespace, so that it owns init's namespaces.
 
     init is the parent's child all the same (CLONE_PARENT). Gives back (0, -1) in init."""
+    found = parent.plan.namespaces
     assert found.user is not None
     pointer, kind, path = found.user
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     # Into the cgroup already here: once in the user namespace it would have no right to.
-    middle, middle_fd = process.clone(0, cgroup_fd=cgroup)
+    middle, middle_fd = process.clone(0, cgroup_fd=parent.cgroup_directory)
     if middle == 0:
         try:
             posix.close(read_end)
+            # Here, not in the parent: born into the pid namespace, this process would tell init's pid as seen there.
+            _join_around(parent)
             fd = namespaces.open_namespace(kind, path)
             process.setns(fd, CLONE_NEWUSER, path)
             posix.close(fd)
@@ -210,7 +214,7 @@ def _clone_in_user_namespace(found: namespaces.Namespaces, cgroup: int | None) -
                 return 0, -1
             posix.write(write_end, b"%d" % pid)
         except PyruntimeError as error:
-            error.pointer = pointer
+            error.pointer = error.pointer or pointer
             posix.write(write_end, fastjson.dumps(error.to_json()).encode())
         except OSError as error:
             failure = from_oserror(error, doing=f"join the user namespace {path}", pointer=pointer)

@@ -1,0 +1,39 @@
+"""Descriptors that the caller passes through to the process: --preserve-fds and LISTEN_FDS (sd_listen_fds(3))."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.cli.flags import number
+from pyruntime.errors import UsageError
+
+_FIRST = 3
+
+
+def preserved(text: str, listening: int = 0) -> int:
+    """How many descriptors from 3 on the process gets: those of LISTEN_FDS, then those of --preserve-fds.
+
+    To be called before anything is opened. Raises UsageError for one that is not open: it would be one of the
+    runtime's own by the time of the clone."""
+    count = number(text, "preserve-fds")
+    if count < 0:
+        raise UsageError(f"--preserve-fds: {count} is less than 0")
+    for fd in range(_FIRST, _FIRST + listening + count):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            which = f"preserved-fd {fd - _FIRST - listening} (of {count})"
+            if fd < _FIRST + listening:
+                which = f"fd {fd} of LISTEN_FDS"
+            raise UsageError(
+                f"unable to stat {which}: descriptor {fd} is not open",
+                mend="pass it open, or lower the number",
+            ) from None
+    return listening + count
+
+
+def listening() -> int:
+    """How many descriptors LISTEN_FDS passes to this very process: only then is LISTEN_PID ours."""
+    environment = posix.environ
+    pid, count = environment.get(b"LISTEN_PID", b""), environment.get(b"LISTEN_FDS", b"")
+    return int(count) if count.isdigit() and pid.isdigit() and int(pid) == posix.getpid() else 0
