@@ -58,9 +58,14 @@ def enter(parent: Any, group: str, own: bool, lines: list[str]) -> None:
         parent.record.extra["rdt"] = path
         parent.record.save()
         posix.mkdir(path, 0o755)
+    write_schemata(path, lines)
+    _write(f"{path}/tasks", str(parent.pid))
+
+
+def write_schemata(path: str, lines: list[str]) -> None:
+    """Set a group's shares. Raises StepError with the kernel's own words."""
     for line in lines:
         _write(f"{path}/schemata", line + "\n")
-    _write(f"{path}/tasks", str(parent.pid))
 
 
 def monitor(parent: Any, group: str, name: str) -> None:

@@ -1,0 +1,79 @@
+"""Kills for want of memory: how many there were in a container, and word of the next one."""
+
+from __future__ import annotations
+
+import posix
+import select
+
+from pyruntime.cgroups import files, place
+from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.state import read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NEVER = -1
+
+
+def kills(cgroups: dict[str, str]) -> int:
+    """How often the kernel has killed in the container for want of memory; 0 where it does not count."""
+    hierarchy = place.serving(cgroups, "memory")
+    file = "memory.events" if hierarchy == UNIFIED else "memory.oom_control"
+    return max(0, _count(f"{cgroups.get(hierarchy, '/nonexistent')}/{file}"))
+
+
+def _count(path: str) -> int:
+    """The number after oom_kill in a file, -1 when it is not there."""
+    try:
+        lines = read_file(path).splitlines()
+    except OSError:
+        return _NEVER
+    for line in lines:
+        name, _, number = line.partition(" ")
+        if name == "oom_kill":
+            return int(number)
+    return _NEVER
+
+
+class Watch:
+    """Word of every kill for want of memory in a container: wait at `fd` with `events`, then ask `pending`.
+
+    v1 tells by an eventfd (cgroup.event_control), v2 by a priority event of memory.events."""
+
+    def __init__(self, cgroups: dict[str, str]) -> None:
+        """Raises OSError where the container has no memory cgroup."""
+        hierarchy = place.serving(cgroups, "memory")
+        directory = cgroups.get(hierarchy, "/nonexistent")
+        self.v2 = hierarchy == UNIFIED
+        self.path = f"{directory}/{'memory.events' if self.v2 else 'memory.oom_control'}"
+        flags = posix.O_RDONLY | posix.O_CLOEXEC
+        self.file = posix.open(self.path, flags)
+        self.fd = self.file
+        self.events = select.POLLPRI
+        if not self.v2:
+            self.fd = posix.eventfd(0, posix.EFD_CLOEXEC)
+            self.events = select.POLLIN
+            files.write(directory, "cgroup.event_control", f"{self.fd} {self.file}")
+        self.seen = max(0, _count(self.path))
+
+    def pending(self) -> Iterator[None]:
+        """One item for each kill since the last look; ends the watch's readiness."""
+        if not self.v2:
+            # v1 tells of every time the limit was hit and nothing was left but to kill; and of the cgroup's end.
+            posix.eventfd_read(self.fd)
+        count = _count(self.path)
+        for _ in range(max(0, count - self.seen)):
+            yield None
+        self.seen = max(self.seen, count)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the cgroup was removed."""
+        return not posix.access(self.path, posix.F_OK)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        posix.close(self.file)
+        if self.fd != self.file:
+            posix.close(self.fd)

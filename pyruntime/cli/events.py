@@ -1,0 +1,90 @@
+"""events: what a container uses, now and then, and word of kills for want of memory, as lines of JSON."""
+
+from __future__ import annotations
+
+import posix
+import select
+import time
+
+from pyruntime import container, fastjson, state
+from pyruntime.cgroups import oom, stats
+from pyruntime.cli.flags import Flag
+from pyruntime.cli.main import Context, one_id
+from pyruntime.errors import StateError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.state import Record
+
+USAGE = "ID"
+FLAGS = (
+    Flag("interval", "time between statistics: 5s, 500ms, 1m", value="TIME", default="5s"),
+    Flag("stats", "print the statistics once"),
+)
+
+_UNITS = (("ms", 0.001), ("us", 0.000001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Print statistics; without --stats again and again, and OOM events, until the container stops."""
+    interval = seconds(values["interval"])
+    if interval <= 0:
+        raise UsageError("duration interval must be greater than 0", mend="give --interval 5s, for example")
+    record = state.load(context.root, one_id(words, "events"))
+    if state.status(record) == "stopped":
+        raise StateError(f"container not running: {record.id} is stopped")
+    if values["stats"]:
+        _print(record, "stats", stats.read(record.cgroups))
+        return 0
+    _follow(record, interval)
+    return 0
+
+
+def _follow(record: Record, interval: float) -> None:
+    pidfd = container.open_init(record)
+    if pidfd < 0:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    watch = None
+    try:
+        watch = oom.Watch(record.cgroups)
+        poll.register(watch.fd, watch.events)
+    except OSError:
+        pass  # no memory cgroup: statistics only
+    due = time.monotonic() + interval
+    while True:
+        ready = {fd for fd, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)}
+        if watch is not None and watch.fd in ready:
+            for _ in watch.pending():
+                _print(record, "oom", None)
+            if watch.gone:
+                return
+        if pidfd in ready:
+            return
+        if time.monotonic() >= due:
+            _print(record, "stats", stats.read(record.cgroups))
+            due = time.monotonic() + interval
+
+
+def _print(record: Record, kind: str, data: dict[str, Any] | None) -> None:
+    event: dict[str, Any] = {"type": kind, "id": record.id}
+    if data is not None:
+        event["data"] = data
+    posix.write(1, (fastjson.dumps(event) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def seconds(text: str) -> float:
+    """A time as Go writes it, 1m30s, in seconds. Raises UsageError."""
+    rest, total = text, 0.0
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        unit = next((u for u in _UNITS if rest[digits:].startswith(u[0])), None)
+        try:
+            total += float(rest[:digits]) * unit[1]  # type: ignore[index]
+        except (ValueError, TypeError):
+            raise UsageError(f"--interval: {text!r} is no time", mend="write it as 5s or 500ms") from None
+        rest = rest[digits + len(unit[0]) :]  # type: ignore[index]
+    return total

@@ -1,0 +1,142 @@
+"""update: change the resource limits of a container."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import state
+from pyruntime.cgroups import update
+from pyruntime.cli.flags import Flag, number
+from pyruntime.cli.main import Context, one_id
+from pyruntime.errors import StateError, UsageError
+from pyruntime.spec import check, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.state import Record
+
+USAGE = "ID"
+FLAGS = (
+    Flag("resources", "read a linux.resources object from FILE, - for standard input", short="r", value="FILE"),
+    Flag("blkio-weight", "weight of block I/O, 10 to 1000", value="N"),
+    Flag("cpu-period", "CFS period in microseconds", value="N"),
+    Flag("cpu-quota", "CPU time in a period, in microseconds; -1 for no limit", value="N"),
+    Flag("cpu-burst", "CPU time that may be saved up, in microseconds", value="N"),
+    Flag("cpu-share", "CPU weight, relative to other containers", value="N"),
+    Flag("cpu-rt-period", "real-time period in microseconds", value="N"),
+    Flag("cpu-rt-runtime", "real-time CPU time in a period, in microseconds", value="N"),
+    Flag("cpuset-cpus", "CPUs to run on, as 0-2,7", value="LIST"),
+    Flag("cpuset-mems", "memory nodes to use", value="LIST"),
+    Flag("cpu-idle", "1 to run only when nothing else does, 0 for as usual", value="N"),
+    Flag("kernel-memory", "taken and ignored: Linux has no such limit any more", value="BYTES"),
+    Flag("kernel-memory-tcp", "taken and ignored", value="BYTES"),
+    Flag("memory", "memory limit, as 512M; -1 for none", value="BYTES"),
+    Flag("memory-reservation", "memory that is not taken back, as 256M", value="BYTES"),
+    Flag("memory-swap", "limit of memory and swap together; -1 for none", value="BYTES"),
+    Flag("pids-limit", "most tasks at once; -1 for no limit", value="N"),
+    Flag("l3-cache-schema", "Intel RDT: shares of the L3 cache", value="SCHEMA"),
+    Flag("mem-bw-schema", "Intel RDT: shares of memory bandwidth", value="SCHEMA"),
+)
+
+_NUMBERS = {
+    "blkio-weight": ("blockIO", "weight"),
+    "cpu-period": ("cpu", "period"),
+    "cpu-quota": ("cpu", "quota"),
+    "cpu-burst": ("cpu", "burst"),
+    "cpu-share": ("cpu", "shares"),
+    "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"),
+    "cpu-idle": ("cpu", "idle"),
+    "pids-limit": ("pids", "limit"),
+}
+_TEXTS = {"cpuset-cpus": ("cpu", "cpus"), "cpuset-mems": ("cpu", "mems")}
+_SIZES = {
+    "memory": ("memory", "limit"),
+    "memory-reservation": ("memory", "reservation"),
+    "memory-swap": ("memory", "swap"),
+}
+_MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_RESCTRL = "/sys/fs/resctrl"
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Change the limits; what is not given stays."""
+    record = state.load(context.root, one_id(words, "update"))
+    resources, name = _resources(values)
+    for problem in check.without_errors(check.check_resources(resources), name):
+        context.log.warning(f"{name}: {problem}")
+    lock = state.lock(record.directory, record.id)
+    try:
+        status = state.status(record)
+        if status == "stopped":
+            raise StateError(f"container not running: {record.id} is stopped")
+        update.update(record, resources, context.log.warning)
+        if values["l3-cache-schema"] or values["mem-bw-schema"]:
+            _update_rdt(record, values["l3-cache-schema"], values["mem-bw-schema"])
+    finally:
+        posix.close(lock)
+    return 0
+
+
+def _resources(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What to change, as of linux.resources, and how to call it in messages."""
+    path = values["resources"]
+    if path:
+        if path == "-":
+            return _of(load.parse_object(_read_all(0), "standard input")), "standard input"
+        return _of(load.load_object(path)), path
+    found: dict[str, Any] = {}
+    for flag, (member, name) in (*_NUMBERS.items(), *_TEXTS.items(), *_SIZES.items()):
+        if values[flag] != "":
+            text = values[flag]
+            value = size(text, flag) if flag in _SIZES else number(text, flag) if flag in _NUMBERS else text
+            found.setdefault(member, {})[name] = value
+    return found, "the command line"
+
+
+def _of(given: dict[str, Any]) -> dict[str, Any]:
+    """The resources of a file; one in the shape of config.json is taken as well, as crun does."""
+    linux = given.get("linux")
+    if isinstance(linux, dict) and isinstance(linux.get("resources"), dict):
+        resources: dict[str, Any] = linux["resources"]
+        return resources
+    return given
+
+
+def _read_all(fd: int) -> bytes:
+    data = b""
+    while chunk := posix.read(fd, 65536):
+        data += chunk
+    return data
+
+
+def size(text: str, flag: str) -> int:
+    """A size as people write it: 1048576, 512k, 1.5g, 2GiB, -1 (multiples of 1024). Raises UsageError."""
+    word = text.strip().lower()
+    if word == "-1":
+        return -1
+    digits = word.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = word[len(digits) :].strip().removesuffix("b").removesuffix("i")
+    try:
+        value = float(digits) if "." in digits else int(digits)
+        if value < 0:
+            raise ValueError
+        return int(value * _MULTIPLES[unit])
+    except (ValueError, KeyError):
+        raise UsageError(f"--{flag}: {text!r} is not a size", mend="write it as 512M, or -1 for none") from None
+
+
+def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
+    """Change the schemata of the container's resctrl group."""
+    from pyruntime import fastjson, rdt
+
+    config: Any = fastjson.loads(state.read_file(record.path(state.CONFIG)))
+    group = (config.get("linux", {}).get("intelRdt") or {}).get("closID") or record.id
+    directory = record.extra.get("rdt") or f"{_RESCTRL}/{group}"
+    if not posix.access(f"{directory}/schemata", posix.F_OK):
+        raise StateError(
+            f"container {record.id} has no resctrl group", mend="give linux.intelRdt in config.json at create"
+        )
+    rdt.write_schemata(directory, rdt.schemata({"l3CacheSchema": cache, "memBwSchema": bandwidth}))
