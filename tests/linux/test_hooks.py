@@ -129,6 +129,7 @@ OTHER_STATUS = {
 def test_state_on_stdin(container, out, kind):
     """runtime.md, "State": the same object as the command `state` prints."""
     box = container(["/bin/sleep", "100"], annotations={"org.example": "seen"})
+    box.config["ociVersion"] = "1.1.0"
     share(box, out)
     file = f"{where(kind, out)}/state"
     add(box, kind, hook(f"cat > {file}.tmp; mv {file}.tmp {file}"))
