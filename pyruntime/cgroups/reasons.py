@@ -56,6 +56,8 @@ def _missing(directory: str, file: str) -> tuple[str | None, str | None]:
         return "swap is not counted on this host", "boot with swapaccount=1, or leave out the swap limit"
     if file.startswith("hugetlb."):
         return "this host has no huge pages of that size", "see /sys/kernel/mm/hugepages"
+    if "leaf_weight" in file:
+        return "it went with the CFQ scheduler in Linux 5.0", "leave out leafWeight"
     if ".bfq." in file or "weight" in file:
         return "this kernel has no I/O weights: neither BFQ nor iocost are there", "leave out the weight"
     if file in ("cpu.idle", "cpu.cfs_burst_us", "cpu.max.burst"):
