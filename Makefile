@@ -42,6 +42,10 @@ test: build test-packages ## all tests that this machine can run
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
 	@$(VENV) -m pytest $(ARGS)
 
+test-engines: build engines-packages ## containerd, docker, podman, buildah; ENGINES_RUNTIME=pyruntime,runc (root)
+	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
+	@$(VENV) -m pytest tests/engines $(ARGS)
+
 check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m ruff check
 	$(VENV) -m mypy
@@ -71,4 +75,4 @@ clean: ## removes what was built, but for .venv
 distclean: clean ## removes .venv too
 	rm -rf .venv
 
-.PHONY: help build run test check bench conformance install uninstall clean distclean
+.PHONY: help build run test test-engines check bench conformance install uninstall clean distclean

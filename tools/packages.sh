@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
 #
-#   tools/packages.sh build|test|bench|conformance ...
+#   tools/packages.sh build|test|bench|conformance|engines ...
 set -eu
 
 wanted=
@@ -10,6 +10,8 @@ for task in "$@"; do
     build) wanted="$wanted gcc libc6-dev make python3 python3-dev python3-venv libseccomp-dev libcap-dev" ;;
     run) wanted="$wanted busybox-static" ;;
     test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev" ;;
+    engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
+        containernetworking-plugins" ;;
     bench) wanted="$wanted busybox-static runc crun" ;;
     *) echo "$0: no such task: $task" >&2; exit 2 ;;
     esac

@@ -1,0 +1,10 @@
+"""Real engines with a candidate as their runtime: containerd, dockerd, podman, buildah.
+
+Each engine is a private instance: a network namespace of its own, its files below one directory of this session, an
+empty /run. `ENGINES_RUNTIME` names the candidates, separated by commas: pyruntime (the default) and runc, whose
+results are the baseline.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("engines.command", "engines.containerd", "engines.daemon")

@@ -1,0 +1,130 @@
+"""Fixtures of the engines' tier: the candidates, the engines, and the check for things left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import kernel, leaks
+
+from engines import candidate as candidates
+from engines import daemon, image, table
+from engines.candidate import Candidate
+from engines.containerd import Containerd
+
+PROGRAMS = {
+    "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
+}
+# Directories that engines write to without being asked: empty ones are put over them.
+COVERED = ("/run", "/etc/docker", "/etc/cni", "/var/lib/cni")
+_results = table.Results()
+_left_behind: list[str] = []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test with each candidate, all tests of one first."""
+    if "candidate" in metafunc.fixturenames:
+        metafunc.parametrize("candidate", candidates.names(), indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip without root or engine; what is known of a candidate is an expected failure."""
+    here = str(Path(__file__).parent)
+    absent = {module: daemon.missing(programs) for module, programs in PROGRAMS.items()}
+    for item in items:
+        if not str(item.path).startswith(here):
+            continue
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root: it runs real engines"))
+        elif program := absent.get(item.path.stem):
+            item.add_marker(pytest.mark.skip(reason=f"{program} is not installed (tools/packages.sh engines)"))
+        callspec = getattr(item, "callspec", None)
+        name = callspec.params.get("candidate") if callspec else None
+        for mark in item.iter_markers("differs"):
+            if reason := mark.kwargs.get(name):
+                item.add_marker(pytest.mark.xfail(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Collect the outcome of each test for the table."""
+    report = yield
+    callspec = getattr(item, "callspec", None)
+    if callspec and "candidate" in callspec.params:
+        _results.add(item, callspec.params, report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    """The runtime that the engines use."""
+    return candidates.find(request.param)
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[None]:
+    """Give this session mounts of its own, an empty /run among them, and let orphans be its children."""
+    kernel.become_subreaper()
+    kernel.enter_private_mounts()
+    for path in COVERED:
+        if os.path.isdir(path):
+            kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+    before = leaks.mounts()
+    yield
+    _left_behind.extend(leaks.detach([mount for mount in leaks.mounts() if mount not in before]))
+
+
+@pytest.fixture(scope="session")
+def folder(machine: None) -> Iterator[Path]:
+    """The directory of all engines of this session. Afterwards nothing may use it any more."""
+    devices = leaks.device_nodes()
+    path = Path(tempfile.mkdtemp(prefix=leaks.PREFIX, dir="/tmp"))
+    path.chmod(0o711)
+    yield path
+    deadline = time.monotonic() + leaks.GRACE
+    while daemon.below(path) and time.monotonic() < deadline:
+        leaks.reap()
+        time.sleep(0.05)
+    _left_behind.extend(daemon.end_below(path))
+    leaks.reap()
+    _left_behind.extend(f"cgroup {name}" for name in daemon.remove_cgroups())
+    _left_behind.extend(leaks.restore_devices(devices))
+    leaks.detach([mount for mount in leaks.mounts() if mount.target.startswith(f"{path}/")])
+    leaks.remove_tree(path)
+
+
+@pytest.fixture(scope="session")
+def archive(folder: Path) -> Path:
+    """The image, for all engines."""
+    return image.write(folder / "image.tar")
+
+
+@pytest.fixture(scope="session")
+def containerd(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Containerd]:
+    """A containerd for a candidate, with the image in it."""
+    engine = Containerd(folder / f"containerd-{candidate.name}", candidate)
+    try:
+        engine.start()
+        engine.load(archive)
+        yield engine
+    finally:
+        engine.stop()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the results; fail the session when anything of it is still there."""
+    _results.save()
+    if _left_behind:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left behind, and show the table."""
+    if _left_behind:
+        terminalreporter.section("left behind", red=True)
+        for line in _left_behind:
+            terminalreporter.line(line)

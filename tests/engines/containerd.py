@@ -1,0 +1,144 @@
+"""A private containerd, and ctr as its client."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+from support import leaks, proc
+
+from engines import command, image
+from engines.candidate import Candidate
+from engines.command import Result
+from engines.daemon import Daemon, Network
+
+SNAPSHOTTERS = ("native", "overlayfs")
+CONFIG = """\
+version = 2
+root = "{folder}/root"
+state = "{folder}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{folder}/containerd.sock"
+[ttrpc]
+  address = "{folder}/containerd.sock.ttrpc"
+[debug]
+  level = "debug"
+"""
+
+
+class Containerd:
+    """containerd with its files in `folder`; containers live in a containerd namespace of this session's name."""
+
+    def __init__(self, folder: Path, candidate: Candidate) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.candidate = candidate
+        self.network = Network()
+        self.namespace = f"{leaks.PREFIX}-{candidate.name}"
+        config = folder / "config.toml"
+        config.write_text(CONFIG.format(folder=folder))
+        self.daemon = Daemon([*self.network.enter, "containerd", "--config", str(config)], folder / "log")
+        self._ctr = ["ctr", "--address", f"{folder}/containerd.sock", "--namespace", self.namespace]
+        self._numbers = count(1)
+
+    def start(self) -> None:
+        self.daemon.start(lambda: self.ctr("version", check=None).code == 0)
+
+    def load(self, archive: Path) -> None:
+        """Import the image for all snapshotters under test."""
+        for snapshotter in SNAPSHOTTERS:
+            self.ctr("image", "import", "--snapshotter", snapshotter, str(archive))
+
+    def ctr(self, *words: str, check: int | None = 0, timeout: float = command.TIMEOUT) -> Result:
+        return command.run([*self._ctr, *words], check=check, timeout=timeout)
+
+    def ctr_on_terminal(self, *words: str, talk: Sequence[tuple[str, str]] = (), check: int | None = 0) -> Result:
+        return command.run_on_terminal([*self._ctr, *words], talk, check=check)
+
+    def name(self) -> str:
+        """A new container's name."""
+        return f"{leaks.PREFIX}-c{next(self._numbers)}"
+
+    def run_words(self, name: str, words: Sequence[str], flags: Sequence[str], snapshotter: str) -> list[str]:
+        """The arguments of ctr for a container with the candidate as its runtime."""
+        runtime = ["--runc-binary", self.candidate.path, "--runc-root", f"{self.folder}/runtime"]
+        return ["run", "--snapshotter", snapshotter, *runtime, *flags, image.NAME, name, *words]
+
+    def run(
+        self, *words: str, flags: Sequence[str] = (), check: int | None = 0, snapshotter: str = "overlayfs"
+    ) -> Result:
+        """Run a container in the foreground and remove it."""
+        return self.ctr(*self.run_words(self.name(), words, ["--rm", *flags], snapshotter), check=check)
+
+    def run_detached(self, *words: str, flags: Sequence[str] = (), snapshotter: str = "overlayfs") -> str:
+        """Start a container in the background: its name."""
+        name = self.name()
+        self.ctr(*self.run_words(name, words or ("sleep", "1000"), ["--detach", *flags], snapshotter))
+        return name
+
+    def exec(self, name: str, *words: str, flags: Sequence[str] = (), check: int | None = 0) -> Result:
+        id = f"e{next(self._numbers)}"
+        return self.ctr("task", "exec", "--exec-id", id, *flags, name, *words, check=check)
+
+    def tasks(self) -> dict[str, tuple[int, str]]:
+        """name -> (pid, status) of all tasks."""
+        lines = [line.split() for line in self.ctr("task", "ls").stdout.splitlines()[1:]]
+        return {words[0]: (int(words[1]), words[2]) for words in lines}
+
+    def pid(self, name: str) -> int:
+        return self.tasks()[name][0]
+
+    def processes(self, name: str) -> list[int]:
+        """The pids of a container's processes, by the runtime's `ps`."""
+        return sorted(int(line.split()[0]) for line in self.ctr("task", "ps", name).stdout.splitlines()[1:])
+
+    def await_status(self, name: str, status: str) -> None:
+        proc.wait_until(lambda: self.tasks()[name][1] == status, f"{name} is {status}")
+
+    def shim(self, name: str) -> int:
+        """The pid of a container's shim: init's parent."""
+        return proc.parent(self.pid(name))
+
+    def cgroup(self, name: str) -> str:
+        """The path of a container's cgroup below each hierarchy."""
+        return f"/{self.namespace}/{name}"
+
+    def traces(self, name: str) -> list[str]:
+        """The directories of a container's state and cgroups."""
+        state = self.folder / "runtime" / self.namespace / name
+        return [path for path in leaks.cgroups() if path.endswith(f"/{name}")] + [str(state)] * state.exists()
+
+    def metrics(self, name: str) -> dict[str, object]:
+        """What the shim reads from the cgroup."""
+        return json.loads(self.ctr("task", "metrics", "--format", "json", name).stdout)
+
+    def reap(self, name: str) -> int:
+        """Remove a stopped task: its exit status, which ctr tells in a warning."""
+        self.await_status(name, "STOPPED")
+        warning = self.ctr("task", "rm", name).stderr
+        found = re.search(r"non-zero exit code (\d+)", warning)
+        return int(found[1]) if found else 0
+
+    def remove(self, name: str) -> None:
+        """Kill a container when it lives, and remove it."""
+        self.ctr("task", "rm", "--force", name, check=None)
+        self.ctr("container", "rm", name, check=None)
+
+    def containers(self) -> list[str]:
+        return self.ctr("container", "ls", "--quiet").stdout.split()
+
+    def kill_daemon(self) -> None:
+        """SIGKILL containerd; its shims live on."""
+        self.daemon.stop(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Remove all containers, and end the daemon and its network."""
+        for name in self.containers():
+            self.remove(name)
+        self.daemon.stop()
+        self.network.close()
