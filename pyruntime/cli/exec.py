@@ -50,7 +50,6 @@ _INHERITED = (
     "execCPUAffinity",
     "ioPriority",
     "oomScoreAdj",
-    "rlimits",
     "scheduler",
     "selinuxLabel",
 )
