@@ -32,6 +32,7 @@ _MACHINE_NAMES = {
     258: "loongarch",
 }
 _PT_INTERP = 3
+_FARTHEST = 1 << 62  # what lies beyond is no offset: execve(2) will say so
 
 
 def check(file: str, name: str) -> None:
@@ -98,7 +99,7 @@ def _check_elf(fd: int, head: bytes, name: str) -> None:
     if not wide:
         table, size, count = (28, 4), (42, 2), (44, 2)
     offset, entry, entries = number(*table), number(*size), number(*count)
-    if entry > 256 or entries > 512:
+    if entry > 256 or entries > 512 or offset > _FARTHEST:
         return
     headers = posix.pread(fd, entry * entries, offset)
     for at in range(0, len(headers) - entry + 1, entry or 1):
@@ -106,6 +107,8 @@ def _check_elf(fd: int, head: bytes, name: str) -> None:
             continue
         where = number(at + 8, 8, headers) if wide else number(at + 4, 4, headers)
         length = number(at + 32, 8, headers) if wide else number(at + 16, 4, headers)
+        if where > _FARTHEST:
+            return
         interpreter = posix.pread(fd, min(length, 4096), where).rstrip(b"\0")
         _need_interpreter(interpreter, name, "it is linked against the interpreter")
         return
