@@ -89,17 +89,17 @@ def names(mask: int) -> str:
 
 def limit(init: Any, mask: int) -> None:
     """cut the bounding set to the wanted capabilities"""
-    have = 0
+    missing = 0
     for number in range(len(NAMES)):
-        if process.prctl(PR_CAPBSET_READ, number):
-            have |= 1 << number
-            if not mask >> number & 1:
-                process.prctl(PR_CAPBSET_DROP, number)
+        if not mask >> number & 1:
+            process.prctl(PR_CAPBSET_DROP, number)
+        elif not process.prctl(PR_CAPBSET_READ, number):
+            missing |= 1 << number
     # A newer kernel may have capabilities that we know no name for.
     last = len(NAMES)
     while last < 64 and _drop_unknown(last):
         last += 1
-    if missing := mask & ~have:
+    if missing:
         init.warn(f"this machine has not all capabilities that were asked for, left out: {names(missing)}")
     # Else setuid(2) to an ordinary user would clear the permitted set before `apply`.
     process.prctl(PR_SET_KEEPCAPS, 1)

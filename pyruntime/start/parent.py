@@ -7,9 +7,10 @@ import select
 import time
 
 from pyruntime import fastjson, namespaces, state
+from pyruntime.cgroups import place
 from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT
+from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute
 from pyruntime.start import channel as messages
@@ -105,12 +106,16 @@ def _clone_init(parent: Parent) -> None:
     ours, theirs = messages.pair()
     found = parent.plan.namespaces
     own: list[tuple[int, int]] = []
+    if not request.rootless:
+        # In a pid namespace that is shared, init is in sight of other containers from its birth on: it inherits
+        # this (CVE-2016-9962). An ordinary user could not write the maps of a process that is not dumpable.
+        process.prctl(PR_SET_DUMPABLE, 0)
     try:
         if found.user is not None:
             parent.pid, parent.pidfd = _clone_in_user_namespace(parent)
         else:
             own = _join_around(parent)
-            parent.pid, parent.pidfd = process.clone(found.new, cgroup_fd=parent.cgroup_directory)
+            parent.pid, parent.pidfd = place.clone(parent, found.new)
         if parent.pid == 0:
             init = Init(theirs, gate, failure, terminal)
             init.cgroup_tasks = parent.cgroup_tasks
@@ -197,7 +202,7 @@ def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
     pointer, kind, path = found.user
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     # Into the cgroup already here: once in the user namespace it would have no right to.
-    middle, middle_fd = process.clone(0, cgroup_fd=parent.cgroup_directory)
+    middle, middle_fd = place.clone(parent, 0)
     if middle == 0:
         try:
             posix.close(read_end)
