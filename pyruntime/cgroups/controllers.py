@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posix
+
 from pyruntime.cgroups import files, processes
 from pyruntime.errors import KernelError, StateError
 from pyruntime.state import read_file
@@ -26,13 +28,24 @@ def enable(directory: str, required: list[str], *, others: bool) -> None:
     if not _missing(above[-1], wanted):
         return
     for parent in above:
-        for controller in _missing(parent, wanted):
+        missing = _missing(parent, wanted)
+        # Some controllers (cpu, pids) could be had in spite of processes, but would make the cgroup a threaded one
+        # and its children unusable.
+        occupied = bool(missing) and _holds_processes(parent)
+        for controller in missing:
             try:
+                if occupied:
+                    raise KernelError(_EBUSY, "write", (f"{parent}/{_SUBTREE}", f"+{controller}"))
                 files.write(parent, _SUBTREE, f"+{controller}")
             except KernelError as error:
                 if controller in required:
                     raise _refused(parent, controller, error) from None
                 wanted = [name for name in wanted if name != controller]
+
+
+def _holds_processes(directory: str) -> bool:
+    """Whether processes are in a cgroup itself. The real root may have them, and has no cgroup.type."""
+    return posix.access(f"{directory}/cgroup.type", posix.F_OK) and bool(processes.inside(directory))
 
 
 def _ancestors(directory: str) -> list[str]:

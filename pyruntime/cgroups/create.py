@@ -39,23 +39,24 @@ def create(
     for name, directory in cgroups.items():
         try:
             _make(name, directory)
-            if name == UNIFIED:
-                if controllers or len(hierarchies) == 1:
-                    _enable(directory, controllers, others=len(hierarchies) == 1)
-                parent.cgroup_directory = posix.open(directory, _DIRECTORY)
-            else:
-                parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
+        except StateError:
+            # Somebody else made it since the look above: it is not ours to remove.
+            del cgroups[name]
+            parent.record.save()
+            raise
         except OSError as error:
             if not rootless or error.errno not in _DENIED:
                 raise
             # An ordinary user has cgroups only where they were delegated (cgroups(7), "Cgroup delegation").
             denied.append(name)
             reason = strerror(error.errno)
-        except StateError:
-            # Somebody else made it since the look above: it is not ours to remove.
-            del cgroups[name]
-            parent.record.save()
-            raise
+            continue
+        if name == UNIFIED:
+            if controllers or len(hierarchies) == 1:
+                _enable(directory, controllers, others=len(hierarchies) == 1)
+            parent.cgroup_directory = posix.open(directory, _DIRECTORY)
+        else:
+            parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
     for name in denied:
         del cgroups[name]
     if denied:

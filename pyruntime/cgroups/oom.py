@@ -60,10 +60,14 @@ class Watch:
     def pending(self) -> Iterator[None]:
         """One item for each kill since the last look; ends the watch's readiness."""
         if not self.v2:
-            # v1 tells of every time the limit was hit and nothing was left but to kill; and of the cgroup's end.
+            # Told when the limit is hit and the kernel is about to kill, which is counted only afterwards; and when
+            # the cgroup is removed.
             posix.eventfd_read(self.fd)
+            if not self.gone:
+                yield None
+            return
         count = _count(self.path)
-        for _ in range(max(0, count - self.seen)):
+        for _ in range(count - self.seen):
             yield None
         self.seen = max(self.seen, count)
 

@@ -14,6 +14,7 @@ import posix
 from pyruntime.cgroups import create, limits
 from pyruntime.cgroups.layout import UNIFIED, Layout
 from pyruntime.errors import ConfigError, KernelError
+from pyruntime.kernel import process
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 POINTER = "/linux/cgroupsPath"
+_DENIED = (1, 13)  # EPERM, EACCES
+# ENOSYS, E2BIG, EINVAL: not known; EACCES: not from here; EBUSY, EOPNOTSUPP: said again, with a path, on entering.
+_NOT_INTO = (38, 7, 22, 13, 1, 16, 95)
 
 
 def plan_create(request: Request) -> Iterator[Step]:
@@ -45,7 +49,7 @@ def plan_create(request: Request) -> Iterator[Step]:
 def plan_join(request: Request) -> Iterator[Step]:
     """BUILD, before anything else: init enters."""
     if request.layout.hierarchies:
-        yield Step(_pointer(request), join)
+        yield Step(_pointer(request), join, rootless=request.rootless)
 
 
 def _controllers(request: Request) -> list[str]:
@@ -98,13 +102,32 @@ def serving(cgroups: dict[str, str], controller: str) -> str:
     return UNIFIED if UNIFIED in cgroups else ""
 
 
-def join(init: Any) -> None:
+def clone(parent: Any, flags: int) -> tuple[int, int]:
+    """clone3(2) of init into its cgroup2 cgroup: (pid, pidfd), (0, -1) in init.
+
+    Where that cannot be (Linux before 5.7, a seccomp filter around us) init enters by cgroup.procs, as it does the
+    others."""
+    try:
+        return process.clone(flags, cgroup_fd=parent.cgroup_directory)
+    except KernelError as error:
+        if parent.cgroup_directory is None or error.errno not in _NOT_INTO:
+            raise
+    flags_of_file = posix.O_WRONLY | posix.O_CLOEXEC
+    parent.cgroup_tasks.append(posix.open("cgroup.procs", flags_of_file, dir_fd=parent.cgroup_directory))
+    return process.clone(flags)
+
+
+def join(init: Any, rootless: bool) -> None:
     """enter the container's cgroup"""
     for fd in init.cgroup_tasks:
         try:
             posix.write(fd, b"0")
         except OSError as error:
-            raise KernelError(error.errno or 0, "write", (_path_of(fd), "0")) from None
+            path = _path_of(fd)
+            if not rootless or error.errno not in _DENIED:
+                raise KernelError(error.errno or 0, "write", (path, "0")) from None
+            # From another part of the tree than was delegated (a login session), an ordinary user may not come.
+            init.warn(f"the container stays in the cgroup of its caller: it may not enter {path}")
         posix.close(fd)
 
 
@@ -112,4 +135,4 @@ def _path_of(fd: int) -> str:
     try:
         return posix.readlink(f"/proc/self/fd/{fd}")
     except OSError:
-        return "tasks"
+        return "its cgroup"

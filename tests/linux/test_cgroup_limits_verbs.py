@@ -149,7 +149,7 @@ def test_events_stats(container: Any) -> None:
     assert {"blkio", "hugetlb", "intel_rdt", "network_interfaces"} <= set(data)
 
 
-@pytest.mark.differs(runc="1.1 says oom once more at the end", crun="crun has no events", sometimes=True)
+@pytest.mark.differs(crun="crun has no events")
 def test_events_tell_of_a_kill_for_want_of_memory(container: Any) -> None:
     hungry = "while [ ! -e /go ]; do sleep 0.05; done; dd if=/dev/zero of=/dev/shm/eaten bs=1M count=60; sleep 100"
     one = started(container, ["sh", "-c", hungry], memory={"limit": 32 * MIB, "swap": 32 * MIB})
