@@ -286,8 +286,11 @@ def _initialize(init_pipe: int, entrant: Entrant) -> None:
     steps = {phase: [step_from_json(step) for step in plan["steps"][phase]] for phase in _PHASES}
 
     execute(steps[ENTER], entrant)
-    posix.close(entrant.proc_fd)
-    entrant.proc_fd = -1
+    # Nothing that is a directory of the host's, or the way to one, is open from here on: the next steps follow
+    # paths of the container's, and /proc/self/fd/N is one (CVE-2024-21626).
+    for fd in (entrant.proc_fd, entrant.root_fd):
+        posix.close(fd)
+    entrant.target.close()
     entrant.channel.send(messages.READY)
     entrant.channel.expect(messages.RUN)
     execute(steps[BECOME], entrant)
