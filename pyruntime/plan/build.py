@@ -46,6 +46,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (BUILD, keyring.plan),
     (BUILD, network.plan),
     (BUILD, root.plan_prepare),
+    (BUILD, rare("/linux/mountLabel", "security.selinux", "plan_mount_label")),
     (BUILD, mounts.plan),
     (BUILD, devices.plan),
     (HOOKS, limits.plan),

@@ -30,10 +30,15 @@ _DENIED = (1, 13)  # EPERM, EACCES
 def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step]:
     """BUILD: the steps for one entry of /mounts of type cgroup."""
     parsed = options.parse(entry.get("options") or [])
+    if parsed.data:
+        request.warn(
+            f"config.json: {pointer}/options: mounts of cgroups take no filesystem options, "
+            f"left out: {' '.join(parsed.data)}"
+        )
     destination = entry["destination"]
     directories = place.directories_of(request)
     own = request.namespace("cgroup")[0]
-    common = {"destination": destination, "set": parsed.set, "propagation": parsed.propagation}
+    common = {"destination": destination, "set": parsed.for_one_mount(), "propagation": parsed.propagation}
     if request.layout.kind == "v2":
         yield Step(pointer, mount_unified, directory=directories[UNIFIED], own=own, **common)
         return

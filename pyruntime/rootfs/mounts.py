@@ -10,16 +10,11 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, KernelError
-from pyruntime.kernel import files, mount
-from pyruntime.kernel.constants import (
-    MOUNT_ATTR__ATIME,
-    MOUNT_ATTR_RDONLY,
-    PROC_SUPER_MAGIC,
-    RESOLVE_IN_ROOT,
-    RESOLVE_NO_SYMLINKS,
-)
+from pyruntime.kernel import mount
+from pyruntime.kernel.constants import MOUNT_ATTR__ATIME, MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT
 from pyruntime.plan.step import Step
 from pyruntime.rootfs import options, path
+from pyruntime.rootfs.destination import open_destination
 from pyruntime.start import channel
 
 TYPE_CHECKING = False
@@ -32,24 +27,6 @@ if TYPE_CHECKING:
 _S_IFMT = 0o170000
 _S_IFDIR = 0o040000
 
-# What may be mounted inside /proc: files that lxcfs shows a container of its own (CVE-2019-16884: anything else
-# there may be what the runtime, or an LSM, reads and writes).
-_PROC_FILES = frozenset(
-    f"/proc/{name}"
-    for name in (
-        "cpuinfo",
-        "diskstats",
-        "loadavg",
-        "meminfo",
-        "slabinfo",
-        "stat",
-        "swaps",
-        "uptime",
-        "sys/kernel/ns_last_pid",
-        "sys/crypto/fips_enabled",
-    )
-)
-
 _EPERM = 1
 _LONGEST_SETTING = 255  # fsconfig(2) copies 256 bytes, the NUL among them
 
@@ -59,74 +36,122 @@ def plan(request: Request) -> Iterator[Step]:
     for index, entry in enumerate(request.config.get("mounts") or ()):
         pointer = f"/mounts/{index}"
         kind = entry.get("type") or ""
-        words = entry.get("options") or []
-        if kind == "cgroup":
+        parsed = options.parse(entry.get("options") or [])
+        mapped = bool(parsed.idmap or entry.get("uidMappings") or entry.get("gidMappings"))
+        if parsed.remount:
+            yield _plan_remount(request, pointer, entry, parsed)
+        elif parsed.bind or kind == "bind":
+            yield _plan_bind(request, pointer, entry, parsed, mapped)
+        elif mapped:
+            raise ConfigError(
+                "only a bind mount can have mappings of its own",
+                pointer=f"{pointer}/{'options' if parsed.idmap else 'uidMappings'}",
+                why="a new filesystem belongs to the container's user namespace already",
+                mend="leave out the mappings, or bind a directory of the host",
+            )
+        elif kind == "cgroup":
             from pyruntime.rootfs import cgroup_mounts
 
             yield from cgroup_mounts.plan(request, pointer, entry)
-            continue
-        parsed = options.parse(words)
-        destination = _destination(request, entry)
-        source = entry.get("source") or ""
-        attributes = parsed.set & ~MOUNT_ATTR_RDONLY if late_readonly(entry, parsed) else parsed.set
-        if parsed.bind or kind == "bind":
-            if not source:
-                raise ConfigError("is missing: a bind mount needs it", pointer=f"{pointer}/source")
-            if parsed.data:
-                request.warn(
-                    f"config.json: {pointer}/options: a bind mount takes no filesystem options, "
-                    f"left out: {' '.join(parsed.data)}"
-                )
-            idmap = None
-            if parsed.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
-                from pyruntime.rootfs import idmapped
-
-                idmap = idmapped.plan(request, pointer, entry, whole_tree=parsed.idmap == "ridmap")
-            yield Step(
-                pointer,
-                bind,
-                idmap=idmap,
-                source=source if source.startswith("/") else f"{request.bundle}/{source}",
-                recursive=parsed.recursive_bind,
-                destination=destination,
-                set=attributes,
-                clear=parsed.clear,
-                tree_set=parsed.tree_set,
-                tree_clear=parsed.tree_clear,
-                propagation=parsed.propagation,
-            )
         else:
-            if parsed.copy_up:
-                from pyruntime.rootfs import copyup  # noqa: F401  # for init, which imports nothing
-            yield Step(
-                pointer,
-                mount_filesystem,
-                type=kind,
-                source=source or kind,
-                destination=destination,
-                data=parsed.data,
-                set=attributes,
-                legacy=parsed.legacy,
-                copy_up=parsed.copy_up,
-                propagation=parsed.propagation,
-            )
+            yield _plan_filesystem(request, pointer, entry, parsed)
+
+
+def _plan_remount(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options) -> Step:
+    from pyruntime.rootfs import by_string
+
+    flags = parsed.legacy | MS_REMOUNT | (MS_BIND if parsed.bind else 0)
+    for attribute, flag in options.MOUNT_FLAGS:
+        flags |= flag if (parsed.set | parsed.tree_set) & attribute else 0
+    return Step(pointer, by_string.remount, destination=_destination(entry), flags=flags, data=parsed.data)
+
+
+def _plan_bind(
+    request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options, mapped: bool
+) -> Step:
+    source = entry.get("source") or ""
+    if not source:
+        raise ConfigError("is missing: a bind mount needs it", pointer=f"{pointer}/source")
+    dropped = parsed.data + ["tmpcopyup"] * parsed.copy_up + ["iversion"] * bool(parsed.legacy)
+    if dropped:
+        request.warn(
+            f"config.json: {pointer}/options: a bind mount takes no filesystem options, "
+            f"left out: {' '.join(dropped)}"
+        )
+    idmap = None
+    if mapped:
+        from pyruntime.rootfs import idmapped
+
+        idmap = idmapped.plan(request, pointer, entry, whole_tree=parsed.idmap == "ridmap")
+    return Step(
+        pointer,
+        bind,
+        idmap=idmap,
+        source=source if source.startswith("/") else f"{request.bundle}/{source}",
+        recursive=parsed.recursive_bind,
+        destination=_destination(entry),
+        set=parsed.set,
+        clear=parsed.clear,
+        tree_set=parsed.tree_set,
+        tree_clear=parsed.tree_clear,
+        propagation=parsed.propagation,
+    )
+
+
+def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options) -> Step:
+    kind = entry.get("type") or ""
+    source = entry.get("source") or kind
+    data = parsed.data
+    attributes = parsed.for_one_mount()
+    if late_readonly(entry, parsed):
+        attributes &= ~MOUNT_ATTR_RDONLY
+    elif attributes & MOUNT_ATTR_RDONLY and source.startswith("/"):
+        # What is on a device has to know: one that is write-protected cannot be opened in another way.
+        data = ["ro", *data]
+    instead = ""
+    if request.namespace("user")[0]:
+        from pyruntime.rootfs import unprivileged
+
+        instead = unprivileged.stand_in(request, kind)
+        data = unprivileged.without_unmapped_group(request, pointer, kind, data)
+    # For init, which imports nothing.
+    if parsed.copy_up:
+        from pyruntime.rootfs import copyup  # noqa: F401
+    by_string = bool(parsed.legacy) or any(len(word.encode()) > _LONGEST_SETTING for word in data)
+    if by_string:
+        from pyruntime.rootfs import by_string as old  # noqa: F401
+    return Step(
+        pointer,
+        mount_filesystem,
+        type=kind,
+        source=source,
+        destination=_destination(entry),
+        data=data,
+        set=attributes,
+        legacy=parsed.legacy,
+        by_string=by_string,
+        copy_up=parsed.copy_up,
+        propagation=parsed.propagation,
+        instead=instead,
+        label=request.linux.get("mountLabel") or "",
+    )
 
 
 def plan_readonly(request: Request) -> Iterator[Step]:
     """ENTER: what had to stay writable until everything below it was made becomes read-only."""
     for index, entry in enumerate(request.config.get("mounts") or ()):
         if late_readonly(entry, options.parse(entry.get("options") or [])):
-            yield Step(f"/mounts/{index}/options", make_readonly, destination=_destination(request, entry))
+            yield Step(f"/mounts/{index}/options", make_readonly, destination=_destination(entry))
 
 
 def late_readonly(entry: dict[str, Any], parsed: options.Options) -> bool:
     """Whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
-    if not parsed.set & MOUNT_ATTR_RDONLY or parsed.bind:
+    if not parsed.for_one_mount() & MOUNT_ATTR_RDONLY or parsed.bind or parsed.remount:
         return False
     return entry.get("type") == "tmpfs" or entry["destination"].rstrip("/") == "/dev"
 
 
-def _destination(request: Request, entry: dict[str, Any]) -> str:
+def _destination(entry: dict[str, Any]) -> str:
     destination: str = entry["destination"]
     return destination if destination.startswith("/") else "/" + destination
 
@@ -139,16 +164,34 @@ def mount_filesystem(
     data: list[str],
     set: int,
     legacy: int,
+    by_string: bool,
     copy_up: bool,
     propagation: list[list[Any]],
+    instead: str,
+    label: str,
 ) -> None:
     """mount {type} on {destination}"""
+    if label:
+        from pyruntime.security import selinux  # in memory since the plan of /linux/mountLabel
+
+        data = data + selinux.mount_context(init, type, label)
     target = open_destination(init, destination, type)
     try:
-        if legacy or any(len(word) > _LONGEST_SETTING for word in data):
-            _mount_by_string(init, target, destination, type, source, data, set, legacy, propagation)
+        if by_string:
+            from pyruntime.rootfs import by_string as old  # in memory since `plan`
+
+            old.mount_filesystem(
+                init, target, destination, type, source, data, set, legacy, copy_up, propagation
+            )
             return
-        fd = mount.new_filesystem(type, source, data, set)
+        try:
+            fd = mount.new_filesystem(type, source, data, set)
+        except KernelError as error:
+            if error.errno != _EPERM or not instead:
+                raise
+            fd = mount.clone_tree(instead, recursive=True)
+            tree = set | (MOUNT_ATTR_RDONLY if type == "sysfs" else 0)
+            mount.set_attributes(fd, set=tree, recursive=True, shown=destination)
         try:
             if copy_up:
                 from pyruntime.rootfs import copyup  # in memory since `plan`
@@ -159,32 +202,6 @@ def mount_filesystem(
             posix.close(fd)
     finally:
         posix.close(target)
-
-
-def _mount_by_string(
-    init: Any,
-    target: int,
-    destination: str,
-    type: str,
-    source: str,
-    data: list[str],
-    set: int,
-    legacy: int,
-    propagation: list[list[Any]],
-) -> None:
-    """mount(2), for what fsconfig(2) cannot take: MS_I_VERSION, and values of more than 255 bytes.
-
-    The target is a descriptor here too, by its name in the host's /proc."""
-    flags = legacy
-    for attribute, flag in options.MOUNT_FLAGS:
-        if set & attribute:
-            flags |= flag
-    mount.mount(source, f"/proc/self/fd/{target}", type, flags, ",".join(data) or None)
-    if propagation:
-        mounted = path.resolve(init.root_fd, destination)
-        for kind, tree in propagation:
-            mount.set_attributes(mounted, propagation=kind, recursive=tree, shown=destination)
-        posix.close(mounted)
 
 
 def bind(
@@ -247,58 +264,3 @@ def _attach(init: Any, fd: int, target: int, destination: str, propagation: list
     for kind, tree in propagation:
         mount.set_attributes(fd, propagation=kind, recursive=tree, shown=destination)
     mount.attach(fd, target, destination)
-
-
-def open_destination(
-    init: Any, destination: str, type: str, *, directory: bool = True, source: int = -1
-) -> int:
-    """Open the place for a mount (O_PATH), making what is missing. Raises ConfigError for a forbidden one.
-
-    source is the detached mount for a bind."""
-    root_fd = init.root_fd
-    if not directory:
-        fd = path.make_file(root_fd, destination)
-    elif type in ("proc", "sysfs", "mqueue"):
-        fd = _ordinary_directory(root_fd, destination, type)
-    else:
-        fd = path.make_directory(root_fd, destination)
-    try:
-        _refuse_inside_proc(init, fd, destination, type, source)
-    except BaseException:
-        posix.close(fd)
-        raise
-    return fd
-
-
-def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:
-    """The place for /proc or /sys, which may not be reached through a link (CVE-2019-19921, CVE-2023-27561)."""
-    posix.close(path.make_directory(root_fd, destination))
-    try:
-        flags = path.O_PATH | posix.O_DIRECTORY
-        return files.open_resolved(root_fd, destination, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
-    except KernelError as error:
-        if error.errno != 40:  # ELOOP
-            raise
-        raise ConfigError(
-            f"filesystem {type} must be mounted on ordinary directory: {destination} goes through a "
-            "symbolic link of the rootfs",
-            mend="make it a directory in the image",
-        ) from None
-
-
-def _refuse_inside_proc(init: Any, fd: int, destination: str, type: str, source: int) -> None:
-    """Raise ConfigError for a mount over /proc, or inside it, that could fool what reads and writes there."""
-    shown = posix.readlink(f"/proc/self/fd/{fd}")
-    inside = shown[len(init.rootfs) :] if shown.startswith(init.rootfs + "/") else shown
-    if inside == "/proc" and type != "proc":
-        if source >= 0 and files.filesystem_magic(source) == PROC_SUPER_MAGIC:
-            return
-    elif not inside.startswith("/proc/") or inside in _PROC_FILES or files.filesystem_magic(fd) != PROC_SUPER_MAGIC:
-        return
-    if inside == "/proc" and type == "proc":
-        return
-    raise ConfigError(
-        f'"{destination}" cannot be mounted because it is inside /proc',
-        why="what the runtime and the kernel's security modules read and write there must be the kernel's",
-        mend="mount it somewhere else",
-    )

@@ -13,7 +13,10 @@ from pyruntime.kernel.constants import (
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_RELATIME,
     MOUNT_ATTR_STRICTATIME,
+    MS_DIRSYNC,
     MS_I_VERSION,
+    MS_LAZYTIME,
+    MS_MANDLOCK,
     MS_NOATIME,
     MS_NODEV,
     MS_NODIRATIME,
@@ -25,6 +28,7 @@ from pyruntime.kernel.constants import (
     MS_SHARED,
     MS_SLAVE,
     MS_STRICTATIME,
+    MS_SYNCHRONOUS,
     MS_UNBINDABLE,
 )
 
@@ -75,13 +79,20 @@ PROPAGATION = {
     "runbindable": (MS_UNBINDABLE, True),
 }
 
-# Flags of the filesystem, not of the mount: words that fsconfig(2) takes for any filesystem.
-SUPERBLOCK = frozenset(("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"))
+# Flags of the filesystem, not of the mount: words that fsconfig(2) takes for any filesystem, as mount(2) has them.
+SUPERBLOCK = {
+    "ro": MS_RDONLY,
+    "sync": MS_SYNCHRONOUS,
+    "dirsync": MS_DIRSYNC,
+    "lazytime": MS_LAZYTIME,
+    "mand": MS_MANDLOCK,
+}
+_OPPOSITES = {"async": "sync", "nolazytime": "lazytime", "nomand": "mand"}
 
 # What mount(2) can say and fsconfig(2) cannot.
 LEGACY = {"iversion": MS_I_VERSION}
 
-_NOTHING = frozenset(("defaults", "silent", "loud", "noiversion", "async", "nolazytime", "nomand"))
+_NOTHING = frozenset(("defaults", "silent", "loud"))
 
 
 class Options:
@@ -92,6 +103,7 @@ class Options:
     propagation:  [MS_*, whole tree] in order.
     data:         words for the filesystem itself.
     legacy:       MS_* flags that only mount(2) takes.
+    remount:      change the mount that is there, in place of making one.
     """
 
     __slots__ = (
@@ -103,6 +115,7 @@ class Options:
         "legacy",
         "propagation",
         "recursive_bind",
+        "remount",
         "set",
         "tree_clear",
         "tree_set",
@@ -112,8 +125,12 @@ class Options:
         self.set = self.clear = self.tree_set = self.tree_clear = self.legacy = 0
         self.propagation: list[tuple[int, bool]] = []
         self.data: list[str] = []
-        self.bind = self.recursive_bind = self.copy_up = False
+        self.bind = self.recursive_bind = self.copy_up = self.remount = False
         self.idmap = ""
+
+    def for_one_mount(self) -> int:
+        """MOUNT_ATTR_* for a new filesystem, which is a tree of one mount."""
+        return self.set & ~self.tree_clear | self.tree_set
 
 
 def parse(words: list[str]) -> Options:
@@ -132,10 +149,14 @@ def parse(words: list[str]) -> Options:
             options.bind = options.recursive_bind = True
         elif word in _NOTHING:
             pass
-        elif word in SUPERBLOCK:
-            options.data.append(word)
+        elif word in _OPPOSITES:
+            options.data = [one for one in options.data if one != _OPPOSITES[word]]
         elif word in LEGACY:
             options.legacy |= LEGACY[word]
+        elif word == "noiversion":
+            options.legacy &= ~MS_I_VERSION
+        elif word == "remount":
+            options.remount = True
         elif word[:1] == "r" and word[1:] in ATTRIBUTES:
             add, remove = ATTRIBUTES[word[1:]]
             options.tree_set = options.tree_set & ~remove | add
@@ -156,5 +177,6 @@ def propagation_of(word: str) -> tuple[int, bool]:
 
 def known_words() -> list[str]:
     """Every word that is not just handed to the filesystem, for `features`."""
-    words = {"bind", "rbind", *ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *LEGACY, *_NOTHING}
+    words = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "noiversion"}
+    words |= {*ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *_OPPOSITES, *LEGACY, *_NOTHING}
     return sorted(words | {"r" + word for word in ATTRIBUTES})
