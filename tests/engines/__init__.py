@@ -7,4 +7,4 @@ results are the baseline.
 
 import pytest
 
-pytest.register_assert_rewrite("engines.command", "engines.containerd", "engines.daemon")
+pytest.register_assert_rewrite("engines.command", "engines.containerd", "engines.daemon", "engines.podman")

@@ -36,6 +36,7 @@ def run(
     env: dict[str, str] = ENVIRONMENT,
     input: str | None = None,
     cwd: str = "/",
+    pass_fds: Sequence[int] = (),
 ) -> Result:
     """Run a command; `check` is the exit status it must have, None takes any. Without `input` stdin is /dev/null."""
     process = subprocess.Popen(
@@ -47,6 +48,7 @@ def run(
         errors="replace",
         env=env,
         cwd=cwd,
+        pass_fds=pass_fds,
     )
     try:
         stdout, stderr = process.communicate(input, timeout)

@@ -15,9 +15,11 @@ from engines import candidate as candidates
 from engines import daemon, image, table
 from engines.candidate import Candidate
 from engines.containerd import Containerd
+from engines.podman import Podman
 
 PROGRAMS = {
     "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
+    "test_podman": ("podman", "conmon", "iptables"),
 }
 # Directories that engines write to without being asked: empty ones are put over them.
 COVERED = ("/run", "/etc/docker", "/etc/cni", "/var/lib/cni")
@@ -75,7 +77,9 @@ def machine() -> Iterator[None]:
             kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     before = leaks.mounts()
     yield
-    _left_behind.extend(leaks.detach([mount for mount in leaks.mounts() if mount not in before]))
+    # podman makes a mount point of the directory of named network namespaces, and leaves it at that.
+    after = [mount for mount in leaks.mounts() if mount not in before and mount.target != "/run/netns"]
+    _left_behind.extend(leaks.detach(after))
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +113,17 @@ def containerd(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Co
     engine = Containerd(folder / f"containerd-{candidate.name}", candidate)
     try:
         engine.start()
+        engine.load(archive)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def podman(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Podman]:
+    """A podman for a candidate, with the image in it."""
+    engine = Podman(folder / f"podman-{candidate.name}", candidate)
+    try:
         engine.load(archive)
         yield engine
     finally:

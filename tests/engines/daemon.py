@@ -126,15 +126,19 @@ def end_below(folder: Path) -> list[str]:
 
 
 def remove_cgroups() -> list[str]:
-    """Remove all cgroups of this session; returns those below a parent, which is an engine's and stays empty."""
-    parents = {top + "/" + name for top in leaks.hierarchies() for name in os.listdir(top)}
+    """Remove all cgroups of this session; returns those of containers.
+
+    The parent of all of an engine's containers is the engine's, and so are podman's for conmon and for pods.
+    """
     found = leaks.cgroups()
+    parents = {f"{top}/{name}" for top in leaks.hierarchies() for name in os.listdir(top)}
     for path in found:
         try:
             os.rmdir(path)
         except OSError:
             continue
-    return [path for path in found if path not in parents]
+    podman = f"{leaks.PREFIX}-podman/"
+    return [path for path in found if path not in parents and (podman not in path or "/libpod-" in path)]
 
 
 def missing(programs: tuple[str, ...]) -> str:

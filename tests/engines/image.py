@@ -22,6 +22,7 @@ FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:alice:/home/alice:/bin/sh\n",
     "etc/group": "root:x:0:\nextra:x:500:alice\nalice:x:1000:\n",
     "www/index.html": "hello\n",
+    "pause": "#!/bin/sh\nexec sleep 1000000\n",  # the infra container of podman's pods
 }
 
 
@@ -38,17 +39,17 @@ def rootfs_tar() -> bytes:
             if applet != "busybox":
                 tar.addfile(_entry(f"bin/{applet}", 0o755, type=tarfile.LNKTYPE, link="bin/busybox"))
         for name, text in FILES.items():
-            _add_file(tar, name, text.encode(), 0o644)
+            _add_file(tar, name, text.encode(), 0o755 if text.startswith("#!") else 0o644)
     return data.getvalue()
 
 
-def write(path: Path) -> Path:
-    """Write the archive; returns its path."""
+def write(path: Path, name: str = NAME, command: str = "/bin/sh") -> Path:
+    """Write the archive of an image that runs `command` unless told otherwise; returns its path."""
     layer = rootfs_tar()
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": [f"PATH={PATH}"], "Cmd": ["/bin/sh"]},
+        "config": {"Env": [f"PATH={PATH}"], "Cmd": [command]},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         "history": [{"created_by": "busybox"}],
     }
@@ -65,10 +66,10 @@ def write(path: Path) -> Path:
         "layers": [blob(layer, "layer.v1.tar")],
     }
     index = blob(_json(manifest), "manifest.v1+json")
-    index["annotations"] = {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "latest"}
+    index["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": "latest"}
     docker = {
         "Config": _blob_path(blobs[0]),
-        "RepoTags": [NAME.removeprefix("docker.io/library/")],
+        "RepoTags": [name.removeprefix("docker.io/library/")],
         "Layers": [_blob_path(layer)],
     }
     with tarfile.open(path, "w") as tar:
