@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from support import proc
+
 # no_new_privs lets anybody load a filter; ctypes calls by number, past the C library's wrappers.
 _CHILD = r"""
 import ctypes, json, os, sys
@@ -33,7 +35,7 @@ def call(program: bytes, calls: Sequence[Sequence[int]]) -> list[int] | int:
         input=json.dumps({"program": program.hex(), "calls": [list(one) for one in calls]}),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=20 * proc.SLOW,
     )
     if done.returncode < 0:
         return -done.returncode

@@ -13,7 +13,7 @@ from support import kernel, proc
 # Every container id and cgroup of this session starts with it, so that nobody else's are blamed on us.
 PREFIX = f"pyrt{os.getpid()}"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "console")
-GRACE = 2.0
+GRACE = 2.0 * proc.SLOW
 
 
 def hierarchies() -> list[str]:

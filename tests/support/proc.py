@@ -6,6 +6,9 @@ import os
 import time
 from dataclasses import dataclass
 
+# How much slower than usual this machine is; every time-out is multiplied by it. An emulated one sets 15.
+SLOW = float(os.environ.get("PYRUNTIME_TEST_SLOW") or 1)
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -89,7 +92,8 @@ def cgroups(text: str) -> dict[str, str]:
 
 
 def wait_until(condition, what: str, timeout: float = 10.0):
-    """Poll until `condition()` is true and return its value; fail with `what` after `timeout` seconds."""
+    """Poll until `condition()` is true and return its value; fail with `what` after `timeout` seconds (times SLOW)."""
+    timeout *= SLOW
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

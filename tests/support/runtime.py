@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.proc import SLOW
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT = CHECKOUT / "build/bin/pyruntime"
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "OUTSIDE": "leaks"}
@@ -39,7 +41,7 @@ def find() -> Executable:
     if path is None:
         raise FileNotFoundError(f"no runtime to test at {wanted} (`make build` makes {DEFAULT})")
     output = subprocess.run(
-        [os.path.abspath(path), "--version"], env=ENVIRONMENT, capture_output=True, text=True, timeout=TIMEOUT
+        [os.path.abspath(path), "--version"], env=ENVIRONMENT, capture_output=True, text=True, timeout=TIMEOUT * SLOW
     ).stdout
     kind = next((name for name in CALIBRATED if output.startswith(name)), "ours")
     number = re.search(r"\d+(\.\d+)+", output)
@@ -85,7 +87,9 @@ class Command:
         return self._result.stderr
 
     def wait(self, timeout: float = TIMEOUT) -> Result:
-        """The result, when it has ended; a command that does not end in time is killed and fails the test."""
+        """The result, when it has ended; a command that does not end in `timeout` seconds (times SLOW) is killed and
+        fails the test."""
+        timeout *= SLOW
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
