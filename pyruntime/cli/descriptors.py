@@ -22,13 +22,8 @@ def preserved(text: str, listening: int = 0) -> int:
         try:
             posix.fstat(fd)
         except OSError:
-            which = f"preserved-fd {fd - _FIRST - listening} (of {count})"
-            if fd < _FIRST + listening:
-                which = f"fd {fd} of LISTEN_FDS"
-            raise UsageError(
-                f"unable to stat {which}: descriptor {fd} is not open",
-                mend="pass it open, or lower the number",
-            ) from None
+            flag = "LISTEN_FDS" if fd < _FIRST + listening else f"--preserve-fds {count}"
+            raise UsageError(f"{flag}: descriptor {fd} is not open", mend="pass it open, or lower the number") from None
     return listening + count
 
 
