@@ -23,6 +23,22 @@ def kills(cgroups: dict[str, str]) -> int:
     return max(0, _count(f"{cgroups.get(hierarchy, '/nonexistent')}/{file}"))
 
 
+def explain(cgroups: dict[str, str]) -> str:
+    """Why the kernel has killed in a container that is just being made: "memory limit 4 MiB too low"; "" if not."""
+    if not kills(cgroups):
+        return ""
+    hierarchy = place.serving(cgroups, "memory")
+    file = "memory.max" if hierarchy == UNIFIED else "memory.limit_in_bytes"
+    try:
+        limit = int(read_file(f"{cgroups[hierarchy]}/{file}"))
+    except (OSError, ValueError):
+        return "memory limit too low"  # that of a cgroup above
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if limit % size == 0:
+            return f"memory limit {limit // size} {unit} too low"
+    return f"memory limit {limit} bytes too low"
+
+
 def _count(path: str) -> int:
     """The number after oom_kill in a file, -1 when it is not there."""
     try:

@@ -68,8 +68,7 @@ def write_together(actor: Any, hierarchy: str, writes: list[list[str]]) -> None:
     directory = directory_of(actor, hierarchy)
     waiting = writes
     while waiting:
-        refused: list[list[str]] = []
-        number = 0
+        refused: list[tuple[bool, list[str], int]] = []
         for file, value in waiting:
             try:
                 files.write(directory, file, value)
@@ -77,11 +76,12 @@ def write_together(actor: Any, hierarchy: str, writes: list[list[str]]) -> None:
                 number = error.errno or 0
                 if number not in (_EINVAL, _EBUSY):
                     fail(directory, file, value, number)
-                refused.append([file, value])
+                refused.append((number != _EBUSY, [file, value], number))
         if len(refused) == len(waiting):
-            file, value = refused[-1]
+            # A limit below what is used (EBUSY) is why the one that hangs on it is not valid (EINVAL).
+            _, (file, value), number = min(refused)
             fail(directory, file, value, number)
-        waiting = refused
+        waiting = [one for _, one, _ in refused]
 
 
 def directory_of(actor: Any, hierarchy: str) -> str:

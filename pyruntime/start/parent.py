@@ -117,14 +117,17 @@ def _clone_init(parent: Parent) -> None:
             own = _join_around(parent)
             parent.pid, parent.pidfd = place.clone(parent, found.new)
         if parent.pid == 0:
-            init = Init(theirs, gate, failure, terminal)
-            init.cgroup_tasks = parent.cgroup_tasks
-            # The lock, the parent's ends, and whatever the caller left open are not init's.
-            kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks]
-            if terminal is not None:
-                kept.append(terminal.fileno())
-            files.close_all_but(kept, 3 + request.preserve_fds)
-            start_initialization(read_end, init)
+            try:
+                init = Init(theirs, gate, failure, terminal)
+                init.cgroup_tasks = parent.cgroup_tasks
+                # The lock, the parent's ends, and whatever the caller left open are not init's.
+                kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks]
+                if terminal is not None:
+                    kept.append(terminal.fileno())
+                files.close_all_but(kept, 3 + request.preserve_fds)
+                start_initialization(read_end, init)
+            finally:
+                posix._exit(1)  # whatever happened, the child must not climb into the parent's undoing
     finally:
         _go_back(own)
     theirs.close()
@@ -224,6 +227,8 @@ def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
         except OSError as error:
             failure = from_oserror(error, doing=f"join the user namespace {path}", pointer=pointer)
             posix.write(write_end, fastjson.dumps(failure.to_json()).encode())
+        except BaseException:
+            posix._exit(1)  # it must not climb into the parent's undoing
         posix._exit(0)
     posix.close(write_end)
     answer = posix.read(read_end, 1 << 16)
@@ -305,10 +310,14 @@ def _forward_listener(parent: Parent, number: int) -> None:
 
 def _died(parent: Parent) -> StepError:
     """The error for an init that ended without a word."""
-    return StepError(
-        f"the container's init died: {end_init(parent, grace=1000)}",
-        mend="look for an out-of-memory kill (dmesg, linux.resources.memory.limit)",
-    )
+    from pyruntime.cgroups import oom
+
+    how = end_init(parent, grace=1000)
+    killed = oom.explain(parent.record.cgroups)
+    if killed:
+        pointer = "/linux/resources/memory/limit"
+        return StepError(f"the container's init was OOM-killed: {killed}", pointer=pointer, mend="raise the limit")
+    return StepError(f"the container's init died: {how}", mend="dmesg may tell who killed it")
 
 
 def end_init(parent: Parent, grace: int = 0) -> str:

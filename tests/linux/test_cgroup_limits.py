@@ -100,6 +100,16 @@ def test_memory_limit_kills_what_takes_more(container: Any) -> None:
     assert "Killed" in result.stderr or result.code == 137, result
 
 
+@pytest.mark.ours
+def test_memory_limit_that_init_cannot_live_in_is_named(container: Any) -> None:
+    for limit in (16 << 10, 224 << 10):
+        one = limited(container, ["true"], memory={"limit": limit, "swap": limit})
+        result = one.run(check=1)
+        assert "/linux/resources/memory" in result.stderr
+        assert f"OOM-killed: memory limit {limit >> 10} KiB" in result.stderr or "the container uses" in result.stderr
+        assert not cgroup(one, "memory").exists()
+
+
 def test_memory_values(container: Any) -> None:
     one = limited(
         container,
