@@ -31,10 +31,14 @@ def _under_test() -> Executable | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip without root or runtime; turn the marks `ours` and `differs` into a skip and an expected
-    failure."""
-    here = str(Path(__file__).parent)
-    mine = [item for item in items if str(item.path).startswith(here)]
+    """Mark this tier's tests."""
+    mark_items(items, Path(__file__).parent)
+
+
+def mark_items(items: list[pytest.Item], folder: Path) -> None:
+    """Skip the tests below a folder without root or runtime; turn the marks `ours` and `differs` into a skip and
+    an expected failure."""
+    mine = [item for item in items if str(item.path).startswith(str(folder))]
     if not mine:
         return
     if os.geteuid() != 0:

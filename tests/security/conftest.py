@@ -1,0 +1,56 @@
+"""Fixtures of the security tier: those of the root tier, and what attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from linux.conftest import base, bundle, container, executable, machine, mark_items, runtime, scratch
+from support import attack
+from support.runtime import Runtime
+
+__all__ = ["base", "bundle", "container", "executable", "machine", "runtime", "scratch"]
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark this tier's tests as those of the root tier are."""
+    mark_items(items, HERE)
+
+
+@pytest.fixture(scope="session")
+def exchange(scratch: Path) -> Path:
+    """The racer's program."""
+    return attack.compile_c(HERE / "exchange.c", scratch / "exchange")
+
+
+@pytest.fixture
+def host(runtime: Runtime) -> Path:
+    """A directory of the host that no container is ever given: what an attacker wants to reach."""
+    folder = runtime.folder / "host"
+    folder.mkdir()
+    (folder / "marker").write_text("untouched\n")
+    return folder
+
+
+@pytest.fixture
+def weakened(runtime: Runtime) -> Iterator[Callable[..., Runtime]]:
+    """`weakened(code)`: a Runtime that runs pyruntime with a step of protection replaced (support/attack.py)."""
+    made: list[Runtime] = []
+
+    def make(code: str) -> Runtime:
+        folder = runtime.folder / f"weakened{len(made)}"
+        folder.mkdir()
+        made.append(Runtime(attack.weaken(folder, code), folder))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for command in one.commands:
+            command.stop()
+        if one.root.exists():
+            for path in one.root.iterdir():
+                if path.name != ".cache":
+                    one.run("delete", "--force", path.name, check=None)
