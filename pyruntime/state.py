@@ -215,7 +215,11 @@ def make(root: str, id: str) -> tuple[str, int]:
         except FileNotFoundError:
             _make_root(root)
             posix.mkdir(directory, 0o700)
-        return directory, lock(directory, id)
+        try:
+            return directory, lock(directory, id)
+        except OSError:
+            posix.rmdir(directory)
+            raise
     except FileExistsError:
         raise StateError(
             f"container with given ID already exists: {id}",
