@@ -8,7 +8,6 @@ from pyruntime import container, foreground
 from pyruntime.cli import create
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
-from pyruntime.errors import PyruntimeError
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
 
@@ -45,7 +44,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             if relay is not None:
                 relay.connect()
             container.start(record, context.log)
-        except PyruntimeError:
+        except BaseException:
             container.destroy(record)
             raise
         return _leave(record, notify) if detach else _attend(context, record, relay, notify, keep=values["keep"])
