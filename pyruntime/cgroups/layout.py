@@ -65,7 +65,7 @@ def find() -> Layout:
     """Look at this host. No hierarchy is no error: the layout is "none"."""
     try:
         lines = read_file("/proc/self/cgroup").splitlines()
-    except OSError:
+    except FileNotFoundError:  # a kernel without cgroups
         return Layout(())
     found: list[Hierarchy] = []
     elsewhere: list[tuple[str, str]] = []
@@ -118,7 +118,7 @@ def _classic(names: str, mount_point: str, own: str) -> Hierarchy:
 def _unified(mount_point: str, own: str) -> Hierarchy:
     try:
         controllers = tuple(read_file(f"{mount_point}/cgroup.controllers").split())
-    except OSError:
+    except FileNotFoundError:
         controllers = ()
     return Hierarchy(UNIFIED, controllers, mount_point, own)
 
