@@ -127,9 +127,12 @@ def _clone(parent: ExecParent, target: Target) -> int:
         else:
             parent.pid, parent.pidfd = _clone_in_pid_namespace(request, target)
         if parent.pid == 0:
-            entrant = Entrant(theirs, target, terminal, proc_fd, through_middle)
-            entrant.cgroup_tasks = parent.cgroup_tasks
-            start_setns_initialization(read_end, entrant, 3 + request.preserve_fds)
+            try:
+                entrant = Entrant(theirs, target, terminal, proc_fd, through_middle)
+                entrant.cgroup_tasks = parent.cgroup_tasks
+                start_setns_initialization(read_end, entrant, 3 + request.preserve_fds)
+            finally:
+                posix._exit(255)  # whatever happened, the child must not climb into the parent's undoing
     except KernelError as error:
         # clone(2): ENOMEM is what a pid namespace without init says; setns(2): ESRCH.
         if error.errno in (errno.ENOMEM, errno.ESRCH, errno.EINVAL) and targets.is_dead(target.pidfd):
