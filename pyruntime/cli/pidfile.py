@@ -6,6 +6,7 @@ import posix
 
 from pyruntime import state
 from pyruntime.errors import StateError, errno_name, strerror
+from pyruntime.kernel import files
 
 
 def check(path: str) -> None:
@@ -25,6 +26,9 @@ def write(path: str, pid: int) -> None:
     directory, _, name = path.rpartition("/")
     directory = directory or ("/" if path.startswith("/") else ".")
     try:
-        state.write_atomically(directory, name, str(pid), mode=0o644)
+        try:
+            files.create_whole(f"{directory}/{name}", b"%d" % pid, 0o644)
+        except OSError:  # an old file is there, or the filesystem has no O_TMPFILE
+            state.write_atomically(directory, name, str(pid), mode=0o644)
     except OSError as error:
         raise StateError(f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import posix
+
 from pyruntime.kernel.call import check, lib, text
 from pyruntime.kernel.constants import CLOSE_RANGE_CLOEXEC
 
 _O_CLOEXEC = 0o2000000
+_O_TMPFILE = 0o20200000
 
 
 def open_resolved(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
@@ -32,3 +35,17 @@ def close_all_but(kept: list[int], first: int) -> None:
         if fd > first:
             check(lib.shim_close_range(first, fd - 1, 0), "close_range", first, fd - 1)
         first = fd + 1
+
+
+def create_whole(path: str, data: bytes, mode: int) -> None:
+    """Make a new file that nobody sees before it is whole: open(2), O_TMPFILE. A SIGKILL half way leaves nothing.
+
+    Raises FileExistsError, or another OSError, also where the filesystem cannot do this."""
+    fd = posix.open(path.rpartition("/")[0] or "/", _O_TMPFILE | posix.O_WRONLY | _O_CLOEXEC, mode)
+    try:
+        while data:
+            data = data[posix.write(fd, data) :]
+        # Without a descriptor for the directory, Python would call link(2), which does not follow the link.
+        posix.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd)
+    finally:
+        posix.close(fd)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import marshal
 import posix
 
+from pyruntime.kernel import files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -59,7 +61,6 @@ def find(root: str, key: str) -> bytes | None:
 def store(root: str, key: str, program: bytes, library: str) -> None:
     """Keep a program. A cache that cannot be written is no reason to fail."""
     folder = f"{root}/.cache/seccomp"
-    temporary = f"{folder}/.{key}.{posix.getpid()}"
     try:
         for path in (f"{root}/.cache", folder):
             try:
@@ -72,20 +73,13 @@ def store(root: str, key: str, program: bytes, library: str) -> None:
             return
         rest = stamp + b"\n" + program
         data = b" ".join((_FORMAT, _digest(rest).encode(), rest))
-        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
         try:
-            written = posix.write(fd, data)
-        finally:
-            posix.close(fd)
-        if written == len(data):
-            posix.rename(temporary, f"{folder}/{key}")
-        else:
-            posix.unlink(temporary)
-    except OSError:
-        try:
-            posix.unlink(temporary)
-        except OSError:
+            posix.unlink(f"{folder}/{key}")  # one that is not believed
+        except FileNotFoundError:
             pass
+        files.create_whole(f"{folder}/{key}", data, 0o600)
+    except OSError:
+        pass
 
 
 def _stamp(path: bytes) -> bytes:
