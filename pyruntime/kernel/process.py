@@ -20,10 +20,10 @@ def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) ->
     if cgroup_fd is not None:
         flags |= CLONE_INTO_CGROUP
     pidfd = ffi.new("int *", -1)
-    pid = check(
-        lib.shim_clone3(flags, exit_signal, cgroup_fd or 0, pidfd), "clone3", clone_flag_names(flags)
-    )
-    return pid, int(pidfd[0])
+    pid = lib.shim_clone3(flags, exit_signal, cgroup_fd or 0, pidfd)
+    if pid < 0:
+        raise KernelError(-pid, "clone3", (clone_flag_names(flags),))
+    return int(pid), int(pidfd[0])
 
 
 def clone_flag_names(flags: int) -> str:
