@@ -91,6 +91,18 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
     for index, entry in enumerate(process.get("env", ())):
         if "=" not in entry:
             report(*above, "env", index, message="has no =", mend="write it as NAME=value", warning=True)
+    for owner, keys, name in (
+        (process, (), "commandLine"),
+        (process.get("user", {}), ("user",), "username"),
+    ):
+        if name in owner:
+            report(
+                *above,
+                *keys,
+                name,
+                message="is for Windows, not for this platform (Linux), and has no effect",
+                warning=True,
+            )
     size = process.get("consoleSize")
     if size and process.get("terminal"):
         for name in ("height", "width"):
