@@ -42,6 +42,8 @@ COMMANDS = {
     "update": "change the resource limits of a container",
     "events": "show resource usage and out-of-memory events",
     "spec": "write a sample config.json",
+    "validate": "say everything that is wrong with a config.json, without root",
+    "explain": "show what would be done for a bundle, step by step, without doing it",
     "features": "show what this runtime can do, as JSON",
 }
 

@@ -1,0 +1,121 @@
+"""explain: what would be done for a bundle, in order, without doing any of it and without root."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.cgroups import layout
+from pyruntime.cli.flags import Flag
+from pyruntime.cli.main import Context
+from pyruntime.errors import UsageError
+from pyruntime.plan import build
+from pyruntime.plan.request import Request
+from pyruntime.plan.step import (
+    BECOME,
+    BUILD,
+    ENTER,
+    EXECUTE,
+    HOOKS,
+    PHASES,
+    PREPARE,
+    READY,
+    SETUP,
+    STARTED,
+    STOPPED,
+    Step,
+)
+from pyruntime.spec import check, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = "[BUNDLE]"
+FLAGS = (
+    Flag("format", "text or json", short="f", value="FORMAT", default="text"),
+    Flag("no-pivot", "as for create"),
+    Flag("no-new-keyring", "as for create"),
+)
+
+# phase -> (who does it, where and when)
+TITLES = {
+    PREPARE: ("parent", "before there is a process"),
+    SETUP: ("parent", "init is cloned into its namespaces and waits for its plan"),
+    BUILD: ("init", "in the new namespaces, still in the host's tree"),
+    HOOKS: ("parent", "init waits"),
+    ENTER: ("init", "into the new root"),
+    READY: ("parent", "init is ready and waits"),
+    BECOME: ("init", "becomes the user's process; then it waits for start"),
+    EXECUTE: ("init", "start was called"),
+    STARTED: ("parent of start", "the user's process runs"),
+    STOPPED: ("parent of delete", "the user's process is gone"),
+}
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Print the plan."""
+    if len(words) > 1 or values["format"] not in ("text", "json"):
+        raise UsageError("explain takes a bundle, and --format text or json", mend="see: pyruntime explain --help")
+    bundle = words[0] if words else "."
+    if not bundle.startswith("/"):
+        bundle = f"{posix.getcwd()}/{bundle}" if bundle != "." else posix.getcwd()
+    config = load.load_config(bundle)
+    for problem in check.require(config):
+        context.log.warning(f"config.json: {problem}")
+    request = Request(
+        config,
+        id="ID",
+        bundle=bundle.rstrip("/"),
+        layout=layout.find(),
+        rootless=context.rootless,
+        pivot=not values["no-pivot"],
+        new_keyring=not values["no-new-keyring"],
+    )
+    steps = _all_steps(request)
+    text = _as_json(steps) if values["format"] == "json" else _as_text(steps)
+    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _all_steps(request: Request) -> dict[str, list[Step]]:
+    """The plan of `create`, and what `start` and `delete` will do from the state record."""
+    plan = build.build(request)
+    configured = request.config.get("hooks")
+    if configured:
+        from pyruntime import hooks
+
+        plan.steps[STARTED].extend(hooks.plan_poststart(configured))
+        plan.steps[STOPPED].extend(hooks.plan_poststop(configured))
+    return plan.steps
+
+
+def _as_text(steps: dict[str, list[Step]]) -> str:
+    lines = []
+    number = 0
+    width = max((len(step.pointer) for phase in PHASES for step in steps[phase]), default=0)
+    for phase in PHASES:
+        if not steps[phase]:
+            continue
+        who, where = TITLES[phase]
+        lines.append(f"{who}: {where}")
+        for step in steps[phase]:
+            number += 1
+            lines.append(f"  {number:3}  {step.pointer.ljust(width)}  {step.describe()}")
+    return "\n".join(lines) + "\n"
+
+
+def _as_json(steps: dict[str, list[Step]]) -> str:
+    found = [
+        {
+            "phase": phase,
+            "actor": TITLES[phase][0],
+            "step": step.name,
+            "field": step.pointer,
+            "does": step.describe(),
+            "arguments": step.args,
+        }
+        for phase in PHASES
+        for step in steps[phase]
+    ]
+    return fastjson.dumps(found, indent=2) + "\n"
