@@ -10,7 +10,7 @@ import posix
 import select
 
 from pyruntime import state
-from pyruntime.errors import HookError, KernelError, StateError
+from pyruntime.errors import HookError, KernelError, StateError, from_oserror
 from pyruntime.kernel import process
 from pyruntime.plan.step import execute
 from pyruntime.state import Record
@@ -73,7 +73,9 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
                 run_poststop(record, log)
             raise
     except OSError as error:
-        raise state.unusable(root, directory, error) from error
+        if str(error.filename or "").startswith(directory) or error.errno in (28, 30):  # ENOSPC, EROFS
+            raise state.unusable(root, directory, error) from error
+        raise from_oserror(error, doing="create the container") from error
     finally:
         posix.close(lock)
     return record
@@ -226,6 +228,10 @@ def destroy(record: Record) -> None:
     kill_all(record)
     from pyruntime.cgroups import remove as cgroup_remove
 
+    if record.cgroup_manager == "systemd":
+        from pyruntime.cgroups import systemd
+
+        systemd.stop(record)
     cgroup_remove.remove(record.cgroups)
     if "rdt" in record.extra or "rdt_monitor" in record.extra:
         from pyruntime import rdt  # few containers have a group of resctrl

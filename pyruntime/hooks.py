@@ -18,6 +18,7 @@ import time
 
 from pyruntime import fastjson, version
 from pyruntime.errors import HookError, errno_name, strerror
+from pyruntime.kernel import files
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -92,6 +93,8 @@ def run(
     state = fastjson.dumps(actor.oci_state(status)).encode("utf-8", "surrogateescape")
     title = f"{kind} hook #{index}: {path}"
     environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
+    # What the caller left open is neither the hook's nor, but for --preserve-fds, the container's.
+    files.close_on_exec_from(3)
     stdin_read, stdin_write = posix.pipe2(posix.O_CLOEXEC)
     output_read, output_write = posix.pipe2(posix.O_CLOEXEC)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, StepError
+from pyruntime.kernel import files
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -81,6 +82,7 @@ def _run_helper(pid: int, file: str, lines: list[list[int]]) -> None:
             mend="install the package uidmap, or map only your own id",
         )
     arguments = [name, str(pid)] + [str(number) for line in lines for number in line]
+    files.close_on_exec_from(3)
     child = posix.posix_spawn(program, arguments, {})
     _, status = posix.waitpid(child, 0)
     code = posix.waitstatus_to_exitcode(status)

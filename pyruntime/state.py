@@ -170,12 +170,35 @@ def load(root: str, id: str) -> Record:
         record = Record(directory, id)
         for name in Record.__slots__:
             if name not in ("directory", "id"):
-                setattr(record, name, fields[name])
+                value = fields[name]
+                if type(value) is not type(getattr(record, name)):
+                    raise TypeError(f"{name} is {value!r}")
+                setattr(record, name, value)
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(
             f"container {id}: {directory}/{RECORD} is damaged: {error}",
             mend=f"pyruntime delete --force {id} removes the container",
         ) from None
+    return record
+
+
+def salvage(root: str, id: str) -> Record:
+    """What can be read of a missing or damaged record, for `delete --force`.
+
+    Raises StateError for the record of another version of pyruntime, which that version must undo."""
+    record = Record(f"{root}/{id}", id)
+    try:
+        fields: Any = fastjson.loads(read_file(record.path(RECORD)))
+    except (OSError, ValueError):
+        return record
+    if not isinstance(fields, dict):
+        return record
+    if fields.get("version", VERSION) != VERSION:
+        load(root, id)  # says so
+    for name in Record.__slots__:
+        value = fields.get(name)
+        if name not in ("directory", "id") and type(value) is type(getattr(record, name, None)):
+            setattr(record, name, value)
     return record
 
 

@@ -27,9 +27,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     except StateError:
         if not values["force"] or not state.exists(context.root, id):
             raise
-        # A create that was killed before its first record, or a damaged record: nothing was made that the
-        # record would not have named first.
-        record = state.Record(f"{context.root}/{id}", id)
+        # A create that was killed before its first record made nothing; of a damaged one, what can be read.
+        record = state.salvage(context.root, id)
     try:
         container.delete(record, force=values["force"], log=context.log)
     except NotFound:

@@ -214,8 +214,13 @@ def _check_executable(file: str, name: str) -> None:
 
 
 def keep_descriptors(init: Any, preserve_fds: int) -> None:
-    """let execve close every descriptor but standard input, output, error and {preserve_fds} more"""
+    """let execve keep standard input, output, error and {preserve_fds} more descriptors"""
     init.close_descriptors(3 + preserve_fds)
+    for fd in range(3, 3 + preserve_fds):
+        try:
+            posix.set_inheritable(fd, True)  # a hook before this one was not to have it
+        except OSError:
+            pass  # the caller counted one that is not open, as runc allows
 
 
 def execute(init: Any, args: list[str], preserve_fds: int) -> None:

@@ -23,7 +23,8 @@ _S_IFMT, _S_IFCHR = 0o170000, 0o020000
 def plan_umask(request: Request) -> Iterator[Step]:
     """ENTER: /process/user/umask, 0022 unless given."""
     umask = (request.process.get("user") or {}).get("umask")
-    yield Step("/process/user/umask" if umask is not None else "", set_umask, umask=0o22 if umask is None else umask)
+    pointer = "/process/user/umask" if umask is not None else ""
+    yield Step(pointer, set_umask, umask=f"{0o22 if umask is None else umask:04o}")
 
 
 def plan_no_new_privileges(request: Request) -> Iterator[Step]:
@@ -44,9 +45,9 @@ def plan(request: Request) -> Iterator[Step]:
     yield Step("/process/user/uid", set_uid, uid=uid)
 
 
-def set_umask(init: Any, umask: int) -> None:
+def set_umask(init: Any, umask: str) -> None:
     """set the umask to {umask}"""
-    posix.umask(umask)
+    posix.umask(int(umask, 8))
 
 
 def set_no_new_privileges(init: Any) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 _S_IFMT = 0o170000
 _S_IFIFO = 0o010000
+_S_IFREG = 0o100000
 
 # path -> (major, minor); character devices, 0666, owned by the container's root
 DEFAULT = {
@@ -82,19 +83,20 @@ def make(
 ) -> None:
     """make the device {path} ({type} {major}:{minor})"""
     directory, name = _parent(init, path)
+    kind, number = _KINDS[type], posix.makedev(major, minor)
     try:
         if bound and type != "p":
-            _bind(init, directory, name, path)
+            _bind(directory, name, path, kind, number)
             return
-        kind = _KINDS[type]
         try:
-            posix.mknod(name, kind | mode, posix.makedev(major, minor), dir_fd=directory)
+            posix.mknod(name, kind | mode, number, dir_fd=directory)
         except FileExistsError:
-            _verify(directory, name, path, kind, posix.makedev(major, minor))
+            if not _is_there(directory, name, path, kind, number):
+                _bind(directory, name, path, kind, number)
             return
         except PermissionError:
             # Neither may a user namespace make nodes, nor a container on some hosts: then the host's own.
-            _bind(init, directory, name, path)
+            _bind(directory, name, path, kind, number)
             return
         if uid or gid:
             posix.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
@@ -102,25 +104,39 @@ def make(
         posix.close(directory)
 
 
-def _verify(directory: int, name: str, shown: str, kind: int, number: int) -> None:
-    """What the rootfs already holds must be the very device (CVE-2025-31133: a link in place of /dev/null)."""
+def _is_there(directory: int, name: str, shown: str, kind: int, number: int) -> bool:
+    """Whether the rootfs holds the very device already; False for an empty file, which a bind on it has left.
+
+    Anything else is refused (CVE-2025-31133: a link in place of /dev/null)."""
     found = posix.stat(name, dir_fd=directory, follow_symlinks=False)
-    same = found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
-    if not same:
-        raise ConfigError(
-            f"the rootfs holds {shown}, and it is not the device {posix.major(number)}:{posix.minor(number)}",
-            mend="remove it from the image, or mount a tmpfs on /dev",
-        )
+    if _is_device(found, kind, number):
+        return True
+    if found.st_mode & _S_IFMT == _S_IFREG and found.st_size == 0 and kind != _S_IFIFO:
+        return False
+    raise ConfigError(
+        f"the rootfs holds {shown}, and it is not the device {posix.major(number)}:{posix.minor(number)}",
+        mend="remove it from the image, or mount a tmpfs on /dev",
+    )
 
 
-def _bind(init: Any, directory: int, name: str, shown: str) -> None:
-    """Bind the host's device of the same path."""
+def _is_device(found: posix.stat_result, kind: int, number: int) -> bool:
+    return found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
+
+
+def _bind(directory: int, name: str, shown: str, kind: int, number: int) -> None:
+    """Bind the host's device of the same path, if it is the one that is wanted."""
     fd = mount.clone_tree(shown)
-    target = path.make_file(directory, "/" + name)
     try:
+        if not _is_device(posix.fstat(fd), kind, number):
+            raise ConfigError(
+                f"{shown} of the host is not the device {posix.major(number)}:{posix.minor(number)}",
+                why="this container cannot make device nodes, so the host's are bound",
+                mend="make the device on the host, or leave it out",
+            )
+        target = path.make_file(directory, "/" + name)
         mount.attach(fd, target, shown)
-    finally:
         posix.close(target)
+    finally:
         posix.close(fd)
 
 

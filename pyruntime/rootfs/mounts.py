@@ -71,7 +71,11 @@ def _plan_bind(
 ) -> Step:
     source = entry.get("source") or ""
     if not source:
-        raise ConfigError("is missing: a bind mount needs it", pointer=f"{pointer}/source")
+        raise ConfigError(
+                    "is required and missing",
+                    pointer=f"{pointer}/source",
+                    mend="give the file or directory of the host that the bind mount shows",
+                )
     dropped = parsed.data + ["tmpcopyup"] * parsed.copy_up + ["iversion"] * bool(parsed.legacy)
     if dropped:
         request.warn(

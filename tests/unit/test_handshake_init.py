@@ -127,9 +127,9 @@ def test_init_warns_by_the_parent(fake_parent: FakeParent) -> None:
 
 
 def test_init_tells_its_steps_with_debug(fake_parent: FakeParent) -> None:
-    fake_parent.send_plan({BUILD: [Step("", user.set_umask, umask=18)]}, debug=True)
+    fake_parent.send_plan({BUILD: [Step("", user.set_umask, umask="0022")]}, debug=True)
     arg, _ = fake_parent.channel.expect(channel.LOG)
-    assert arg == ["debug", "init: set the umask to 18"]
+    assert arg == ["debug", "init: set the umask to 0022"]
     fake_parent.channel.expect(channel.HOOKS)
 
 
