@@ -40,7 +40,7 @@ GROUPS = {
     "state": ("pyruntime.cli.state", "pyruntime.cgroups.freezer"),
     "kill": ("pyruntime.cli.kill",),
     "delete": ("pyruntime.cli.delete", "pyruntime.cgroups.remove"),
-    "exec": ("pyruntime.cli.exec",),
+    "exec": ("pyruntime.cli.exec", "pyruntime.cgroups.freezer"),
 }
 
 

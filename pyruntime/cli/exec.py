@@ -157,8 +157,10 @@ def _process(
         return _read_process(context, first, values["process"])
     if not command:
         raise UsageError("process args cannot be empty", mend="give a command after the id, or --process FILE")
-    process = {**first, "args": command, "terminal": values["tty"]}
-    process.pop("consoleSize", None)
+    process = {name: value for name, value in first.items() if name not in ("terminal", "consoleSize")}
+    process["args"] = command
+    if values["tty"]:
+        process["terminal"] = True
     process["env"] = [*(first.get("env") or ()), *values["env"]]
     if values["cwd"]:
         process["cwd"] = values["cwd"]
