@@ -72,8 +72,14 @@ def mask(init: Any, path: str) -> None:
 
 
 def _open(init: Any, name: str) -> int:
-    """Open a path below the root (O_PATH); -1 when it is not there: nothing to hide, nothing to protect."""
+    """Open a path below the root (O_PATH); -1 when it is not there: nothing to hide, nothing to protect.
+
+    Below /proc and /sys from the very mount that is to be hidden: who shares the rootfs could have swapped the
+    name for a link, so that a file of his own gets the mask (CVE-2019-19921)."""
     try:
+        for place, fd in init.mounted.items():
+            if name.startswith(place + "/"):
+                return path.resolve(fd, name[len(place) :])
         return path.resolve(init.root_fd, name)
     except KernelError as error:
         if error.errno in (_ENOENT, _ENOTDIR):

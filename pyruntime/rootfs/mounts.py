@@ -268,3 +268,5 @@ def _attach(init: Any, fd: int, target: int, destination: str, propagation: list
     for kind, tree in propagation:
         mount.set_attributes(fd, propagation=kind, recursive=tree, shown=destination)
     mount.attach(fd, target, destination)
+    if destination in ("/proc", "/sys"):
+        init.mounted[destination] = posix.dup(fd)

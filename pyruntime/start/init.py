@@ -38,6 +38,7 @@ class Init:
     cgroup_tasks: descriptors to enter the container's cgroup by (cgroups/place.py).
     proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
     root_fd:  the new root (O_PATH); rootfs: its path on the host.
+    mounted:  "/proc" and "/sys" -> what is mounted there, whatever the name means by now.
     empty_fd: the mount that covers masked directories, -1 until there is one.
     """
 
@@ -50,6 +51,7 @@ class Init:
         "environment",
         "failure",
         "gate",
+        "mounted",
         "proc_fd",
         "program",
         "root_fd",
@@ -70,6 +72,7 @@ class Init:
         self.cwd_pending = False
         self.empty_fd = self.proc_fd = self.root_fd = -1
         self.environment: dict[str, str] = {}
+        self.mounted: dict[str, int] = {}
         self.program = ""
         self.rootfs = ""
         self.setgroups_denied = False
