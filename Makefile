@@ -42,6 +42,9 @@ test: build test-packages ## all tests that this machine can run
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
 	@$(VENV) -m pytest $(ARGS)
 
+test-vm: build ## tests on pure cgroup v2 with systemd, and as an ordinary user, in an emulated machine (root)
+	@tools/test-vm.sh $(ARGS)
+
 test-engines: build engines-packages ## containerd, docker, podman, buildah; ENGINES_RUNTIME=pyruntime,runc (root)
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
 	@$(VENV) -m pytest tests/engines $(ARGS)
@@ -75,4 +78,4 @@ clean: ## removes what was built, but for .venv
 distclean: clean ## removes .venv too
 	rm -rf .venv
 
-.PHONY: help build run test test-engines check bench conformance install uninstall clean distclean
+.PHONY: help build run test test-vm test-engines check bench conformance install uninstall clean distclean

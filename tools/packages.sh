@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
 #
-#   tools/packages.sh build|test|bench|conformance|engines ...
+#   tools/packages.sh build|run|test|bench|engines|vm ...
 set -eu
 
 wanted=
@@ -13,6 +13,7 @@ for task in "$@"; do
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
         containernetworking-plugins" ;;
     bench) wanted="$wanted busybox-static runc crun" ;;
+    vm) wanted="$wanted qemu-system-x86 qemu-utils mmdebstrap e2fsprogs zstd" ;;
     *) echo "$0: no such task: $task" >&2; exit 2 ;;
     esac
 done

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Runs tests in the emulated machine of tools/vmtest: what only pure cgroup v2, systemd, AppArmor or an ordinary user
+# with delegated cgroups can show. Once as root, once as the user `tester`.
+#
+#   tools/test-vm.sh [PYTEST ARGUMENT...]     arguments replace root's list of tests
+set -eu
+cd "$(dirname "$0")/.."
+
+if ! tools/packages.sh vm; then
+    echo "test-vm: nothing was tested: qemu and what makes its image (see above) cannot be installed here"
+    exit 0
+fi
+[ $# -gt 0 ] || set -- $(sed 's/#.*//' tests/linux/vm-tests)
+
+# A copy of what the tests need: the checkout may change meanwhile, and its build/ holds the machine's own disk.
+stage=$(mktemp -d build/stage-XXXXXX)
+trap 'rm -rf "$stage"' EXIT
+trap 'exit 130' INT TERM HUP
+chmod 755 "$stage"
+mkdir -p "$stage/build"
+cp -a pyproject.toml .venv pyruntime native oci-spec tests tools "$stage/"
+cp -a build/bin build/pyruntime.archive "$stage/build/"
+
+# Emulated programs run 10 to 20 times slower.
+run() {
+    tools/vmtest --share "$stage=$PWD" --directory "$PWD" --env PYRUNTIME_TEST_SLOW=15 "$@"
+}
+pytest='.venv/bin/python -m pytest -p no:cacheprovider'
+
+status=0
+echo "test-vm: as root, cgroup v2 and systemd"
+run --timeout 3000 -- $pytest "$@" || status=$?
+echo "test-vm: as an ordinary user"
+run --timeout 1200 --user tester -- $pytest tests/linux/test_rootless.py || status=$?
+exit "$status"
