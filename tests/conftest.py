@@ -12,6 +12,7 @@ pytest.register_assert_rewrite("support.container", "support.proc", "support.run
 
 MARKS = (
     "ours: about our own files and messages; skipped when another runtime is under test",
+    "rootless: runs as an ordinary user as well as as root",
     "differs(runc=REASON, crun=REASON, sometimes=True): a runtime known to do otherwise, and why",
 )
 
