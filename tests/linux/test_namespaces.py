@@ -299,7 +299,7 @@ def test_cgroup_namespace(container):
     set_namespace(box.config, "cgroup")
     paths = proc.cgroups(box.run().stdout)
     assert set(paths.values()) <= {"/", "/../.."}, paths
-    assert paths["pids"] == "/"
+    assert paths["pids" if "pids" in paths else ""] == "/"  # cgroup v2 has the one line, without names
 
 
 def test_new_network_namespace_has_its_loopback_up(container):
