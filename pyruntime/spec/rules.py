@@ -236,8 +236,20 @@ def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) ->
             why="the specification defines no flag of personality",
             warning=True,
         )
-    directory = linux.get("intelRdt", {}).get("closID", "")
-    if "/" in directory or directory in (".", ".."):
+    rdt = linux.get("intelRdt", {})
+    for name in ("enableCMT", "enableMBM"):
+        if rdt.get(name):
+            report(
+                "linux",
+                "intelRdt",
+                name,
+                message="has no effect",
+                why="version 1.3 of the specification took it away",
+                mend="use enableMonitoring",
+                warning=True,
+            )
+    directory = rdt.get("closID", "")
+    if directory != "/" and ("/" in directory or directory in (".", "..")):
         report("linux", "intelRdt", "closID", message=f"must be the name of one directory, is {directory}")
 
 

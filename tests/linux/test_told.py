@@ -44,6 +44,16 @@ def test_it_is_told_and_the_container_runs(container, pointer, value, words):
     assert words in line
 
 
+@pytest.mark.parametrize("name", ["enableCMT", "enableMBM"])
+def test_members_that_1_3_took_away(container, name):
+    """The container is refused here for want of resctrl, but the warning comes first."""
+    box = container(sh="echo runs")
+    box.config["linux"]["intelRdt"] = {name: True}
+    said = box.create(check=None).stderr
+    assert f"/linux/intelRdt/{name}: has no effect" in said
+    assert "enableMonitoring" in said
+
+
 def test_annotations_of_any_name_are_kept_and_obeyed_by_nobody(container):
     """config.md: implementations MUST NOT fail on unknown annotation keys."""
     box = container(["/bin/sleep", "100"], annotations={"org.criu.config": "/x", "run.oci.handler": "krun", "a b": ""})
