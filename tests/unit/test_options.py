@@ -15,6 +15,7 @@ from pyruntime.kernel.constants import (
     MOUNT_ATTR_RDONLY,
     MOUNT_ATTR_RELATIME,
     MOUNT_ATTR_STRICTATIME,
+    MS_I_VERSION,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
@@ -117,6 +118,19 @@ def test_what_is_left_is_the_filesystems() -> None:
     found = parse(["nosuid", "size=65536k", "mode=755", "newinstance", "sync", "gid=5"])
     assert found.data == ["size=65536k", "mode=755", "newinstance", "sync", "gid=5"]
     assert found.set == NOSUID
+
+
+def test_words_that_take_others_back() -> None:
+    assert parse(["sync", "lazytime", "mand", "async", "nolazytime", "nomand"]).data == []
+    assert parse(["async", "sync"]).data == ["sync"]
+    assert parse(["iversion"]).legacy == MS_I_VERSION
+    assert parse(["iversion", "noiversion"]).legacy == 0
+
+
+def test_words_for_a_tree_are_for_one_mount_too() -> None:
+    assert parse(["rro", "noexec"]).for_one_mount() == RO | NOEXEC
+    assert parse(["ro", "rrw"]).for_one_mount() == 0
+    assert parse(["noatime", "rstrictatime"]).for_one_mount() == MOUNT_ATTR_STRICTATIME
 
 
 def test_words_that_only_the_runtime_knows() -> None:
