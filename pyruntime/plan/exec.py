@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 
     from pyruntime.start.target import Target
 
+_oom = rare("/process/oomScoreAdj", "process.oom")
+
+
+def _plan_oom(request: ExecRequest) -> Iterable[Step]:
+    """SETUP, unless the process in the middle does it (start/execute.py)."""
+    return () if request.through_middle() else _oom(request)
+
+
 FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (PREPARE, rare("/linux/seccomp", "security.seccomp")),
     (PREPARE, affinity.plan_initial),
     (PREPARE, enter.plan_open),
-    (SETUP, rare("/process/oomScoreAdj", "process.oom")),
+    (SETUP, _plan_oom),
     (ENTER, enter.plan),
     (ENTER, target.plan),
     (ENTER, keyring.plan),
@@ -79,6 +87,10 @@ class ExecRequest(Request):
         self.target = target
         self.cgroups = cgroups
         self.sub_cgroup = sub_cgroup
+
+    def through_middle(self) -> bool:
+        """Whether the namespaces can be joined only from inside the user namespace."""
+        return self.rootless and "user" in self.target.kinds
 
 
 class ExecPlan:

@@ -118,10 +118,11 @@ def _clone(parent: ExecParent, target: Target) -> int:
     request: Any = parent.request
     terminal = request.console
     dumpable = process.prctl(_PR_GET_DUMPABLE)
-    # The child is in sight of the container's processes from the clone on: it inherits this.
-    process.prctl(PR_SET_DUMPABLE, 0)
+    through_middle = request.through_middle()
+    if not through_middle:
+        # The child is in sight of the container's processes from the clone on: it inherits this.
+        process.prctl(PR_SET_DUMPABLE, 0)
     try:
-        through_middle = "user" in target.kinds and request.rootless
         if through_middle:
             parent.pid, parent.pidfd = _clone_in_middle(request, target)
         else:
@@ -171,6 +172,9 @@ def _clone_in_middle(request: ExecRequest, target: Target) -> tuple[int, int]:
     middle, middle_fd = enter.clone(request)
     if middle == 0:
         try:
+            _set_own_oom_score(request.process.get("oomScoreAdj"))
+            # Before anything of the container can see it; the child inherits it.
+            process.prctl(PR_SET_DUMPABLE, 0)
             process.setns(target.pidfd, target.flags(), "of the container's init")
             targets.become_root(target.setgroups_denied)
             pid, _ = process.clone(CLONE_PARENT, exit_signal=0)
@@ -192,6 +196,19 @@ def _clone_in_middle(request: ExecRequest, target: Target) -> tuple[int, int]:
         raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
     pid = int(answer)
     return pid, posix.pidfd_open(pid)
+
+
+def _set_own_oom_score(value: int | None) -> None:
+    """process.oomScoreAdj, by the process itself: once it is not dumpable, an ordinary user cannot write the file."""
+    if value is None:
+        return
+    fd = posix.open("/proc/self/oom_score_adj", posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        posix.write(fd, b"%d" % value)
+    except PermissionError:
+        pass  # lower than the caller's own, which process/oom.py warned about at create
+    finally:
+        posix.close(fd)
 
 
 def _send_plan(parent: ExecParent, write_end: int) -> None:
