@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 POINTER = "/linux/cgroupsPath"
+_LONGEST_NAME, _LONGEST_PATH = 255, 3840  # NAME_MAX; PATH_MAX without a mount point and a file's name
 _DENIED = (1, 13)  # EPERM, EACCES
 # ENOSYS, E2BIG, EINVAL: not known; EACCES: not from here; EBUSY, EOPNOTSUPP: said again, with a path, on entering.
 _NOT_INTO = (38, 7, 22, 13, 1, 16, 95)
@@ -82,6 +83,8 @@ def below(layout: Layout, path: str) -> dict[str, str]:
     names = "/".join(name for name in path.split("/") if name not in ("", "."))
     if not names:
         raise ConfigError("is the root cgroup", pointer=POINTER, mend="name a cgroup below it")
+    if len(names) > _LONGEST_PATH or max(map(len, names.split("/"))) > _LONGEST_NAME:
+        raise ConfigError(f"has names of more than {_LONGEST_NAME} bytes, or is too long", pointer=POINTER)
     found = {}
     for hierarchy in layout.hierarchies:
         start = hierarchy.mount_point
