@@ -55,6 +55,10 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
         from pyruntime.rootfs import console
 
         console.check(request)
+    if request.systemd_cgroup:
+        from pyruntime.cgroups import systemd
+
+        systemd.require()
     plan = build.build(request)
     for text in request.warnings:
         log.warning(text)

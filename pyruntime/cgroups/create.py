@@ -38,7 +38,7 @@ def create(
     denied = []
     for name, directory in cgroups.items():
         try:
-            _make(name, directory)
+            make(name, directory)
         except StateError:
             # Somebody else made it since the look above: it is not ours to remove.
             del cgroups[name]
@@ -69,7 +69,8 @@ def _enable(directory: str, required: list[str], *, others: bool) -> None:
     controllers.enable(directory, required, others=others)
 
 
-def _make(name: str, directory: str) -> None:
+def make(name: str, directory: str) -> None:
+    """Make one cgroup, with those above it that are missing; StateError when it is there and in use."""
     error = _mkdir(directory)
     if error == _EEXIST:
         require_unused(directory)

@@ -41,6 +41,10 @@ _ZERO_IS_A_VALUE = frozenset(
 def plan(request: Request) -> Iterator[Step]:
     """HOOKS: all limits, once the device nodes are made and before a hook runs."""
     resources = request.linux.get("resources") or {}
+    if request.systemd_cgroup:
+        from pyruntime.cgroups import systemd
+
+        yield from systemd.plan_limits(request)
     yield from plan_resources(resources, request.layout, request.warn)
     if request.layout.kind != "none":
         from pyruntime.cgroups import devices

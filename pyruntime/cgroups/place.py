@@ -34,7 +34,10 @@ _NOT_INTO = (38, 7, 22, 13, 1, 16, 95)
 def plan_create(request: Request) -> Iterator[Step]:
     """PREPARE: the directories, in every hierarchy of the host."""
     if request.systemd_cgroup:
-        raise ConfigError("systemd not running on this host, cannot use systemd cgroups manager")
+        from pyruntime.cgroups import systemd
+
+        yield from systemd.plan_create(request)
+        return
     directories = directories_of(request)
     if directories:
         yield Step(
@@ -47,9 +50,17 @@ def plan_create(request: Request) -> Iterator[Step]:
         )
 
 
+def plan_start(request: Request) -> Iterator[Step]:
+    """SETUP, first: with --systemd-cgroup systemd makes the cgroup, around init."""
+    if request.systemd_cgroup:
+        from pyruntime.cgroups import systemd
+
+        yield from systemd.plan_start(request)
+
+
 def plan_join(request: Request) -> Iterator[Step]:
-    """BUILD, before anything else: init enters."""
-    if request.layout.hierarchies:
+    """BUILD, before anything else: init enters. systemd moves it by itself (cgroups/systemd.py)."""
+    if request.layout.hierarchies and not request.systemd_cgroup:
         yield Step(_pointer(request), join, rootless=request.rootless)
 
 
@@ -70,6 +81,10 @@ def directories_of(request: Request) -> dict[str, str]:
     on a pure v2 host from the parent of that, since a cgroup that holds processes (the runtime) can have no
     limited children. Without one it is the container's id, taken as a relative path.
     Raises ConfigError for a path that leaves the place it counts from."""
+    if request.systemd_cgroup:
+        from pyruntime.cgroups import systemd
+
+        return systemd.directories_of(request)
     path: str = request.linux.get("cgroupsPath") or request.id
     if ".." in path.split("/"):
         raise ConfigError("may not contain ..", pointer=POINTER, mend="give the path without ..")

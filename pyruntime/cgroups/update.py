@@ -52,6 +52,8 @@ def update(record: Record, resources: dict[str, Any], warn: Callable[[str], None
         execute(steps, updater)
         if new_rules is not None:
             _set_devices(updater, layout, new_rules)
+        if record.cgroup_manager == "systemd":
+            _tell_systemd(updater, changed, layout)
     except BaseException:
         _restore(record, saved)
         if new_rules is not None:
@@ -59,6 +61,16 @@ def update(record: Record, resources: dict[str, Any], warn: Callable[[str], None
         raise
     linux["resources"] = merged
     state.write_atomically(record.directory, state.CONFIG, fastjson.dumps(config))
+
+
+def _tell_systemd(updater: Updater, changed: dict[str, Any], layout: Layout) -> None:
+    """Let systemd know the new limits, so that it does not put the old ones back."""
+    from pyruntime.cgroups import systemd, systemd_properties
+
+    properties = systemd_properties.from_resources(changed, v2=layout.kind == "v2")
+    noted = updater.record.extra.get("systemd")
+    if properties and noted:
+        systemd.set_properties(updater, noted["unit"], noted["user"], properties)
 
 
 def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def features() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(KINDS),
             "capabilities": list(NUMBERS),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": seccomp_profile.features(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},

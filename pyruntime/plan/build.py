@@ -36,6 +36,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (PREPARE, place.plan_create),
     (PREPARE, rare("/linux/seccomp", "security.seccomp")),
     (PREPARE, notify),
+    (SETUP, place.plan_start),
     (SETUP, affinity.plan_reset),
     (SETUP, rare("/linux/intelRdt", "rdt")),
     (SETUP, rare("/linux/netDevices", "netdevices")),

@@ -1,0 +1,134 @@
+"""--systemd-cgroup: with a systemd that makes the scope, and the error where there is none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import leaks, proc
+from support.container import Container
+
+TOP = Path("/sys/fs/cgroup")
+MIB = 1 << 20
+SLOW = 60.0
+FLAG = ("--systemd-cgroup",)
+
+booted = Path("/run/systemd/system").exists()
+needs_systemd = pytest.mark.skipif(not booted, reason="systemd does not run here (`make test-vm` has it)")
+
+
+def show(unit: str, name: str) -> str:
+    result = subprocess.run(["systemctl", "show", "-P", name, unit], capture_output=True, text=True, check=True)
+    return result.stdout.strip()
+
+
+@pytest.fixture
+def box(container: Any) -> Any:
+    """A container in a scope of its own below a slice of this test session."""
+
+    def make(args: list[str] | None = None, **resources: Any) -> Container:
+        one: Container = container(args or ["sleep", "1000"])
+        one.config["linux"]["cgroupsPath"] = f"{leaks.PREFIX}.slice:box:{one.id}"
+        one.config["linux"]["resources"] = resources
+        return one
+
+    yield make
+    if booted:
+        subprocess.run(["systemctl", "stop", f"{leaks.PREFIX}.slice"], check=False, capture_output=True)
+
+
+def scope(one: Container) -> Path:
+    return TOP / f"{leaks.PREFIX}.slice/box-{one.id}.scope"
+
+
+@pytest.mark.skipif(booted, reason="systemd runs here")
+def test_without_systemd(box: Any) -> None:
+    one = box()
+    result = one.run(flags=FLAG, check=1)
+    assert "systemd not running on this host, cannot use systemd cgroups manager" in result.stderr
+
+
+@needs_systemd
+def test_scope_with_limits(box: Any) -> None:
+    one = box(
+        memory={"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 32 * MIB},
+        cpu={"shares": 2048, "quota": 50000, "period": 100000, "cpus": "0"},
+        pids={"limit": 33},
+    )
+    one.config["annotations"] = {"org.systemd.property.TimeoutStopUSec": "uint64 7000000"}
+    one.create(flags=FLAG, timeout=SLOW)
+    unit = f"box-{one.id}.scope"
+    assert proc.read(one.pid, "cgroup").strip() == f"0::/{leaks.PREFIX}.slice/{unit}"
+    assert show(unit, "Slice") == f"{leaks.PREFIX}.slice"
+    assert show(unit, "MemoryMax") == str(64 * MIB)
+    assert show(unit, "MemorySwapMax") == str(32 * MIB)
+    assert show(unit, "TasksMax") == "33"
+    assert show(unit, "CPUWeight") == "174"
+    assert show(unit, "CPUQuotaPerSecUSec") == "500ms"
+    assert show(unit, "AllowedCPUs") == "0"
+    assert show(unit, "Delegate") == "yes"
+    assert show(unit, "TimeoutStopUSec") == "7s"
+    assert (scope(one) / "memory.max").read_text().strip() == str(64 * MIB)
+    assert (scope(one) / "cpu.max").read_text().strip() == "50000 100000"
+    one.start()
+    one.runtime.run("update", "--memory", "80M", "--memory-swap", "90M", one.id, timeout=SLOW)
+    assert show(unit, "MemoryMax") == str(80 * MIB)
+    # Whatever systemd writes anew must be what we wanted.
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    assert (scope(one) / "memory.max").read_text().strip() == str(80 * MIB)
+    assert (scope(one) / "pids.max").read_text().strip() == "33"
+    one.runtime.run("pause", one.id, timeout=SLOW)
+    assert one.status() == "paused"
+    one.runtime.run("resume", one.id, timeout=SLOW)
+    assert json.loads(one.runtime.run("ps", "-f", "json", one.id, timeout=SLOW).stdout) == [one.pid]
+    one.delete("--force", timeout=SLOW)
+    assert not scope(one).exists()
+    assert show(unit, "ActiveState") == "inactive"
+
+
+@needs_systemd
+def test_device_rules_hold_in_a_scope(box: Any) -> None:
+    script = "mknod -m 666 /tmp/fuse c 10 229 && (: </tmp/fuse) && echo opened; (: >/dev/null) && echo null"
+    one = box(["sh", "-c", script], devices=[{"allow": False, "access": "rwm"}])
+    for kind in ("bounding", "effective", "permitted"):
+        one.process["capabilities"][kind] = ["CAP_MKNOD"]
+    result = one.run(flags=FLAG, timeout=SLOW)
+    assert "Operation not permitted" in result.stderr
+    assert "null" in result.stdout
+
+
+@needs_systemd
+def test_a_container_that_ends_by_itself_leaves_no_unit(box: Any) -> None:
+    one = box(["true"])
+    one.run(flags=FLAG, timeout=SLOW)
+    assert not scope(one).exists()
+    assert show(f"box-{one.id}.scope", "LoadState") == "not-found"
+
+
+@needs_systemd
+def test_failed_create_leaves_no_unit(box: Any) -> None:
+    one = box(["/nosuch"])
+    one.create(flags=FLAG, check=1, timeout=SLOW)
+    assert not scope(one).exists()
+
+
+@needs_systemd
+def test_unit_that_is_there_is_refused(box: Any) -> None:
+    first = box()
+    first.create(flags=FLAG, timeout=SLOW)
+    second = box()
+    second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"]
+    result = second.create(flags=FLAG, check=1, timeout=SLOW)
+    assert "already" in result.stderr
+    assert first.status() == "created"
+
+
+@needs_systemd
+def test_path_of_another_form(box: Any) -> None:
+    one = box()
+    one.config["linux"]["cgroupsPath"] = "/a/b"
+    result = one.create(flags=FLAG, check=1, timeout=SLOW)
+    assert "slice:prefix:name" in result.stderr
