@@ -34,6 +34,7 @@ pytest="$PWD/.venv/bin/python -m pytest -p no:cacheprovider"
 status=0
 echo "test-vm: as root, cgroup v2 and systemd"
 run --timeout 3000 -- $pytest "$@" || status=$?
+[ "$status" -lt 128 ] || exit "$status" # interrupted
 echo "test-vm: as an ordinary user"
 run --timeout 1200 --user tester -- $pytest tests/linux/test_rootless.py || status=$?
 exit "$status"
