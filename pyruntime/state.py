@@ -132,10 +132,9 @@ def read_file(path: str) -> str:
     fd = posix.open(path, posix.O_RDONLY | _O_CLOEXEC)
     try:
         data = b""
+        # To the end: files of /proc and cgroups come in whole lines, less than a page at a time.
         while chunk := posix.read(fd, 65536):
             data += chunk
-            if len(chunk) < 4096:
-                break
     finally:
         posix.close(fd)
     return data.decode("utf-8", "surrogateescape")

@@ -354,3 +354,12 @@ def test_the_state_that_is_shown(record: Record) -> None:
     assert state.oci_state(record, "running")["annotations"] == {"a": "b"}
     # runtime-spec runtime.md, "State": the pid is REQUIRED only while there is one.
     assert "pid" not in state.oci_state(record, "stopped")
+
+
+def test_a_long_file_of_proc_is_read_to_its_end() -> None:
+    """Such files come in whole lines, a page at most at a time: a short read is no end."""
+    memory = [bytearray(1 << 20) for _ in range(3)]
+    text = state.read_file("/proc/self/smaps")
+    assert len(text) > 20000 and memory
+    assert text.splitlines()[-1].startswith("VmFlags:")
+    assert "[vsyscall]" in text or "[stack]" in text
