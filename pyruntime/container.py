@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _DEATH_SECONDS = 10.0
+_O_PATH = 0o10000000
 
 
 class HookActor:
@@ -93,6 +94,8 @@ def _describe(record: Record, request: Request) -> None:
     record.rootfs = request.rootfs()
     record.private_pid = request.has_new("pid")
     if not request.namespace("mount")[0]:
+        # An engine may have mounted the rootfs: that is not ours to take away.
+        record.extra["foreign_mounts"] = _mounts_on(record.rootfs)
         record.host_mounts = record.rootfs
     record.hooks = {
         kind: list
@@ -242,20 +245,35 @@ def destroy(record: Record) -> None:
 
         rdt.remove(record)
     if record.host_mounts:
-        _detach_host_mounts(record.host_mounts)
+        _detach_host_mounts(record)
     state.remove(record.directory)
 
 
-def _detach_host_mounts(rootfs: str) -> None:
+def _detach_host_mounts(record: Record) -> None:
     """Take away the bind of the rootfs on itself, and with it all that a container without a mount namespace
-    of its own has mounted below. In another mount namespace than create's there is nothing to do."""
+    of its own has mounted below and on it. In another mount namespace than create's there is nothing to do."""
     from pyruntime.kernel import mount
     from pyruntime.kernel.constants import MNT_DETACH, UMOUNT_NOFOLLOW
 
+    for _ in range(_mounts_on(record.host_mounts) - int(record.extra.get("foreign_mounts", 0))):
+        try:
+            mount.umount(record.host_mounts, MNT_DETACH | UMOUNT_NOFOLLOW)
+        except KernelError as error:
+            if error.errno not in (2, 22):  # ENOENT, EINVAL: not mounted
+                raise
+
+
+def _mounts_on(directory: str) -> int:
+    """How many mounts lie on a directory, one over the other (proc(5), mountinfo)."""
     try:
-        mount.umount(rootfs, MNT_DETACH | UMOUNT_NOFOLLOW)
-    except KernelError as error:
-        if error.errno not in (2, 22):  # ENOENT, EINVAL: not mounted
-            raise
+        fd = posix.open(directory, _O_PATH | posix.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    place = posix.readlink(f"/proc/self/fd/{fd}")
+    posix.close(fd)
+    for character in "\\ \t\n":
+        place = place.replace(character, f"\\{ord(character):03o}")
+    lines = state.read_file("/proc/self/mountinfo").splitlines()
+    return sum(line.split(" ", 5)[4] == place for line in lines)
 
 
