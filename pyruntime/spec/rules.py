@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         ) -> None: ...
 
 
+CAPABILITY_SETS = frozenset(("bounding", "effective", "inheritable", "permitted", "ambient"))
+
 # capabilities(7), in the order of their numbers.
 KNOWN_CAPABILITIES = frozenset(
     "CAP_" + name
@@ -123,7 +125,7 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
                 message=f"the soft limit of {kind} ({limit['soft']}) is above the hard one ({limit['hard']})",
             )
     for kind, names in process.get("capabilities", {}).items():
-        if isinstance(names, list) and not KNOWN_CAPABILITIES.issuperset(names):
+        if kind in CAPABILITY_SETS and not KNOWN_CAPABILITIES.issuperset(names):
             for index, name in enumerate(names):
                 if name not in KNOWN_CAPABILITIES:
                     report(

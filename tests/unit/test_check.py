@@ -470,3 +470,9 @@ def test_a_good_config_costs_no_slow_import() -> None:
     run = [sys.executable, "-I", "-S", "-c", program]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_unknown_set_of_capabilities_may_hold_anything() -> None:
+    """It has no effect; a rule once took its items for names."""
+    problems = check(changed("/process/capabilities", {"bouncing": [{}], "bounding": ["CAP_KILL"]}))
+    assert [problem.warning for problem in problems] == [True]
