@@ -39,6 +39,10 @@ def create(
     for name, directory in cgroups.items():
         try:
             make(name, directory)
+            if name == UNIFIED:
+                parent.cgroup_directory = posix.open(directory, _DIRECTORY)
+            else:
+                parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
         except StateError:
             # Somebody else made it since the look above: it is not ours to remove.
             del cgroups[name]
@@ -51,12 +55,8 @@ def create(
             denied.append(name)
             reason = strerror(error.errno)
             continue
-        if name == UNIFIED:
-            if controllers or len(hierarchies) == 1:
-                _enable(directory, controllers, others=len(hierarchies) == 1)
-            parent.cgroup_directory = posix.open(directory, _DIRECTORY)
-        else:
-            parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
+        if name == UNIFIED and (controllers or len(hierarchies) == 1):
+            _enable(directory, controllers, others=len(hierarchies) == 1)
     for name in denied:
         del cgroups[name]
     if denied:

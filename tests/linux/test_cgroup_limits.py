@@ -174,6 +174,39 @@ def test_cpu_burst_and_idle(container: Any) -> None:
     assert value(one, "cpu", "cpu.idle") == "1"
 
 
+def test_throttled_reads_take_their_time(container: Any) -> None:
+    one = container(sh="dd if=/data of=/dev/null bs=64k iflag=direct && cat /proc/uptime")
+    data = one.rootfs / "data"
+    device = os.stat(one.rootfs).st_dev
+    if os.major(device) == 0 or not Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/queue").exists():
+        pytest.skip("the bundles are not on a whole disk, whose reads could be throttled")
+    data.write_bytes(os.urandom(3 * MIB))
+    os.sync()
+    place = {"major": os.major(device), "minor": os.minor(device), "rate": MIB}
+    one.config["linux"]["resources"] = {"blockIO": {"throttleReadBpsDevice": [place]}}
+    one.create()
+    number = f"{os.major(device)}:{os.minor(device)}"
+    assert value(one, "blkio", "blkio.throttle.read_bps_device") == f"{number} {MIB}"
+    begin = time.monotonic()
+    one.start()
+    counted = 0
+
+    def read() -> int:
+        for line in value(one, "blkio", "blkio.throttle.io_service_bytes").splitlines():
+            if line.startswith(f"{number} Read"):
+                return int(line.split()[2])
+        return 0
+
+    while (spent := time.monotonic() - begin) < 1:
+        counted = max(counted, read())
+        # What is let through at once at the start, and a slice of time, are in the limit's own tolerance.
+        assert counted <= MIB * (spent + 0.5)
+        time.sleep(0.05)
+    assert counted > 0
+    assert one.wait() == 0
+    assert time.monotonic() - begin > 2
+
+
 def test_device_is_denied_or_allowed(container: Any) -> None:
     script = "mknod -m 666 /tmp/fuse c 10 229 && (: </tmp/fuse) && echo opened; echo end"
     for allow in (False, True):
