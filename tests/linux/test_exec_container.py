@@ -233,7 +233,9 @@ while :; do
         for fd in $dir/fd/[3-9]*; do
             [ ! -e "$fd" ] || echo "a descriptor can be opened: $fd"
         done
-        [ ! -e $dir/exe ] || [ $dir/exe -ef /bin/busybox ] || echo "the runtime's executable can be opened"
+        # Asked again, because it may have ended between the first two questions.
+        [ ! -e $dir/exe ] || [ $dir/exe -ef /bin/busybox ] || [ ! -e $dir/exe ] ||
+            echo "the runtime's executable can be opened"
     done
 done 2>/dev/null
 """
