@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from support import kernel, leaks, proc
 from support.attack import site
@@ -165,6 +167,42 @@ class Harness:
         problems += self._leftovers()
         return outcome
 
+    def try_bundle(self, bundle: Bundle) -> tuple[list[str], str]:
+        """Create, start and delete whatever the bundle has: (problems, how far it came)."""
+        self.bundle = bundle
+        problems: list[str] = []
+        done = self._command(*self._words(scenarios.CREATE))
+        self._judge(done, problems, may_fail=True)
+        if done.code:
+            leaks.reap()
+            problems += self._leftovers()
+            (bundle.path / "pid").unlink(missing_ok=True)
+            return problems, "refused"
+        done = self._command("start", self.id)
+        self._judge(done, problems, may_fail=True)
+        self._judge(self._command("state", self.id), problems, may_fail=False)
+        self._judge(self._delete(), problems, may_fail=False)
+        problems += self._leftovers()
+        return problems, "created, not started" if done.code else "started"
+
+    def try_process(self, bundle: Bundle, process: Any) -> tuple[list[str], str]:
+        """Run a made-up process.json in a container: (problems, whether it ran)."""
+        self.bundle = bundle
+        problems: list[str] = []
+        bundle.save()
+        done = self._command(*self._words(scenarios.RUN))
+        assert done.code == 0, done
+        file = self.folder / "process.json"
+        file.write_text(json.dumps(process))
+        done = self._command("exec", "--detach", "--process", str(file), self.id)
+        self._judge(done, problems, may_fail=True)
+        state = self._command("state", self.id)
+        if '"running"' not in state.said:
+            problems.append(f"after exec: {state}")
+        self._judge(self._delete(), problems, may_fail=False)
+        problems += self._leftovers()
+        return problems, "refused" if done.code else "ran"
+
     def _prepare(self, scenario: Scenario) -> None:
         if scenario.name not in self.bundles:
             path = self.folder / f"bundle{len(self.bundles)}"
@@ -256,7 +294,10 @@ class Harness:
         if mounts != self.mounts:
             known = self.mounts.splitlines()
             more = [line for line in mounts.splitlines() if line not in known]
-            left += leaks.detach(proc.parse_mountinfo("\n".join(more)))
+            escaped = proc.parse_mountinfo("\n".join(more))
+            mine = [one for one in escaped if one.target.startswith(str(self.folder))]
+            left += leaks.detach(mine) + [f"changed mount {one}" for one in escaped if one not in mine]
+            self.mounts = proc.read("self", "mountinfo")
         for top in leaks.hierarchies():
             parent = Path(top + self.cgroup_parent)
             for path in sorted(parent.glob("**/"), reverse=True) if parent.exists() else ():
