@@ -203,7 +203,10 @@ def _check_executable(file: str, name: str) -> None:
             mend="correct process.args, or put the program into the image",
         ) from None
     if found.st_mode & _S_IFMT == _S_IFDIR:
-        raise StepError(f'exec: "{name}": is a directory', errno="EISDIR", mend="correct process.args")
+        # In execve(2)'s words too: docker 20.10 knows no others for its exit status 126.
+        raise StepError(
+            f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", mend="correct process.args"
+        )
     if not posix.access(file, posix.X_OK):
         raise StepError(
             f'exec: "{name}": permission denied',
