@@ -36,7 +36,7 @@ def plan_no_new_privileges(request: Request) -> Iterator[Step]:
 def plan(request: Request) -> Iterator[Step]:
     """BECOME: groups, gid, uid."""
     user = request.process.get("user") or {}
-    groups = user.get("additionalGids") or []
+    groups = list(dict.fromkeys(user.get("additionalGids") or ()))  # engines name some twice
     uid, gid = user.get("uid") or 0, user.get("gid") or 0
     if not request.process.get("terminal"):
         yield Step("/process/user", own_stdio, uid=uid)
