@@ -7,4 +7,5 @@ results are the baseline.
 
 import pytest
 
-pytest.register_assert_rewrite("engines.command", "engines.containerd", "engines.daemon", "engines.podman")
+HELPERS = "command containerd daemon docker podman"
+pytest.register_assert_rewrite(*(f"engines.{name}" for name in HELPERS.split()))

@@ -15,10 +15,13 @@ from engines import candidate as candidates
 from engines import daemon, image, table
 from engines.candidate import Candidate
 from engines.containerd import Containerd
+from engines.docker import Docker
 from engines.podman import Podman
 
 PROGRAMS = {
     "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
+    "test_docker": ("dockerd", "docker", "iptables"),
+    "test_docker_modes": ("dockerd", "docker", "iptables"),
     "test_podman": ("podman", "conmon", "iptables"),
 }
 # Directories that engines write to without being asked: empty ones are put over them.
@@ -124,6 +127,18 @@ def podman(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Podman
     """A podman for a candidate, with the image in it."""
     engine = Podman(folder / f"podman-{candidate.name}", candidate)
     try:
+        engine.load(archive)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def docker(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Docker]:
+    """A dockerd for a candidate, with the image in it."""
+    engine = Docker(folder / f"docker-{candidate.name}", candidate)
+    try:
+        engine.start()
         engine.load(archive)
         yield engine
     finally:

@@ -128,7 +128,8 @@ def end_below(folder: Path) -> list[str]:
 def remove_cgroups() -> list[str]:
     """Remove all cgroups of this session; returns those of containers.
 
-    The parent of all of an engine's containers is the engine's, and so are podman's for conmon and for pods.
+    The parent of all of an engine's containers is the engine's; so are podman's for conmon and for pods, and
+    BuildKit's.
     """
     found = leaks.cgroups()
     parents = {f"{top}/{name}" for top in leaks.hierarchies() for name in os.listdir(top)}
@@ -138,7 +139,8 @@ def remove_cgroups() -> list[str]:
         except OSError:
             continue
     podman = f"{leaks.PREFIX}-podman/"
-    return [path for path in found if path not in parents and (podman not in path or "/libpod-" in path)]
+    parents |= {path for path in found if path.endswith("/buildkit") or (podman in path and "/libpod-" not in path)}
+    return [path for path in found if path not in parents]
 
 
 def missing(programs: tuple[str, ...]) -> str:
