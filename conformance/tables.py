@@ -12,14 +12,26 @@ Row = dict[str, object]
 WORSE, BETTER, AS_EXPECTED = "WORSE", "better", ""
 
 
-def expected() -> tuple[dict[str, Row], dict[str, list[str]]]:
-    """The programs and the sets of expected.toml."""
+def expected(machine: str = "") -> tuple[dict[str, Row], dict[str, list[str]]]:
+    """The programs and the sets of expected.toml; those of a machine that differs, by its name there.
+
+    KeyError for a machine that is not there."""
     table = tomllib.loads((HERE / "expected.toml").read_text())
-    return table["program"], table["sets"]
+    rows: dict[str, Row] = table["machine"][machine] if machine else table["program"]
+    return {test: {**table["program"].get(test, {}), **row} for test, row in rows.items()}, table["sets"]
 
 
-def baseline() -> dict[str, dict[str, Row]]:
-    """By runtime and program: verdict, ok, not_ok, skipped."""
+def baseline(machine: str = "") -> dict[str, dict[str, Row]]:
+    """By runtime and program: verdict, ok, not_ok, skipped; as recorded on this machine, or on another."""
+    found: dict[str, dict[str, Row]] = {}
+    for key, rows in _recorded().items():
+        runtime, _, where = key.partition("-")
+        if where == machine:
+            found[runtime] = rows
+    return found
+
+
+def _recorded() -> dict[str, dict[str, Row]]:
     path = HERE / "baseline.toml"
     return tomllib.loads(path.read_text()) if path.exists() else {}
 
@@ -45,8 +57,8 @@ def compare(result: Result, wanted: Row) -> str:
 
 
 def record(name: str, version: str, results: dict[str, Result]) -> None:
-    """Write RESULTS into baseline.toml as those of the runtime NAME; what it does not name stays."""
-    table = baseline()
+    """Write RESULTS into baseline.toml as those of NAME (RUNTIME or RUNTIME-MACHINE); what it does not name stays."""
+    table = _recorded()
     programs: dict[str, Row] = {**table.get(name, {}), "version": {"text": version}}
     for test, result in results.items():
         programs[test] = {
