@@ -7,5 +7,5 @@ results are the baseline.
 
 import pytest
 
-HELPERS = "command containerd daemon docker podman"
+HELPERS = "buildah command containerd daemon docker podman"
 pytest.register_assert_rewrite(*(f"engines.{name}" for name in HELPERS.split()))

@@ -13,12 +13,14 @@ from support import kernel, leaks
 
 from engines import candidate as candidates
 from engines import daemon, image, table
+from engines.buildah import Buildah
 from engines.candidate import Candidate
 from engines.containerd import Containerd
 from engines.docker import Docker
 from engines.podman import Podman
 
 PROGRAMS = {
+    "test_buildah": ("buildah",),
     "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
     "test_docker": ("dockerd", "docker", "iptables"),
     "test_docker_modes": ("dockerd", "docker", "iptables"),
@@ -139,6 +141,17 @@ def docker(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Docker
     engine = Docker(folder / f"docker-{candidate.name}", candidate)
     try:
         engine.start()
+        engine.load(archive)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def buildah(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Buildah]:
+    """A buildah for a candidate, with the image in it."""
+    engine = Buildah(folder / f"buildah-{candidate.name}", candidate)
+    try:
         engine.load(archive)
         yield engine
     finally:
