@@ -49,6 +49,13 @@ test-engines: build engines-packages ## containerd, docker, podman, buildah; ENG
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
 	@$(VENV) -m pytest tests/engines $(ARGS)
 
+test-faults: build test-packages ## every command broken off at every point; 200 containers at once (root)
+	@$(VENV) tests/faults/sweep.py $(ARGS)
+	@PYRUNTIME_TEST_TOGETHER=200 $(VENV) -m pytest -q -rP tests/faults/test_together.py
+
+test-fuzz: build ## 100000 made-up configs, and as root 2000 containers of some (ARGS="--seconds N")
+	@$(VENV) tests/faults/fuzz.py $(ARGS)
+
 check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m ruff check
 	$(VENV) -m mypy
