@@ -82,7 +82,9 @@ def test_one_mount_or_the_whole_tree(container, owned, word, below):
 
 
 @LACKS
-@pytest.mark.parametrize("word", ["idmap", pytest.param("ridmap", marks=pytest.mark.differs(crun="1.8.1 has no ridmap"))])
+@pytest.mark.parametrize(
+    "word", ["idmap", pytest.param("ridmap", marks=pytest.mark.differs(crun="1.8.1 has no ridmap"))]
+)
 def test_mappings_of_the_container(container, owned, word):
     """Files of the host's 7:8 are 7:8 inside too, and what root inside makes is root's on the disk."""
     box = container(sh="stat -c %u:%g /data/file; echo x > /data/new && stat -c %u:%g /data/new")
