@@ -61,9 +61,9 @@ def test_no_label_goes_astray(container, host, through_link, instead):
 def test_nothing_is_mounted_over_proc(container, host, destination, kind):
     box = container()
     (box.rootfs / "data").symlink_to("proc/self")
-    box.config["mounts"].append(
-        {"destination": destination, "type": kind, "source": str(fake_proc(host)), "options": ["rbind"] * (kind == "bind")}
-    )
+    options = ["rbind"] if kind == "bind" else []
+    source = str(fake_proc(host))
+    box.config["mounts"].append({"destination": destination, "type": kind, "source": source, "options": options})
     assert box.create(check=None).code != 0
     assert "inside /proc" in box.created.stderr
 

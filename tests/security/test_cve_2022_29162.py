@@ -25,8 +25,7 @@ def capabilities(box, *flags: str, command: tuple[str, ...] = ("cat", "/proc/sel
 
 
 def running(container):
-    box = container(["/bin/sleep", "100"])
-    return box
+    return container(["/bin/sleep", "100"])
 
 
 def started(box):
