@@ -33,9 +33,14 @@ def find(name: str) -> Candidate:
     given = next(word.partition("=")[2] for word in _words() if word.partition("=")[0] == name)
     if not given and name == "pyruntime":
         given = str(DEFAULT)
-    path = shutil.which(given or name, path=PATH)
-    assert path, f"no runtime {given or name} (`make build` makes {DEFAULT})"
-    return Candidate(name, path)
+    return Candidate(name, program(given or name))
+
+
+def program(name: str) -> str:
+    """The absolute path of a runtime, given by name or by path."""
+    path = shutil.which(name, path=PATH)
+    assert path, f"no runtime {name} (`make build` makes {DEFAULT})"
+    return path
 
 
 def _words() -> list[str]:

@@ -20,10 +20,12 @@ from engines.docker import Docker
 from engines.podman import Podman
 
 PROGRAMS = {
+    "test_speed": ("containerd", "ctr", "containerd-shim-runc-v2", "runc"),
     "test_buildah": ("buildah",),
     "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
     "test_docker": ("dockerd", "docker", "iptables"),
     "test_docker_modes": ("dockerd", "docker", "iptables"),
+    "test_swarm": ("dockerd", "docker", "iptables"),
     "test_podman": ("podman", "conmon", "iptables"),
 }
 # Directories that engines write to without being asked: empty ones are put over them.

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from support import leaks, proc
 
@@ -64,21 +65,27 @@ class Containerd:
         """A new container's name."""
         return f"{leaks.PREFIX}-c{next(self._numbers)}"
 
-    def run_words(self, name: str, words: Sequence[str], flags: Sequence[str], snapshotter: str) -> list[str]:
-        """The arguments of ctr for a container with the candidate as its runtime."""
-        runtime = ["--runc-binary", self.candidate.path, "--runc-root", f"{self.folder}/runtime"]
+    def run_words(
+        self,
+        name: str,
+        words: Sequence[str],
+        flags: Sequence[str],
+        snapshotter: str = "overlayfs",
+        candidate: Candidate | None = None,
+    ) -> list[str]:
+        """The arguments of ctr for a container, with the engine's candidate as its runtime unless another is given."""
+        path = (candidate or self.candidate).path
+        runtime = ["--runc-binary", path, "--runc-root", f"{self.folder}/runtime"]
         return ["run", "--snapshotter", snapshotter, *runtime, *flags, image.NAME, name, *words]
 
-    def run(
-        self, *words: str, flags: Sequence[str] = (), check: int | None = 0, snapshotter: str = "overlayfs"
-    ) -> Result:
-        """Run a container in the foreground and remove it."""
-        return self.ctr(*self.run_words(self.name(), words, ["--rm", *flags], snapshotter), check=check)
+    def run(self, *words: str, flags: Sequence[str] = (), check: int | None = 0, **choice: Any) -> Result:
+        """Run a container in the foreground and remove it; `snapshotter` or `candidate` may be chosen."""
+        return self.ctr(*self.run_words(self.name(), words, ["--rm", *flags], **choice), check=check)
 
-    def run_detached(self, *words: str, flags: Sequence[str] = (), snapshotter: str = "overlayfs") -> str:
+    def run_detached(self, *words: str, flags: Sequence[str] = (), **choice: Any) -> str:
         """Start a container in the background: its name."""
         name = self.name()
-        self.ctr(*self.run_words(name, words or ("sleep", "1000"), ["--detach", *flags], snapshotter))
+        self.ctr(*self.run_words(name, words or ("sleep", "1000"), ["--detach", *flags], **choice))
         return name
 
     def exec(self, name: str, *words: str, flags: Sequence[str] = (), check: int | None = 0) -> Result:

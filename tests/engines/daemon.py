@@ -12,7 +12,7 @@ from pathlib import Path
 
 from support import leaks, proc
 
-from engines.command import ENVIRONMENT, PATH
+from engines.command import ENVIRONMENT, PATH, run
 
 
 class Network:
@@ -44,6 +44,16 @@ class Network:
         """Give the namespace up; the kernel removes it when the last process in it has ended."""
         self._holder.kill()
         self._holder.communicate()
+
+
+def join(first: Network, second: Network, addresses: tuple[str, str]) -> None:
+    """Join two network namespaces by a cable; each end gets an address such as 10.0.0.1/24."""
+    ends = [(first, addresses[0]), (second, addresses[1])]
+    words = ["ip", "link", "add", "cable", "netns", str(first.pid), "type", "veth"]
+    run([*words, "peer", "name", "cable", "netns", str(second.pid)])
+    for network, address in ends:
+        run([*network.enter, "ip", "address", "add", address, "dev", "cable"])
+        run([*network.enter, "ip", "link", "set", "cable", "up"])
 
 
 class Daemon:

@@ -33,7 +33,7 @@ class Results:
         rows = self._by_candidate.setdefault(params["candidate"], {}).setdefault(engine, {})
         if report.when == "call" or report.outcome != "passed":
             outcome = _outcome(report)
-            if rows.get(row, "works") == "works":
+            if not rows.get(row, "").startswith("FAILS"):
                 rows[row] = outcome
 
     def save(self) -> None:
@@ -45,12 +45,13 @@ class Results:
 
 
 def _outcome(report: Any) -> str:
+    measured = dict(report.user_properties).get("measured", "")
     if report.outcome == "passed":
-        return "works"
+        return measured or "works"
     if report.outcome == "skipped":
         reason = getattr(report, "wasxfail", "") or report.longrepr[2].removeprefix("Skipped: ")
         return f"no: {reason.removeprefix('reason: ')}"
-    return "FAILS"
+    return f"FAILS: {measured}" if measured else "FAILS"
 
 
 def text() -> str:

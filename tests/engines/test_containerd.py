@@ -79,7 +79,7 @@ def test_environment(engine):
 def test_terminal(engine):
     """run -t: a controlling terminal, /dev/console, what is typed arrives"""
     script = "tty; ls -l /dev/console | cut -c 1; read line; echo got $line; exit 5"
-    words = engine.run_words(engine.name(), ["sh", "-c", script], ["--rm", "--tty"], "overlayfs")
+    words = engine.run_words(engine.name(), ["sh", "-c", script], ["--rm", "--tty"])
     result = engine.ctr_on_terminal(*words, talk=[("\nc", "typed\n")], check=5)
     assert "/dev/pts/0" in result.stdout, result
     assert "got typed" in result.stdout, result
