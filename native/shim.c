@@ -187,11 +187,6 @@ int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_n
     RESULT(syscall(SYS_set_mempolicy, mode, nodes, max_node));
 }
 
-int shim_pidfd_send_signal(int pidfd, int signal)
-{
-    RESULT(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
-}
-
 int shim_pidfd_getfd(int pidfd, int fd) { RESULT(syscall(SYS_pidfd_getfd, pidfd, fd, 0)); }
 
 int shim_close_range(unsigned int first, unsigned int last, unsigned int flags)

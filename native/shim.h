@@ -41,7 +41,6 @@ int shim_ioprio_set(int which, int who, int priority);
 int shim_sched_setattr(int pid, unsigned int policy, unsigned long long flags, int nice, unsigned int priority,
                        unsigned long long runtime, unsigned long long deadline, unsigned long long period);
 int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_node);
-int shim_pidfd_send_signal(int pidfd, int signal);
 int shim_pidfd_getfd(int pidfd, int fd);
 int shim_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int shim_reset_signals(void);

@@ -11,7 +11,7 @@ import select
 
 from pyruntime import state
 from pyruntime.errors import HookError, KernelError, StateError, from_oserror
-from pyruntime.kernel import process
+from pyruntime.kernel.pidfd import send_signal
 from pyruntime.plan.step import execute
 from pyruntime.state import Record
 
@@ -147,7 +147,7 @@ def kill(record: Record, signal: int) -> None:
     if pidfd < 0:
         raise StateError(f"container not running: {record.id} is stopped")
     try:
-        process.send_signal(pidfd, signal)
+        send_signal(pidfd, signal)
     except ProcessLookupError:
         raise StateError(f"container not running: {record.id} is stopped") from None
     finally:
@@ -181,7 +181,7 @@ def kill_all(record: Record) -> None:
     try:
         if pidfd >= 0:
             try:
-                process.send_signal(pidfd, _SIGKILL)
+                send_signal(pidfd, _SIGKILL)
             except ProcessLookupError:
                 pass  # it dies by itself at this moment
             cgroup_kill.thaw_for_death(record.cgroups)

@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed knows only the slow
 import posix
 import select
 
-from pyruntime.kernel import process
+from pyruntime.kernel.pidfd import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def forward(signal: int, pidfd: int) -> None:
     """Send a signal on to the child, if it is one for it."""
     if signal not in _NOT_FORWARDED and pidfd >= 0:
         try:
-            process.send_signal(pidfd, signal)
+            send_signal(pidfd, signal)
         except ProcessLookupError:
             pass
 

@@ -35,11 +35,11 @@ EXTENSIONS = ("_cffi_backend", "_json", "_prctl", "_socket", "fcntl", "select", 
 CREATE = ("pyruntime.cgroups.layout", "pyruntime.plan.build", "pyruntime.start.parent")
 GROUPS = {
     "create": ("pyruntime.cli.create", *CREATE),
-    "run": ("pyruntime.cli.run", *CREATE, "pyruntime.start.fifo", "pyruntime.cgroups.remove"),
+    "run": ("pyruntime.cli.run", *CREATE, "pyruntime.start.fifo", "pyruntime.cgroups.kill", "pyruntime.cgroups.remove"),
     "start": ("pyruntime.cli.start", "pyruntime.start.fifo"),
     "state": ("pyruntime.cli.state", "pyruntime.cgroups.freezer"),
     "kill": ("pyruntime.cli.kill",),
-    "delete": ("pyruntime.cli.delete", "pyruntime.cgroups.remove"),
+    "delete": ("pyruntime.cli.delete", "pyruntime.cgroups.kill", "pyruntime.cgroups.remove"),
     "exec": ("pyruntime.cli.exec", "pyruntime.cgroups.freezer"),
 }
 

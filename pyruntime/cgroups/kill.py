@@ -9,7 +9,7 @@ import time
 from pyruntime.cgroups import files, freezer, processes
 from pyruntime.cgroups.layout import UNIFIED
 from pyruntime.errors import KernelError, StateError
-from pyruntime.kernel import process
+from pyruntime.kernel.pidfd import send_signal
 from pyruntime.state import read_file
 
 _SIGKILL = 9
@@ -92,7 +92,7 @@ def _send(pid: int, signal: int) -> int:
     except ProcessLookupError:
         return -1
     try:
-        process.send_signal(pidfd, signal)
+        send_signal(pidfd, signal)
     except ProcessLookupError:
         posix.close(pidfd)
         return -1

@@ -8,8 +8,6 @@ from pyruntime.errors import KernelError
 from pyruntime.kernel.call import check, ffi, lib, text
 from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD
 
-_ESRCH = 3
-
 
 def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) -> tuple[int, int]:
     """clone3(2) as fork(2) with new namespaces: (pid, pidfd) in the parent, (0, -1) in the child.
@@ -42,16 +40,6 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int, shown: str = "") -> None:
     """setns(2); shown is the namespace's path, for messages."""
     check(lib.shim_setns(fd, flags), "setns", shown or f"fd {fd}", clone_flag_names(flags))
-
-
-def send_signal(pidfd: int, signal: int) -> None:
-    """pidfd_send_signal(2): no other process can be meant, even when the pid was used again.
-
-    Raises ProcessLookupError when it is dead, KernelError for anything else."""
-    result = lib.shim_pidfd_send_signal(pidfd, signal)
-    if result == -_ESRCH:
-        raise ProcessLookupError(_ESRCH, "no such process")
-    check(result, "pidfd_send_signal", signal)
 
 
 def set_limit(pid: int, resource: int, soft: int, hard: int) -> None:

@@ -12,6 +12,7 @@ from pyruntime import idmap
 from pyruntime.errors import ConfigError, KernelError, from_oserror
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import CLONE_NEWUSER, MOUNT_ATTR_IDMAP
+from pyruntime.kernel.pidfd import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _user_namespace(maps: dict[str, list[list[int]]]) -> int:
         return _open(f"/proc/{pid}/ns/user")
     finally:
         posix.close(write_end)
-        process.send_signal(pidfd, _SIGKILL)
+        send_signal(pidfd, _SIGKILL)
         posix.waitpid(pid, 0)
         posix.close(pidfd)
 

@@ -11,6 +11,7 @@ from pyruntime.cgroups import place
 from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
+from pyruntime.kernel.pidfd import send_signal
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute
 from pyruntime.start import channel as messages
@@ -329,7 +330,7 @@ def end_init(parent: Parent, grace: int = 0) -> str:
     # A dying process closes its sockets a moment before its pidfd tells.
     if not poll.poll(grace):
         try:
-            process.send_signal(parent.pidfd, _SIGKILL)
+            send_signal(parent.pidfd, _SIGKILL)
         except ProcessLookupError:
             pass
     try:

@@ -58,7 +58,8 @@ KERNEL = {
     "kernel.files",
     "kernel.process",
 }
-LIFE = EDGE | KERNEL | {"container", "hooks", "plan", "plan.step", "kernel.mount"}
+# No shim: who only looks, waits and signals needs what Python itself has.
+LIFE = EDGE | {"container", "hooks", "plan", "plan.step", "kernel", "kernel.pidfd"}
 # A container's cgroups are looked at, and removed; how they are made and limited is create's.
 CGROUPS = {"cgroups", *("cgroups." + name for name in ("files", "freezer", "kill", "layout", "processes", "remove"))}
 LIFE |= CGROUPS

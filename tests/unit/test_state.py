@@ -18,7 +18,7 @@ from support.handshake import ended, fork
 
 from pyruntime import container, state
 from pyruntime.errors import Busy, NotFound, StateError
-from pyruntime.kernel import process
+from pyruntime.kernel.pidfd import send_signal
 from pyruntime.state import Record
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -332,7 +332,7 @@ def test_a_signal_for_a_process_that_is_reaped(sleeper: int) -> None:
     os.kill(sleeper, signal.SIGKILL)
     ended(sleeper)
     with pytest.raises(ProcessLookupError):
-        process.send_signal(pidfd, signal.SIGTERM)
+        send_signal(pidfd, signal.SIGTERM)
     os.close(pidfd)
 
 
