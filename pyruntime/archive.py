@@ -8,6 +8,9 @@ as ever, and so are files beside the sources: every module has its `__file__`, e
 A hot command's modules stand there once more, as one group in the order in which their imports end. They are
 loaded at one go when its word stands on the command line: one read, one unmarshal that shares its strings, and
 nothing of importlib for each of them.
+
+An update may put another archive in place while a command runs, at whose places other things stand: each piece of code
+begins with the archive's mark. What is no longer to be had comes from the source.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
-from _frozen_importlib_external import ExtensionFileLoader
+from _frozen_importlib_external import ExtensionFileLoader, SourceFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,14 +33,16 @@ if TYPE_CHECKING:
     Groups = dict[str, tuple[tuple[str, ...], int, int]]
 
 PACKAGE = "/__init__.py"
+MARK_SIZE = 8
 
 
 class Archive:
     """A finder and loader of sys.meta_path; the methods are those that importlib asks for."""
 
-    def __init__(self, path: str, index: Index) -> None:
+    def __init__(self, path: str, index: Index, mark: bytes) -> None:
         self.path = path
         self.index = index
+        self.mark = mark
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """The module's spec; None when it is not here, or its source is no longer what it was."""
@@ -70,14 +75,18 @@ class Archive:
         """Read and run the module's code."""
         file, offset, size, _, _ = self.index[module.__name__]
         module.__file__ = file
-        exec(self._read(offset, size), module.__dict__)
+        code = self._read(offset, size)
+        if code is None:
+            code = SourceFileLoader(module.__name__, file).get_code(module.__name__)
+        exec(code, module.__dict__)
 
     def load_group(self, names: tuple[str, ...], offset: int, size: int) -> None:
-        """Import all modules of a group; none if the source of one has changed."""
+        """Import all modules of a group; none if the source of one has changed, or the archive."""
         specs = [self.find_spec(name) for name in names]
-        if None in specs:
+        codes = None if None in specs else self._read(offset, size)
+        if codes is None:
             return
-        for spec, code in zip(specs, self._read(offset, size), strict=True):
+        for spec, code in zip(specs, codes, strict=True):
             assert spec is not None
             name = spec.name
             module = type(sys)(name)
@@ -97,17 +106,22 @@ class Archive:
 
     def _read(self, offset: int, size: int) -> Any:
         """What stands at a place of the archive, which is opened each time: an open descriptor might reach a
-        container."""
-        fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
+        container. None when it is another archive by now."""
+        try:
+            fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
         data = posix.pread(fd, size, offset)
         posix.close(fd)
-        return marshal.loads(data)
+        if data[:MARK_SIZE] != self.mark:
+            return None
+        return marshal.loads(memoryview(data)[MARK_SIZE:])
 
 
-def install(path: str, contents: tuple[Index, Groups]) -> None:
+def install(path: str, contents: tuple[Index, Groups, bytes]) -> None:
     """Import from the archive first; load the group of the first word of the command line that has one."""
-    index, groups = contents
-    archive = Archive(path, index)
+    index, groups, mark = contents
+    archive = Archive(path, index, mark)
     sys.meta_path.insert(0, archive)
     for word in sys.argv[1:]:
         if word in groups:

@@ -7,7 +7,8 @@ there, and nobody looks at its sources. Without, the archive knows the time and 
 passes over the ones that have changed. An archive that is up to date is left alone.
 
 The file: the interpreter's magic number for byte code; by marshal, in the first HEAD bytes, the code of
-pyruntime/archive.py, the index and the groups; then the code of each module, and that of each group. Left out of
+pyruntime/archive.py, the index, the groups and the mark; then the code of each module, and that of each group, the mark
+before each: a digest of all the code, which no other archive has. Left out of
 the code is what only a reader needs: annotations, and docstrings but for the first line of a function's, which
 is a step's description.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import hashlib
 import marshal
 import os
 import subprocess
@@ -26,6 +28,7 @@ from pathlib import Path
 from types import CodeType
 
 HEAD = 1 << 16  # read at once by the launcher's bootstrap
+MARK_SIZE = 8  # as pyruntime/archive.py has it
 
 # Extension modules that commands load, where they are files: a search in sys.path lists four directories.
 EXTENSIONS = ("_cffi_backend", "_json", "_prctl", "_socket", "fcntl", "select", "pyruntime.kernel._shim")
@@ -127,7 +130,7 @@ def is_fresh(archive: Path, sources: dict[str, Path]) -> bool:
     data = archive.read_bytes()
     if not data.startswith(MAGIC_NUMBER):
         return False
-    _, (index, _) = marshal.loads(data[len(MAGIC_NUMBER) :])
+    _, (index, *_) = marshal.loads(data[len(MAGIC_NUMBER) :])
     known = {name: (file, size, time) for name, (file, _, code, size, time) in index.items() if code}
     return known == {name: (str(path), *stamp(path)) for name, path in sources.items()}
 
@@ -143,14 +146,14 @@ def main() -> None:
     index: dict[str, tuple[str, int, int, int, int]] = {}
     compiled_modules: dict[str, CodeType] = {}
     codes = bytearray()
-    loader = None
+    files = {name: str(library / path.relative_to(tree)) for name, path in sources.items()}
     for name, path in sources.items():
-        file = str(library / path.relative_to(tree))
-        code = compiled(path, file)
-        if name == "pyruntime.archive":
-            loader = code
-        compiled_modules[name] = code
-        data = marshal.dumps(code)
+        compiled_modules[name] = compiled(path, files[name])
+    loader = compiled_modules.get("pyruntime.archive")
+    mark = hashlib.blake2b(marshal.dumps(list(compiled_modules.values())), digest_size=MARK_SIZE).digest()
+    for name, path in sources.items():
+        file = files[name]
+        data = mark + marshal.dumps(compiled_modules[name])
         index[name] = (file, HEAD + len(codes), len(data), *(stamp(path) if library == tree else (0, 0)))
         codes += data
     dynamic = [Path(entry) for entry in sys.path if entry.endswith("/lib-dynload")]
@@ -165,11 +168,11 @@ def main() -> None:
         if not sources.keys() >= set(roots):
             continue  # the package of a test
         names = imported(("pyruntime.cli.main", *roots), [tree, site])
-        data = marshal.dumps(tuple(compiled_modules[name] for name in names))
+        data = mark + marshal.dumps(tuple(compiled_modules[name] for name in names))
         groups[command] = (names, HEAD + len(codes), len(data))
         codes += data
 
-    head = MAGIC_NUMBER + marshal.dumps((loader, (index, groups)))
+    head = MAGIC_NUMBER + marshal.dumps((loader, (index, groups, mark)))
     if len(head) > HEAD:
         sys.exit(f"{__file__}: {len(head)} bytes are more than HEAD: change it here and in launcher.c")
     fresh = output.with_name(output.name + ".new")

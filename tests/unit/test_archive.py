@@ -107,6 +107,25 @@ def test_an_up_to_date_archive_is_left_alone(tree: Path) -> None:
     assert make(tree).stat().st_ino != before.st_ino
 
 
+# Replaces the archive between the first import and the second.
+UPDATE = START.replace("for name in names:", """for name in names:
+    if name == "pyruntime.cli.main":
+        import os
+        os.replace(archive + ".next", archive)""")
+
+
+def test_an_archive_that_is_replaced_meanwhile(tree: Path) -> None:
+    """As by an update: what stood at a place is elsewhere now, and the source is what runs."""
+    main = tree / "pyruntime/cli/main.py"
+    (tree / "pyruntime/aaa.py").write_text("value = " + repr("x" * 5000))
+    make(tree, tree).rename(tree.parent / "archive.next")
+    (tree / "pyruntime/aaa.py").unlink()
+    archive = make(tree, tree)
+    command = [sys.executable, "-I", "-S", "-c", UPDATE, tree, archive, "pyruntime.cli", "pyruntime.cli.main"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[1].startswith(f"Archive {main}") and lines[1].endswith("package 1")
+
+
 def test_a_traceback_shows_the_source(tree: Path) -> None:
     (tree / "pyruntime/cli/main.py").write_text("\n\nraise RuntimeError('a reason')")
     command = [sys.executable, "-I", "-S", "-c", START, tree, make(tree), "pyruntime.cli.main"]
