@@ -189,6 +189,11 @@ int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_n
 
 int shim_pidfd_getfd(int pidfd, int fd) { RESULT(syscall(SYS_pidfd_getfd, pidfd, fd, 0)); }
 
+int shim_exchange(const char *one, const char *other)
+{
+    RESULT(syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, 2 /* RENAME_EXCHANGE */));
+}
+
 int shim_close_range(unsigned int first, unsigned int last, unsigned int flags)
 {
     RESULT(syscall(SYS_close_range, first, last, flags));

@@ -42,6 +42,7 @@ int shim_sched_setattr(int pid, unsigned int policy, unsigned long long flags, i
                        unsigned long long runtime, unsigned long long deadline, unsigned long long period);
 int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_node);
 int shim_pidfd_getfd(int pidfd, int fd);
+int shim_exchange(const char *one, const char *other);
 int shim_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int shim_reset_signals(void);
 int shim_signalfd(unsigned long long mask);

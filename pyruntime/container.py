@@ -69,7 +69,6 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
         _describe(record, request)
         try:
             state.write_atomically(directory, state.CONFIG, raw_config)
-            record.save()
             parent.create(parent.Parent(plan, record, log))
         except BaseException:
             destroy(record)

@@ -24,6 +24,11 @@ def filesystem_magic(fd: int) -> int:
     return check(lib.shim_fstatfs_type(fd), "fstatfs", f"fd {fd}")
 
 
+def exchange(one: str, other: str) -> None:
+    """renameat2(2), RENAME_EXCHANGE: two files change names in one step."""
+    check(lib.shim_exchange(text(one), text(other)), "renameat2", one, other)
+
+
 def close_on_exec_from(first: int) -> None:
     """Mark every descriptor from first on close-on-exec: close_range(2), CLOSE_RANGE_CLOEXEC."""
     check(lib.shim_close_range(first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC), "close_range", first)
