@@ -28,16 +28,15 @@ class Buildah:
         config.write_text(CONFIG)
         self.env = {**ENVIRONMENT, "CONTAINERS_CONF": str(config), "TMPDIR": f"{folder}/tmp"}
         storage = [f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=overlay"]
-        self._buildah = [*self.network.enter, "buildah", *storage]
-        self.archive = ""
+        self.client = [*self.network.enter, "buildah", *storage]
+        self.hint = f"buildah run --isolation oci --runtime {candidate.path} $(buildah from busybox) sh"
 
     def load(self, archive: Path) -> None:
-        self.archive = f"docker-archive:{archive}"
-        self("pull", self.archive)
+        self("pull", f"docker-archive:{archive}")
 
     def __call__(self, *words: str, check: int | None = 0) -> Result:
         """Run a buildah command."""
-        return command.run([*self._buildah, *words], check=check, env=self.env)
+        return command.run([*self.client, *words], check=check, env=self.env)
 
     def container(self, *flags: str) -> str:
         """Make a working container of the image: its name."""
@@ -54,7 +53,7 @@ class Buildah:
     def on_terminal(
         self, name: str, *words: str, talk: Sequence[tuple[str, str]] = (), check: int | None = 0
     ) -> Result:
-        words = [*self._buildah, *self.words(name, words, ["--terminal"])]
+        words = [*self.client, *self.words(name, words, ["--terminal"])]
         return command.run_on_terminal(words, talk, check=check, env=self.env)
 
     def stop(self) -> None:

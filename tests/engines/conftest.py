@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import kernel, leaks
+from support import leaks
 
 from engines import candidate as candidates
 from engines import daemon, image, table
+from engines import machine as machines
 from engines.buildah import Buildah
 from engines.candidate import Candidate
 from engines.containerd import Containerd
@@ -28,8 +29,6 @@ PROGRAMS = {
     "test_swarm": ("dockerd", "docker", "iptables"),
     "test_podman": ("podman", "conmon", "iptables"),
 }
-# Directories that engines write to without being asked: empty ones are put over them.
-COVERED = ("/run", "/etc/docker", "/etc/cni", "/var/lib/cni")
 _results = table.Results()
 _left_behind: list[str] = []
 
@@ -77,11 +76,7 @@ def candidate(request: pytest.FixtureRequest) -> Candidate:
 @pytest.fixture(scope="session")
 def machine() -> Iterator[None]:
     """Give this session mounts of its own, an empty /run among them, and let orphans be its children."""
-    kernel.become_subreaper()
-    kernel.enter_private_mounts()
-    for path in COVERED:
-        if os.path.isdir(path):
-            kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+    machines.cover()
     before = leaks.mounts()
     yield
     # podman makes a mount point of the directory of named network namespaces, and leaves it at that.
@@ -100,12 +95,8 @@ def folder(machine: None) -> Iterator[Path]:
     while daemon.below(path) and time.monotonic() < deadline:
         leaks.reap()
         time.sleep(0.05)
-    _left_behind.extend(daemon.end_below(path))
-    leaks.reap()
-    _left_behind.extend(f"cgroup {name}" for name in daemon.remove_cgroups())
+    _left_behind.extend(machines.clear(path))
     _left_behind.extend(leaks.restore_devices(devices))
-    leaks.detach([mount for mount in leaks.mounts() if mount.target.startswith(f"{path}/")])
-    leaks.remove_tree(path)
 
 
 @pytest.fixture(scope="session")

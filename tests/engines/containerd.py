@@ -14,7 +14,7 @@ from support import leaks, proc
 
 from engines import command, image
 from engines.candidate import Candidate
-from engines.command import Result
+from engines.command import ENVIRONMENT, Result
 from engines.daemon import Daemon, Network
 
 SNAPSHOTTERS = ("native", "overlayfs")
@@ -44,7 +44,10 @@ class Containerd:
         config = folder / "config.toml"
         config.write_text(CONFIG.format(folder=folder))
         self.daemon = Daemon([*self.network.enter, "containerd", "--config", str(config)], folder / "log")
-        self._ctr = ["ctr", "--address", f"{folder}/containerd.sock", "--namespace", self.namespace]
+        self.client = ["ctr", "--address", f"{folder}/containerd.sock", "--namespace", self.namespace]
+        self.env = ENVIRONMENT
+        runtime = f"--runc-binary {candidate.path} --runc-root {folder}/runtime"
+        self.hint = f"ctr run {runtime} --snapshotter overlayfs -t --rm {image.NAME} NAME sh"
         self._numbers = count(1)
 
     def start(self) -> None:
@@ -56,10 +59,10 @@ class Containerd:
             self.ctr("image", "import", "--snapshotter", snapshotter, str(archive))
 
     def ctr(self, *words: str, check: int | None = 0, timeout: float = command.TIMEOUT) -> Result:
-        return command.run([*self._ctr, *words], check=check, timeout=timeout)
+        return command.run([*self.client, *words], check=check, timeout=timeout)
 
     def ctr_on_terminal(self, *words: str, talk: Sequence[tuple[str, str]] = (), check: int | None = 0) -> Result:
-        return command.run_on_terminal([*self._ctr, *words], talk, check=check)
+        return command.run_on_terminal([*self.client, *words], talk, check=check)
 
     def name(self) -> str:
         """A new container's name."""

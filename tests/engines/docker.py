@@ -53,6 +53,8 @@ class Docker:
         env = {**ENVIRONMENT, "PATH": f"{folder}/bin:{ENVIRONMENT['PATH']}", "HOME": str(folder)}
         self.daemon = Daemon([*self.network.enter, "dockerd", *self._flags], folder / "log", env)
         self.env = {**ENVIRONMENT, "DOCKER_HOST": self.socket, "DOCKER_CONFIG": f"{folder}/client", "HOME": "/"}
+        self.client = ["/usr/bin/docker"]
+        self.hint = f"docker run -it --rm {IMAGE}"
         self._numbers = count(1)
 
     def start(self) -> None:
@@ -65,11 +67,10 @@ class Docker:
         self, *words: str, check: int | None = 0, timeout: float = command.TIMEOUT, input: str | None = None, **env: str
     ) -> Result:
         """Run a docker command; other keywords are variables of its environment."""
-        words = ("/usr/bin/docker", *words)
-        return command.run(words, check=check, timeout=timeout, env={**self.env, **env}, input=input)
+        return command.run([*self.client, *words], check=check, timeout=timeout, env={**self.env, **env}, input=input)
 
     def on_terminal(self, *words: str, talk: Sequence[tuple[str, str]] = (), check: int | None = 0) -> Result:
-        return command.run_on_terminal(["/usr/bin/docker", *words], talk, check=check, env=self.env)
+        return command.run_on_terminal([*self.client, *words], talk, check=check, env=self.env)
 
     def run(self, *words: str, flags: Sequence[str] = (), check: int | None = 0, input: str | None = None) -> Result:
         """Run a container in the foreground and remove it; without network unless the flags ask for one."""

@@ -46,9 +46,10 @@ class Podman:
         config.write_text(CONFIG.format(folder=folder))
         self.env = {**ENVIRONMENT, "CONTAINERS_CONF": str(config), "TMPDIR": str(folder / "tmp")}
         self._default_parents = _default_parents()
+        self.hint = f"podman run -it --rm --cgroup-parent={self.cgroup_parent} {SHORT}"
         self._numbers = count(1)
         places = [f"--root={folder}/root", f"--runroot={folder}/run", f"--tmpdir={folder}/tmp"]
-        self._podman = [
+        self.client = [
             *self.network.enter,
             "podman",
             *places,
@@ -66,14 +67,14 @@ class Podman:
         self, *words: str, check: int | None = 0, timeout: float = command.TIMEOUT, input: str | None = None
     ) -> Result:
         """Run a podman command."""
-        return command.run([*self._podman, *words], check=check, timeout=timeout, env=self.env, input=input)
+        return command.run([*self.client, *words], check=check, timeout=timeout, env=self.env, input=input)
 
     def on_terminal(self, *words: str, talk: Sequence[tuple[str, str]] = (), check: int | None = 0) -> Result:
-        return command.run_on_terminal([*self._podman, *words], talk, check=check, env=self.env)
+        return command.run_on_terminal([*self.client, *words], talk, check=check, env=self.env)
 
     def shell(self, words: Sequence[str], redirections: str) -> list[str]:
         """A podman command by way of a shell that opens descriptors for it."""
-        return ["bash", "-c", f'exec "$@" {redirections}', "bash", *self._podman, *words]
+        return ["bash", "-c", f'exec "$@" {redirections}', "bash", *self.client, *words]
 
     def words(self, *words: str, flags: Sequence[str] = ()) -> list[str]:
         """The arguments of `run` for a command; without network unless the flags ask for one."""
