@@ -163,8 +163,11 @@ def open_init(record: Record) -> int:
         return -1
     try:
         pidfd = posix.pidfd_open(record.pid)
-    except ProcessLookupError:
-        return -1
+    except OSError as error:
+        # EINVAL: the number lives on as that of a session or process group that init has begun (before Linux 6.15).
+        if error.errno in (3, 22):  # ESRCH
+            return -1
+        raise
     # The descriptor is of whoever has the pid now; the start time tells whether that is still init.
     if state.start_time(record.pid) != record.start:
         posix.close(pidfd)
@@ -254,12 +257,15 @@ def _detach_host_mounts(record: Record) -> None:
     from pyruntime.kernel import mount
     from pyruntime.kernel.constants import MNT_DETACH, UMOUNT_NOFOLLOW
 
-    for _ in range(_mounts_on(record.host_mounts) - int(record.extra.get("foreign_mounts", 0))):
+    foreign = int(record.extra.get("foreign_mounts", 0))
+    # Counted anew each time: an unmount that propagates may take away two.
+    while _mounts_on(record.host_mounts) > foreign:
         try:
             mount.umount(record.host_mounts, MNT_DETACH | UMOUNT_NOFOLLOW)
         except KernelError as error:
-            if error.errno not in (2, 22):  # ENOENT, EINVAL: not mounted
-                raise
+            if error.errno in (2, 22):  # ENOENT, EINVAL: gone meanwhile
+                return
+            raise
 
 
 def _mounts_on(directory: str) -> int:
