@@ -1,0 +1,166 @@
+"""CVE-2019-5736 (runc to 1.0.0-rc6): a container has the runtime's own executable run inside (#!/proc/self/exe, with a
+loader of its own), keeps it open, and overwrites it on the host once nobody runs it any more.
+
+Here that is the interpreter. The tests run a copy of everything that a pyruntime consists of, so that no other process
+keeps the files busy, and compare all of it afterwards: interpreter, launcher, kernel modules, archive, sources,
+caches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.attack import PYTHON, compile_c, site
+from support.runtime import CHECKOUT, Executable, Runtime
+
+HERE = Path(__file__).parent
+SITE = ("_cffi_backend*", "_prctl*", "cffi", "prctl.py")
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="loader.c has system calls of x86-64 only")
+
+
+class Installation:
+    """A runtime with all its files in one directory, whose content can be compared."""
+
+    def __init__(self, folder: Path, found: Executable, sealed: bool) -> None:
+        self.folder = folder
+        folder.mkdir()
+        if found.kind != "ours":
+            program = shutil.copy(found.path, folder / found.kind)
+        else:
+            self._copy()
+            program = self._launcher() if sealed else self._script()
+        self.executable = Executable(str(program), found.kind, found.version)
+        self.before = self.content()
+
+    def _copy(self) -> None:
+        shutil.copy(PYTHON, self.folder / "python3")
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / "pyruntime", self.folder / "library/pyruntime", ignore=ignored)
+        (self.folder / "site").mkdir()
+        for pattern in SITE:
+            for path in Path(site()).glob(pattern):
+                copy = shutil.copytree if path.is_dir() else shutil.copy
+                copy(path, self.folder / "site" / path.name)
+
+    def _launcher(self) -> Path:
+        archive, library, places = self.folder / "archive", self.folder / "library", self.folder / "site"
+        subprocess.run([sys.executable, CHECKOUT / "tools/make-archive.py", archive, library, places], check=True)
+        output = self.folder / "pyruntime"
+        command = [CHECKOUT / "tools/compile-launcher.sh", output, self.folder / "python3", archive, library, places]
+        subprocess.run(command, check=True)
+        return output
+
+    def _script(self) -> Path:
+        """The same without the launcher: nothing is sealed."""
+        code = f"import sys; sys.path[:0] = {[str(self.folder / name) for name in ('library', 'site')]}"
+        code += "; from pyruntime.cli.main import main; sys.exit(main())"
+        path = self.folder / "pyruntime"
+        path.write_text(f'#!/bin/sh\nexec {self.folder}/python3 -I -S -B -X utf8 -c "{code}" "$@"\n')
+        path.chmod(0o755)
+        return path
+
+    def content(self) -> dict[str, str]:
+        """Path -> digest, of every file."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    def changed(self) -> list[str]:
+        after = self.content()
+        return [name for name, digest in self.before.items() if after.get(name) != digest]
+
+
+@pytest.fixture(scope="session")
+def programs(scratch) -> dict[str, Path]:
+    """What the attacker puts into the image."""
+    freestanding = ("-O1", "-nostdlib", "-static-pie", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none")
+    (scratch / "empty.c").write_text("int main(void) { return 0; }\n")
+    return {
+        "lib64/ld-linux-x86-64.so.2": compile_c(HERE / "loader.c", scratch / "loader", *freestanding),
+        "writer": compile_c(HERE / "writer.c", scratch / "writer", "-static"),
+        "interpreted": compile_c(scratch / "empty.c", scratch / "interpreted", "-Wl,--dynamic-linker=/proc/self/exe"),
+    }
+
+
+@pytest.fixture
+def install(runtime: Runtime, executable: Executable) -> Callable[..., Installation]:
+    def make(sealed: bool = True) -> Installation:
+        made = Installation(runtime.folder / "installation", executable, sealed)
+        runtime.executable = made.executable
+        return made
+
+    return make
+
+
+def hostile(container, programs, args: list[str]):
+    """A container whose image has the attacker's programs; two of them are scripts of /proc/self/exe."""
+    box = container(args)
+    for name, path in programs.items():
+        box.bundle.write(name, path.read_bytes(), 0o755)
+    box.bundle.write("entry", "#!/proc/self/exe\n", 0o755)
+    return box
+
+
+ENTRIES = {"script": "/entry", "program": "/proc/self/exe", "ELF interpreter": "/interpreted"}
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_the_entry_point(container, programs, install, kind):
+    installation = install()
+    box = hostile(container, programs, [ENTRIES[kind]])
+    if box.create(check=None).code == 0 and box.start(check=None).code == 0:
+        box.wait()
+        if box.runtime.is_ours and kind != "ELF interpreter":
+            # The attack was on: our interpreter was open there.
+            assert "own fd / (read-only): Read-only file system" in box.output(), box.output()
+    assert "WRITTEN" not in box.output()
+    assert installation.changed() == []
+
+
+def test_exec(container, programs, install):
+    """Init waits for whoever comes; exec is lured into the runtime's executable, too."""
+    installation = install()
+    box = hostile(container, programs, ["/writer", "stay"])
+    box.create()
+    box.start()
+    box.await_output("writing")
+    for entry in (*ENTRIES.values(), "/bin/true"):
+        box.runtime.run("exec", box.id, entry, check=None)
+    (box.rootfs / "stop").touch()
+    box.await_output("done")
+    assert "WRITTEN" not in box.output()
+    assert installation.changed() == []
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("kind", ["script", "program"])
+def test_an_unsealed_interpreter_is_overwritten(container, programs, install, kind):
+    installation = install(sealed=False)
+    box = hostile(container, programs, [ENTRIES[kind]])
+    box.create()
+    box.start(check=None)
+    box.wait()
+    assert "WRITTEN" in box.output()
+    assert installation.changed() == ["python3"]
+    shutil.copy(PYTHON, installation.folder / "python3")  # to clean up with
+
+
+@pytest.mark.ours
+def test_the_interpreter_of_the_checkout_is_sealed(container, programs):
+    """Not just a copy of it: that one is busy as long as any Python runs, but read-only it must be."""
+    box = hostile(container, programs, ["/entry"])
+    before = hashlib.sha256(Path(PYTHON).read_bytes()).hexdigest()
+    box.create()
+    box.start()
+    box.wait()
+    assert "own fd / (read-only): " in box.output()
+    assert hashlib.sha256(Path(PYTHON).read_bytes()).hexdigest() == before
+    assert os.access(PYTHON, os.X_OK)
