@@ -157,7 +157,9 @@ def _rootless(word: str) -> bool:
 
 def _default_root(rootless: bool) -> str:
     runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
-    if rootless and runtime_dir and posix.geteuid() != 0:
+    # Rootless podman calls as root of its user namespace, which cannot write /run either. $USER as runc has it:
+    # who became root by other ways may still have somebody else's XDG_RUNTIME_DIR.
+    if rootless and runtime_dir and (posix.geteuid() != 0 or posix.environ.get(b"USER") != b"root"):
         return f"{runtime_dir}/pyruntime"
     if rootless and posix.geteuid() != 0:
         raise UsageError(
