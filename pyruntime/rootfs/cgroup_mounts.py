@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _DENIED = (1, 13)  # EPERM, EACCES
+_ENOENT = 2
 
 
 def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step]:
@@ -36,11 +37,15 @@ def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step
             f"left out: {' '.join(parsed.data)}"
         )
     destination = entry["destination"]
-    directories = place.directories_of(request)
+    directories = {name: [directory] for name, directory in place.directories_of(request).items()}
+    if request.rootless:
+        # Where no cgroup could be made, the container stays in that of its caller (cgroups/create.py).
+        for h in request.layout.hierarchies:
+            directories[h.name].append(f"{h.mount_point}{h.own.rstrip('/')}")
     own = request.namespace("cgroup")[0]
     common = {"destination": destination, "set": parsed.for_one_mount(), "propagation": parsed.propagation}
     if request.layout.kind == "v2":
-        yield Step(pointer, mount_unified, directory=directories[UNIFIED], own=own, **common)
+        yield Step(pointer, mount_unified, directories=directories[UNIFIED], own=own, **common)
         return
     hierarchies = [
         [h.name, directories[h.name], list(h.controllers)]
@@ -51,9 +56,11 @@ def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step
 
 
 def mount_unified(
-    init: Any, destination: str, directory: str, own: bool, set: int, propagation: list[list[Any]]
+    init: Any, destination: str, directories: list[str], own: bool, set: int, propagation: list[list[Any]]
 ) -> None:
-    """mount the cgroup hierarchy on {destination}"""
+    """mount the cgroup hierarchy on {destination}
+
+    directories: the first that is there is bound where the container cannot mount it by itself."""
     target = path.make_directory(init.root_fd, destination)
     try:
         fd = -1
@@ -64,7 +71,7 @@ def mount_unified(
                 if error.errno not in _DENIED:  # a user namespace that does not own the cgroup namespace
                     raise
         if fd < 0:
-            fd = _bound(directory, set)
+            fd = _bound(directories, set)
         for kind, tree in propagation:
             mount.set_attributes(fd, propagation=kind, recursive=tree, shown=destination)
         mount.attach(fd, target, destination)
@@ -81,15 +88,17 @@ def mount_hierarchies(
     set: int,
     propagation: list[list[Any]],
 ) -> None:
-    """mount the cgroup hierarchies below {destination}"""
+    """mount the cgroup hierarchies below {destination}
+
+    hierarchies: name, directories as `mount_unified` has them, controllers."""
     target = path.make_directory(init.root_fd, destination)
     top = mount.new_filesystem("tmpfs", "cgroup", ["mode=755"], set & ~MOUNT_ATTR_RDONLY)
     try:
         mount.attach(top, target, destination)
-        for name, directory, controllers in hierarchies:
+        for name, directories, controllers in hierarchies:
             posix.mkdir(name, 0o755, dir_fd=top)
             place_fd = posix.open(name, path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=top)
-            fd = _hierarchy(name, directory, controllers, own, set)
+            fd = _hierarchy(name, directories, controllers, own, set)
             mount.attach(fd, place_fd, f"{destination}/{name}")
             posix.close(fd)
             posix.close(place_fd)
@@ -105,7 +114,7 @@ def mount_hierarchies(
         posix.close(target)
 
 
-def _hierarchy(name: str, directory: str, controllers: list[str], own: bool, set: int) -> int:
+def _hierarchy(name: str, directories: list[str], controllers: list[str], own: bool, set: int) -> int:
     """A detached mount of one v1 hierarchy, as the container may see it."""
     if own:
         try:
@@ -113,10 +122,17 @@ def _hierarchy(name: str, directory: str, controllers: list[str], own: bool, set
         except KernelError as error:
             if error.errno not in _DENIED:
                 raise
-    return _bound(directory, set)
+    return _bound(directories, set)
 
 
-def _bound(directory: str, set: int) -> int:
-    fd = mount.clone_tree(directory)
+def _bound(directories: list[str], set: int) -> int:
+    for directory in directories:
+        try:
+            fd = mount.clone_tree(directory)
+        except KernelError as error:
+            if error.errno != _ENOENT or directory == directories[-1]:
+                raise
+        else:
+            break
     mount.set_attributes(fd, set=set, shown=directory)
     return fd
