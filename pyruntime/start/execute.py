@@ -162,8 +162,18 @@ def _clone_in_pid_namespace(request: ExecRequest, target: Target) -> tuple[int, 
         return pid, pidfd
     finally:
         if pid != 0:  # the child could not, and need not
-            process.setns(own, CLONE_NEWPID)
+            _go_back(own, request.rootless)
             posix.close(own)
+
+
+def _go_back(own: int, rootless: bool) -> None:
+    """Let later children of this process be in its own pid namespace again."""
+    try:
+        process.setns(own, CLONE_NEWPID)
+    except KernelError as error:
+        # Root of a user namespace has no rights over the host's; `exec` has no other children.
+        if not rootless or error.errno != errno.EPERM:
+            raise
 
 
 def _clone_in_middle(request: ExecRequest, target: Target) -> tuple[int, int]:
