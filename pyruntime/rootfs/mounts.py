@@ -96,10 +96,19 @@ def _plan_bind(
         destination=_destination(entry),
         set=parsed.set,
         clear=parsed.clear,
-        tree_set=parsed.tree_set,
+        tree_set=_tree_attributes(request, source, parsed),
         tree_clear=parsed.tree_clear,
         propagation=parsed.propagation,
     )
+
+
+def _tree_attributes(request: Request, source: str, parsed: options.Options) -> int:
+    """What all mounts below are to have. The host's /sys read-only means the cgroups in it, too, in a user
+    namespace: its owner may write to some of them (CVE-2023-25809)."""
+    unprivileged = request.rootless or request.namespace("user")[0]
+    if unprivileged and parsed.recursive_bind and source.rstrip("/") in ("/sys", "/sys/fs/cgroup"):
+        return parsed.tree_set | parsed.set & MOUNT_ATTR_RDONLY
+    return parsed.tree_set
 
 
 def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options) -> Step:
