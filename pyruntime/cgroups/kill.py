@@ -14,6 +14,7 @@ from pyruntime.state import read_file
 
 _SIGKILL = 9
 _SECONDS = 10.0
+_ESRCH, _EINVAL = 3, 22
 _POLLIN = select.POLLIN
 
 
@@ -89,8 +90,10 @@ def _send(pid: int, signal: int) -> int:
     """Send a signal to a process: its pidfd, -1 when it is gone."""
     try:
         pidfd = posix.pidfd_open(pid)
-    except ProcessLookupError:
-        return -1
+    except OSError as error:
+        if error.errno in (_ESRCH, _EINVAL):  # EINVAL: dead, and its number still that of its session
+            return -1
+        raise
     try:
         send_signal(pidfd, signal)
     except ProcessLookupError:

@@ -183,7 +183,8 @@ def _enter_all(parent: Any, path: str, mount_points: dict[str, str], required: l
         if name == UNIFIED and len(cgroups) == 1:
             controllers.enable(directory, required, others=False)
             continue
-        create.make(name, directory)
+        if not posix.access(directory, posix.F_OK):
+            create.make(name, directory)
         files.write(directory, "cgroup.procs", str(parent.pid))
 
 

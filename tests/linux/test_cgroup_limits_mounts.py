@@ -13,7 +13,7 @@ TOP = Path("/sys/fs/cgroup")
 OPTIONS = ["nosuid", "noexec", "nodev", "relatime"]
 
 pytestmark = pytest.mark.skipif(
-    not (TOP / "memory/cgroup.procs").exists(), reason="no v1 memory hierarchy on this host (v2: `make test-vm`)"
+    not (TOP / "pids/cgroup.procs").exists(), reason="no v1 hierarchies on this host (v2: `make test-vm`)"
 )
 
 
@@ -49,26 +49,26 @@ def test_container_sees_its_own_cgroup_and_nothing_else(container: Any, own: boo
 
 @pytest.mark.parametrize("own", [False, True], ids=["host's cgroup namespace", "own cgroup namespace"])
 def test_read_only(container: Any, own: bool) -> None:
-    script = "mkdir /sys/fs/cgroup/memory/new; mkdir /sys/fs/cgroup/new; echo done; sleep 100"
+    script = "mkdir /sys/fs/cgroup/pids/new; mkdir /sys/fs/cgroup/new; echo done; sleep 100"
     one = running(container, own=own, options=[*OPTIONS, "ro"], sh=script)
     one.await_output("done")
     assert one.created is not None
     assert one.created.stderr.count("can't create directory") == 2
-    assert not (one.root / "sys/fs/cgroup/memory/new").exists()
+    assert not (one.root / "sys/fs/cgroup/pids/new").exists()
     for mount in one.mounts():
         if mount.target.startswith("/sys/fs/cgroup"):
             assert "ro" in mount.options, mount
 
 
 def test_writable_cgroup_is_removed_with_what_was_made_in_it(container: Any) -> None:
-    script = "mkdir -p /sys/fs/cgroup/pids/a/b /sys/fs/cgroup/memory/c; echo done; sleep 100"
+    script = "mkdir -p /sys/fs/cgroup/pids/a/b /sys/fs/cgroup/devices/c; echo done; sleep 100"
     one = running(container, own=True, options=[*OPTIONS, "rw"], sh=script)
     one.await_output("done")
     path = one.config["linux"]["cgroupsPath"].lstrip("/")
     assert (TOP / "pids" / path / "a/b").exists()
     one.delete("--force")
     assert not (TOP / "pids" / path).exists()
-    assert not (TOP / "memory" / path).exists()
+    assert not (TOP / "devices" / path).exists()
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["host's cgroup namespace", "own cgroup namespace"])

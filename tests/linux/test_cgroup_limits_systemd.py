@@ -17,6 +17,7 @@ SLOW = 60.0
 FLAG = ("--systemd-cgroup",)
 
 booted = Path("/run/systemd/system").exists()
+v2 = (TOP / "cgroup.controllers").exists()
 needs_systemd = pytest.mark.skipif(not booted, reason="systemd does not run here (`make test-vm` has it)")
 
 
@@ -29,15 +30,21 @@ def show(unit: str, name: str) -> str:
 def box(container: Any) -> Any:
     """A container in a scope of its own below a slice of this test session."""
 
+    made = []
+
     def make(args: list[str] | None = None, **resources: Any) -> Container:
         one: Container = container(args or ["sleep", "1000"])
+        made.append(one)
         one.config["linux"]["cgroupsPath"] = f"{leaks.PREFIX}.slice:box:{one.id}"
         one.config["linux"]["resources"] = resources
         return one
 
     yield make
+    for one in made:
+        one.delete("--force", check=None, timeout=SLOW)
     if booted:
         subprocess.run(["systemctl", "stop", f"{leaks.PREFIX}.slice"], check=False, capture_output=True)
+        leaks.remove_cgroup_parent(f"/{leaks.PREFIX}.slice")
 
 
 def scope(one: Container) -> Path:
@@ -51,7 +58,22 @@ def test_without_systemd(box: Any) -> None:
     assert "systemd not running on this host, cannot use systemd cgroups manager" in result.stderr
 
 
+@pytest.mark.skipif(not booted or v2, reason="needs systemd on a v1 or hybrid host")
+def test_scope_on_v1_is_entered_in_every_hierarchy(box: Any) -> None:
+    one = box(pids={"limit": 33}, devices=[{"allow": False, "access": "rwm"}])
+    one.create(flags=FLAG, timeout=SLOW)
+    path = f"/{leaks.PREFIX}.slice/box-{one.id}.scope"
+    places = {line.split(":", 2)[2] for line in proc.read(one.pid, "cgroup").splitlines() if "unified" not in line}
+    assert places == {path}
+    assert (TOP / "pids" / path[1:] / "pids.max").read_text().strip() == "33"
+    assert "c 1:3 rwm" in (TOP / "devices" / path[1:] / "devices.list").read_text()
+    assert show(f"box-{one.id}.scope", "TasksMax") == "33"
+    one.delete("--force", timeout=SLOW)
+    assert not list(TOP.glob("*" + path))
+
+
 @needs_systemd
+@pytest.mark.skipif(not v2, reason="the properties of v2")
 def test_scope_with_limits(box: Any) -> None:
     one = box(
         memory={"limit": 64 * MIB, "swap": 96 * MIB, "reservation": 32 * MIB},
