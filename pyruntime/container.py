@@ -164,7 +164,7 @@ def open_init(record: Record) -> int:
     try:
         pidfd = posix.pidfd_open(record.pid)
     except OSError as error:
-        # EINVAL: the number lives on as that of a session or process group that init has begun (before Linux 6.15).
+        # EINVAL: the number lives on as that of a session or process group that init has begun (Linux 6.12; 6.18 says ESRCH).
         if error.errno in (3, 22):  # ESRCH
             return -1
         raise
