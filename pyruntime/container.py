@@ -164,7 +164,7 @@ def open_init(record: Record) -> int:
     try:
         pidfd = posix.pidfd_open(record.pid)
     except OSError as error:
-        # EINVAL: the number lives on as that of a session or process group that init has begun (Linux 6.12; 6.18 says ESRCH).
+        # EINVAL (seen on Linux 6.12): the number lives on as that of the session that init has begun.
         if error.errno in (3, 22):  # ESRCH
             return -1
         raise
