@@ -69,7 +69,10 @@ def attack(box, host, exchange, most: int, seconds: float) -> tuple[list[str], i
     return [], made
 
 
-@pytest.mark.differs(runc="runc 1.1.5 binds the file of procfs", sometimes=True)
+PROCFS = "binds the file of procfs"
+
+
+@pytest.mark.differs(runc=f"runc 1.1.5 {PROCFS}", crun=f"crun 1.8.1 {PROCFS}", sometimes=True)
 def test_the_console_is_the_terminal(container, host, exchange):
     found, _ = attack(container(), host, exchange, 300, 8)
     assert found == []
