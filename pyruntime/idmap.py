@@ -43,10 +43,12 @@ def write_map(parent: Any, file: str, lines: list[list[int]], rootless: bool) ->
     text = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in lines)
     own = posix.geteuid() if file == "uid_map" else posix.getegid()
     single = len(lines) == 1 and lines[0][1] == own and lines[0][2] == 1
-    if rootless and not single:
+    # Root of a user namespace may write maps of its own ids; the helpers know nothing of those.
+    ordinary = rootless and posix.geteuid() != 0
+    if ordinary and not single:
         _run_helper(parent.pid, file, lines)
         return
-    if rootless and file == "gid_map":
+    if ordinary and file == "gid_map":
         # Without CAP_SETGID in the parent namespace a gid_map needs setgroups denied first (CVE-2014-8989).
         _write(parent.pid, "setgroups", "deny")
     try:
