@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import leaks
+from support import kernel, leaks
 
 from engines import candidate as candidates
 from engines import daemon, image, table
@@ -27,6 +27,7 @@ PROGRAMS = {
     "test_docker": ("dockerd", "docker", "iptables"),
     "test_docker_modes": ("dockerd", "docker", "iptables"),
     "test_swarm": ("dockerd", "docker", "iptables"),
+    "test_podman_rootless": ("podman", "conmon", "newuidmap", "setpriv"),
     "test_podman": ("podman", "conmon", "iptables"),
 }
 _results = table.Results()
@@ -97,6 +98,20 @@ def folder(machine: None) -> Iterator[Path]:
         time.sleep(0.05)
     _left_behind.extend(machines.clear(path))
     _left_behind.extend(leaks.restore_devices(devices))
+
+
+@pytest.fixture(scope="session")
+def subordinate_ids(folder: Path) -> Iterator[dict[str, int]]:
+    """User -> first of 65536 subordinate ids (subuid(5)), by files put over the machine's own."""
+    places = ("/etc/subuid", "/etc/subgid")
+    ids = {"daemon": 400000, "games": 500000}
+    file = folder / "subordinate"
+    file.write_text("".join(f"{name}:{first}:65536\n" for name, first in ids.items()))
+    for place in places:
+        kernel.mount(str(file), place, None, kernel.MS_BIND)
+    yield ids
+    for place in places:
+        kernel.umount(place)
 
 
 @pytest.fixture(scope="session")

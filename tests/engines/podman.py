@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import signal
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -32,14 +34,15 @@ SHORT = "busybox:latest"
 
 
 class Podman:
-    """podman with its storage in `folder` and a network namespace of its own."""
+    """podman with its storage in `folder` and a network namespace of its own; as root, or as a user without rights."""
 
-    def __init__(self, folder: Path, candidate: Candidate) -> None:
+    def __init__(self, folder: Path, candidate: Candidate, user: str = "") -> None:
         folder.mkdir(parents=True)
         for name in ("networks", "root", "run", "tmp", "volumes"):
             (folder / name).mkdir()
         self.folder = folder
         self.candidate = candidate
+        self.user = user
         self.network = Network()
         self.cgroup_parent = f"/{leaks.PREFIX}-podman"
         config = folder / "containers.conf"
@@ -48,13 +51,20 @@ class Podman:
         self._default_parents = _default_parents()
         self.hint = f"podman run -it --rm --cgroup-parent={self.cgroup_parent} {SHORT}"
         self._numbers = count(1)
+        become: list[str] = []
+        if user:
+            entry = pwd.getpwnam(user)
+            become = ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--"]
+            command.run(["chown", "-R", f"{entry.pw_uid}:{entry.pw_gid}", str(folder)])
+            self.env |= {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder / "run")}
         places = [f"--root={folder}/root", f"--runroot={folder}/run", f"--tmpdir={folder}/tmp"]
         self.client = [
             *self.network.enter,
+            *become,
             "podman",
             *places,
             f"--volumepath={folder}/volumes",
-            "--storage-driver=overlay",
+            f"--storage-driver={'vfs' if user else 'overlay'}",
             f"--runtime={candidate.path}",
         ]
 
@@ -79,7 +89,9 @@ class Podman:
     def words(self, *words: str, flags: Sequence[str] = ()) -> list[str]:
         """The arguments of `run` for a command; without network unless the flags ask for one."""
         network = [] if any(flag.startswith(("--net", "--pod")) for flag in flags) else ["--network=none"]
-        return ["run", f"--cgroup-parent={self.cgroup_parent}", *network, *flags, SHORT, *words]
+        # An ordinary user has no cgroups here, and with runc may not even name one.
+        parent = [] if self.user else [f"--cgroup-parent={self.cgroup_parent}"]
+        return ["run", *parent, *network, *flags, SHORT, *words]
 
     def run(self, *words: str, flags: Sequence[str] = (), check: int | None = 0, input: str | None = None) -> Result:
         """Run a container in the foreground and remove it."""
@@ -119,6 +131,8 @@ class Podman:
         """Remove all containers and give the network up."""
         self.remove_all()
         self("unmount", "--all", check=None)
+        for file in self.folder.glob("**/pause.pid"):  # it holds the user namespace of a rootless podman
+            os.kill(int(file.read_text()), signal.SIGKILL)
         self.network.close()
         for parent in set(_default_parents()) - set(self._default_parents):
             for path, _, _ in os.walk(parent, topdown=False):

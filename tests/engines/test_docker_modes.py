@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from support import kernel, proc
+from support import proc
 
 from engines.docker import Docker
 
@@ -31,25 +31,12 @@ def start(candidate, folder: Path, archive: Path):
         engine.stop()
 
 
-@pytest.fixture
-def subordinate_ids(folder: Path):
-    """Give the user `daemon` subordinate ids, in files put over the machine's own."""
-    places = ("/etc/subuid", "/etc/subgid")
-    ids = folder / "subordinate"
-    ids.write_text("daemon:400000:65536\n")
-    for place in places:
-        kernel.mount(str(ids), place, None, kernel.MS_BIND)
-    yield 400000
-    for place in places:
-        kernel.umount(place)
-
-
 def test_user_namespaces(start, subordinate_ids):
     """--userns-remap: root inside is an ordinary user outside"""
     engine = start("--userns-remap=daemon")
     name = engine.run_detached(flags=["--network=bridge", "--volume=named:/data", "--memory=64m"])
     status = proc.parse_status(proc.read(engine.state(name)["Pid"], "status"))
-    assert status["Uid"].split() == [str(subordinate_ids)] * 4
+    assert status["Uid"].split() == [str(subordinate_ids["daemon"])] * 4
     assert (
         engine.exec(name, "sh", "-c", "id -u; touch /new /data/new && stat -c %u /new /data/new").stdout == "0\n0\n0\n"
     )
