@@ -66,8 +66,8 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
     directory, lock = state.make(root, request.id)
     record = Record(directory, request.id)
     try:
-        _describe(record, request)
         try:
+            _describe(record, request)
             state.write_atomically(directory, state.CONFIG, raw_config)
             parent.create(parent.Parent(plan, record, log))
         except BaseException:
