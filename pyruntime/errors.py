@@ -68,7 +68,11 @@ class PyruntimeError(Exception):
             parts.append(f": {self.why}")
         if self.mend:
             parts.append(f"; {self.mend}")
-        return "".join(parts).replace("\n", " ")
+        text = "".join(parts).replace("\n", " ")
+        if text.isprintable():
+            return text
+        # Names from config.json may hold what moves a terminal's cursor, or cannot be written as UTF-8.
+        return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
     def to_json(self) -> dict[str, Any]:
         """The error as the `procError` message carries it."""

@@ -135,3 +135,10 @@ def test_a_reason_is_added_once() -> None:
     unknown = StepError("m", syscall="frobnicate()", errno="ENOENT")
     reasons.add(unknown)
     assert unknown.why is None
+
+
+def test_an_error_is_one_line_that_can_be_written() -> None:
+    """Whatever the names in it: a carriage return, an escape sequence, half of a surrogate pair, a byte of a path."""
+    text = str(PyruntimeError("open a\nb\r\x1b[1m\ud800\udcff: é … failed"))
+    assert text == "open a b\\r\\x1b[1m\\ud800\\udcff: é … failed"
+    assert text.encode().isascii() is False
