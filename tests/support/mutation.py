@@ -17,7 +17,8 @@ from pyruntime.spec import shape
 
 JUNK: list[Any] = [
     None, True, False, 0, 1, -1, 5, 1000, 1.5, 2**31, 2**32, 2**63, 2**64, -(2**63),
-    "", "/", "/x", "x", "..", "../x", "a\0b", "a\nb", "a\rb\x1b[1m", "\ud800", "é", "x" * 300, "1.0.0", "1.3.0", "0-1", "L3:0=f",
+    "", "/", "/x", "x", "..", "../x", "a\0b", "a\nb", "a\rb\x1b[1m", "\ud800", "é", "x" * 300, "1.0.0", "1.3.0", "0-1",
+    "L3:0=f",
     "rw", "ro", "bind", "rbind", "tmpfs", "proc", "idmap", "/proc/self/ns/net",
     [], {}, [1], ["x"], [None], {"a": "b"}, [{}], [[]], {"type": "pid"}, {"path": "/x"},
 ]  # fmt: skip
