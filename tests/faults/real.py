@@ -125,6 +125,15 @@ def create_many(count: int, seed: int, deadline: float) -> Iterator[dict[str, An
     folder = Path(tempfile.mkdtemp(prefix="pyrt-fuzz", dir="/tmp"))
     folder.chmod(0o711)
     harness = Harness(find(), folder / "place")
+    try:
+        yield from _create(harness, count, seed, deadline)
+    finally:
+        left = harness.close()
+        folder.rmdir()
+    yield {"bad": len(left), "problems": left}
+
+
+def _create(harness: Harness, count: int, seed: int, deadline: float) -> Iterator[dict[str, Any]]:
     chosen = random.Random(seed)
     bundles = []
     for number, base in enumerate(BASES):
@@ -157,9 +166,7 @@ def create_many(count: int, seed: int, deadline: float) -> Iterator[dict[str, An
             problems, answer = harness.try_process(bundles[4], process)
             execs[answer] += 1
             yield from _told(problems, f"exec {number} of seed {seed}", process)
-    left = harness.close()
-    folder.rmdir()
-    yield {"created": created, "exec": execs, "bad": len(left), "problems": left}
+    yield {"created": created, "exec": execs}
 
 
 def _told(problems: list[str], name: str, value: Any) -> Iterator[dict[str, Any]]:

@@ -58,6 +58,14 @@ def work(number: int, args: argparse.Namespace, deadline: float, report) -> None
     folder = Path(tempfile.mkdtemp(prefix="pyrt-faults", dir="/tmp")) / "place"
     folder.parent.chmod(0o711)
     harness = Harness(find(), folder)
+    try:
+        _attempts(harness, number, args, deadline, report)
+    finally:
+        print(json.dumps({"left": harness.close()}), file=report, flush=True)
+        folder.parent.rmdir()
+
+
+def _attempts(harness: Harness, number: int, args: argparse.Namespace, deadline: float, report) -> None:
     chosen = random.Random(args.seed)
     planned = []
     for scenario in scenarios.ALL:
@@ -80,8 +88,6 @@ def work(number: int, args: argparse.Namespace, deadline: float, report) -> None
             "problems": outcome.problems,
         }
         print(json.dumps(line), file=report, flush=True)
-    print(json.dumps({"left": harness.close()}), file=report, flush=True)
-    folder.parent.rmdir()
 
 
 def sweep(args: argparse.Namespace) -> int:
