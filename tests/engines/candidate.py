@@ -18,10 +18,6 @@ class Candidate:
     name: str
     path: str
 
-    @property
-    def is_ours(self) -> bool:
-        return self.name == "pyruntime"
-
 
 def names() -> list[str]:
     """The candidates of ENGINES_RUNTIME, a list of NAME or NAME=PATH with commas; ours when there is none."""

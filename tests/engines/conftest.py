@@ -37,7 +37,10 @@ _left_behind: list[str] = []
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test with each candidate, all tests of one first."""
     if "candidate" in metafunc.fixturenames:
-        metafunc.parametrize("candidate", candidates.names(), indirect=True, scope="session")
+        names = candidates.names()
+        if "both" in metafunc.fixturenames:  # compares us with runc
+            names = [name for name in names if name == "pyruntime"]
+        metafunc.parametrize("candidate", names, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,7 +35,9 @@ class Docker:
         self.cgroup_parent = f"/{leaks.PREFIX}-docker"
         (folder / "bin").mkdir(parents=True)
         (folder / "bin/runc").symlink_to(candidate.path)
-        (folder / "daemon.json").write_text("{}")
+        runtimes = {"candidate": {"path": candidate.path}}
+        config = {"runtimes": runtimes, "default-runtime": "candidate"}
+        (folder / "daemon.json").write_text(json.dumps(config))
         self._exec_root = folder / "exec"
         self.socket = f"unix://{folder}/docker.sock"
         self._flags = [
@@ -44,8 +46,6 @@ class Docker:
             f"--exec-root={self._exec_root}",
             f"--pidfile={folder}/dockerd.pid",
             f"--config-file={folder}/daemon.json",
-            f"--add-runtime=candidate={candidate.path}",
-            "--default-runtime=candidate",
             f"--cgroup-parent={self.cgroup_parent}",
             "--storage-driver=overlay2",
             *flags,

@@ -27,8 +27,11 @@ network_config_dir = "{folder}/networks"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-runtime_supports_json = ["runc", "crun", "pyruntime"]
+runtime = "candidate"
+runtime_supports_json = ["candidate"]
 infra_image = "localhost/pause:latest"
+[engine.runtimes]
+candidate = ["{runtime}"]
 """
 SHORT = "busybox:latest"
 
@@ -46,7 +49,7 @@ class Podman:
         self.network = Network()
         self.cgroup_parent = f"/{leaks.PREFIX}-podman"
         config = folder / "containers.conf"
-        config.write_text(CONFIG.format(folder=folder))
+        config.write_text(CONFIG.format(folder=folder, runtime=candidate.path))
         self.env = {**ENVIRONMENT, "CONTAINERS_CONF": str(config), "TMPDIR": str(folder / "tmp")}
         self._default_parents = _default_parents()
         self.hint = f"podman run -it --rm --cgroup-parent={self.cgroup_parent} {SHORT}"
@@ -65,7 +68,6 @@ class Podman:
             *places,
             f"--volumepath={folder}/volumes",
             f"--storage-driver={'vfs' if user else 'overlay'}",
-            f"--runtime={candidate.path}",
         ]
 
     def load(self, archive: Path) -> None:

@@ -22,7 +22,7 @@ class Results:
     """Outcomes by candidate and by engine; a test's row is the first line of its docstring."""
 
     def __init__(self) -> None:
-        self._by_candidate: dict[str, dict[str, dict[str, str]]] = {}
+        self._by_candidate: dict[str, dict[str, dict[str, Any]]] = {}
 
     def add(self, item: Any, params: dict[str, Any], report: Any) -> None:
         """Take one phase of a test; the worst of a row counts."""
@@ -30,7 +30,9 @@ class Results:
         title = (item.function.__doc__ or item.originalname).strip().splitlines()[0].rstrip(".")
         others = ", ".join(str(value) for name, value in params.items() if name != "candidate")
         row = f"{title} ({others})" if others else title
-        rows = self._by_candidate.setdefault(params["candidate"], {}).setdefault(engine, {})
+        heading = item.module.__doc__.strip().splitlines()[0].rstrip(".")
+        empty = {"heading": heading, "rows": {}}
+        rows = self._by_candidate.setdefault(params["candidate"], {}).setdefault(engine, empty)["rows"]
         if report.when == "call" or report.outcome != "passed":
             outcome = _outcome(report)
             if not rows.get(row, "").startswith("FAILS"):
@@ -40,8 +42,8 @@ class Results:
         """Write one file for each candidate and engine; those of tests that were not run stay."""
         for name, engines in self._by_candidate.items():
             FOLDER.mkdir(parents=True, exist_ok=True)
-            for engine, rows in engines.items():
-                (FOLDER / f"{engine}.{name}.json").write_text(json.dumps(rows, indent=1))
+            for engine, results in engines.items():
+                (FOLDER / f"{engine}.{name}.json").write_text(json.dumps(results, indent=1))
 
 
 def _outcome(report: Any) -> str:
@@ -59,8 +61,10 @@ def text() -> str:
     lines = []
     engines = sorted({path.name.split(".")[0] for path in FOLDER.glob("*.json")})
     for engine in engines:
-        columns = {name: _load(engine, name) for name in CANDIDATES}
-        lines += [f"### {engine}", "", "| what | " + " | ".join(CANDIDATES) + " |", "|---|---|---|"]
+        results = {name: _load(engine, name) for name in CANDIDATES}
+        heading = next(one["heading"] for one in results.values() if one)
+        columns = {name: one.get("rows", {}) for name, one in results.items()}
+        lines += [f"### {heading}", "", "| what | " + " | ".join(CANDIDATES) + " |", "|---|---|---|"]
         for row in dict.fromkeys(row for rows in columns.values() for row in rows):
             cells = " | ".join(columns[name].get(row, "–") for name in CANDIDATES)
             lines.append(f"| {row} | {cells} |")
@@ -68,7 +72,7 @@ def text() -> str:
     return "\n".join(lines)
 
 
-def _load(engine: str, name: str) -> dict[str, str]:
+def _load(engine: str, name: str) -> dict[str, Any]:
     path = FOLDER / f"{engine}.{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

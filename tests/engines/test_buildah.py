@@ -1,4 +1,4 @@
-"""buildah run --isolation oci with a candidate as the runtime."""
+"""buildah run --isolation oci."""
 
 from __future__ import annotations
 

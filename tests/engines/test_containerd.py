@@ -1,4 +1,4 @@
-"""containerd and its runc shim, with a candidate as the runtime, driven by ctr."""
+"""containerd and its runc shim, driven by ctr."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_kill_all(engine):
 
 
 def test_kill_of_the_dead(engine):
-    """kill: a container that has ended is not found, and removed all the same"""
+    """kill: a container that has ended is not found, and can be removed"""
     name = engine.run_detached("true")
     engine.await_status(name, "STOPPED")
     result = engine.ctr("task", "kill", name, check=None)

@@ -1,4 +1,4 @@
-"""dockerd with a candidate as its default runtime."""
+"""dockerd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dockerd in modes that need a daemon of their own: remapped users, containers that outlive it."""
+"""dockerd in modes that need a daemon of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""podman, as root, with a candidate as the runtime."""
+"""podman as root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""podman as an ordinary user, with a candidate as the runtime."""
+"""podman as an ordinary user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docker swarm: two dockerds in two network namespaces, joined by a cable, with a candidate as their runtime."""
+"""Docker swarm: two dockerds in two network namespaces, joined by a cable."""
 
 from __future__ import annotations
 
