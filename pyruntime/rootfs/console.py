@@ -21,7 +21,7 @@ from pyruntime.kernel.constants import (
     TIOCSWINSZ,
 )
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import path
+from pyruntime.rootfs import devices, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def make(init: Any, height: int, width: int, uid: int, mounted: bool) -> None:
     if uid:
         posix.fchown(terminal, uid, -1)
     if mounted:
-        _bind_console(init.root_fd, terminal)
+        _bind_console(devices.open_dev(init), terminal)
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
     init.console.sendmsg([b"/dev/ptmx"], [rights])
     init.console.close()
@@ -125,14 +125,12 @@ def _open_multiplexer(root_fd: int) -> int:
     return fd
 
 
-def _bind_console(root_fd: int, terminal: int) -> None:
-    """Show the terminal as /dev/console."""
-    directory, name = path.resolve_parent(root_fd, "/dev/console")
-    target = path.make_file(directory, "/" + name)
+def _bind_console(directory: int, terminal: int) -> None:
+    """Show the terminal as /dev/console; directory is /dev."""
+    target = path.make_file(directory, "/console")
     fd = mount.clone_tree("", dirfd=terminal)
     try:
         mount.attach(fd, target, "/dev/console")
     finally:
         posix.close(fd)
         posix.close(target)
-        posix.close(directory)

@@ -71,7 +71,7 @@ def plan(request: Request) -> Iterator[Step]:
 
 def _dev_is_bound(request: Request) -> bool:
     for entry in request.config.get("mounts") or ():
-        if entry["destination"].rstrip("/") == "/dev":
+        if path.clean(entry["destination"]) == "/dev":
             words = entry.get("options") or ()
             if entry.get("type") == "bind" or "bind" in words or "rbind" in words:
                 return True
@@ -165,4 +165,28 @@ def link_ptmx(init: Any) -> None:
 
 
 def _parent(init: Any, shown: str) -> tuple[int, str]:
+    directory, _, name = shown.rpartition("/")
+    if directory == "/dev":
+        return posix.dup(open_dev(init)), name
     return path.resolve_parent(init.root_fd, shown)
+
+
+def open_dev(init: Any) -> int:
+    """The container's /dev (O_PATH), opened once: init keeps it.
+
+    Raises ConfigError when the image makes it a link into a mount of the config's, which may be a directory of the
+    host: nothing is to be made or removed there (CVE-2026-41579)."""
+    if init.dev_fd < 0:
+        fd = path.make_directory(init.root_fd, "/dev")
+        own = mount.mount_id(fd)
+        if own not in [mount.mount_id(known) for known in (init.root_fd, init.mounted.get("/dev", init.root_fd))]:
+            shown = posix.readlink(f"/proc/self/fd/{fd}")
+            if shown != init.rootfs + "/dev":
+                posix.close(fd)
+                raise ConfigError(
+                    "/dev of the rootfs is a link into another mount",
+                    why=f"devices would be made in {shown.removeprefix(init.rootfs)}",
+                    mend="make it a directory in the image, or mount a tmpfs on /dev",
+                )
+        init.dev_fd = fd
+    return int(init.dev_fd)

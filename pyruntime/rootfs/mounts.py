@@ -161,7 +161,7 @@ def late_readonly(entry: dict[str, Any], parsed: options.Options) -> bool:
     """Whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
     if not parsed.for_one_mount() & MOUNT_ATTR_RDONLY or parsed.bind or parsed.remount:
         return False
-    return entry.get("type") == "tmpfs" or entry["destination"].rstrip("/") == "/dev"
+    return entry.get("type") == "tmpfs" or path.clean(entry["destination"]) == "/dev"
 
 
 def _destination(entry: dict[str, Any]) -> str:
@@ -277,5 +277,6 @@ def _attach(init: Any, fd: int, target: int, destination: str, propagation: list
     for kind, tree in propagation:
         mount.set_attributes(fd, propagation=kind, recursive=tree, shown=destination)
     mount.attach(fd, target, destination)
-    if destination in ("/proc", "/sys"):
-        init.mounted[destination] = posix.dup(fd)
+    place = path.clean(destination)
+    if place in ("/proc", "/sys", "/dev"):
+        init.mounted[place] = posix.dup(fd)

@@ -26,6 +26,17 @@ _ENOTDIR = 20
 _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 
 
+def clean(name: str) -> str:
+    """An absolute path without empty names, `.` and `..`, as a text: no link is looked at."""
+    names: list[str] = []
+    for part in name.split("/"):
+        if part == "..":
+            names = names[:-1]
+        elif part not in ("", "."):
+            names.append(part)
+    return "/" + "/".join(names)
+
+
 def resolve(root_fd: int, path: str, flags: int = O_PATH) -> int:
     """Open what a path below the root stands for, links followed inside the root. Raises KernelError."""
     return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)

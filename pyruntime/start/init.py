@@ -38,7 +38,8 @@ class Init:
     cgroup_tasks: descriptors to enter the container's cgroup by (cgroups/place.py).
     proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
     root_fd:  the new root (O_PATH); rootfs: its path on the host.
-    mounted:  "/proc" and "/sys" -> what is mounted there, whatever the name means by now.
+    mounted:  "/proc", "/sys", "/dev" -> what is mounted there, whatever the name means by now.
+    dev_fd:   the directory of the default devices (O_PATH), -1 until it is asked for.
     empty_fd: the mount that covers masked directories, -1 until there is one.
     """
 
@@ -47,6 +48,7 @@ class Init:
         "channel",
         "console",
         "cwd_pending",
+        "dev_fd",
         "empty_fd",
         "environment",
         "failure",
@@ -70,7 +72,7 @@ class Init:
         self.console = console
         self.cgroup_tasks: list[int] = []
         self.cwd_pending = False
-        self.empty_fd = self.proc_fd = self.root_fd = -1
+        self.dev_fd = self.empty_fd = self.proc_fd = self.root_fd = -1
         self.environment: dict[str, str] = {}
         self.mounted: dict[str, int] = {}
         self.program = ""
