@@ -11,13 +11,13 @@ import pytest
 from support.attack import racing, rounds
 
 BY_NAME = """
-import time
+import posix, time
 from pyruntime.kernel import mount
 from pyruntime.rootfs import path
-def bind_console(root_fd, terminal):
+def bind_console(directory, terminal):
     time.sleep(0.002)
-    source = path.resolve(root_fd, "/dev/pts/0")
-    target = path.make_file(root_fd, "/dev/console")
+    source = posix.open(f"/proc/self/fd/{directory}/pts/0", path.O_PATH)
+    target = path.make_file(directory, "/console")
     mount.attach(mount.clone_tree("", dirfd=source), target, "/dev/console")
 replace("rootfs.console._bind_console", bind_console)
 """
