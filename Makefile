@@ -72,7 +72,7 @@ bench: build bench-packages ## ours, runc and crun, interleaved on one bundle (r
 conformance: build ## the OCI runtime-tools suite (root)
 	@conformance/run $(ARGS)
 
-install: build ## PREFIX/bin/pyruntime and PREFIX/lib/pyruntime; PREFIX is /usr/local, below DESTDIR
+install: build ## PREFIX/bin/pyruntime, PREFIX/lib/pyruntime, man page, completion; PREFIX is /usr/local, below DESTDIR
 	@tools/install.sh install "$(PREFIX)" "$(DESTDIR)"
 
 uninstall: ## removes what install made

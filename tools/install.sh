@@ -7,6 +7,7 @@
 # PREFIX/bin/pyruntime      the launcher
 # PREFIX/lib/pyruntime/     the package, its dependencies, oci-spec/: everything that runs, and nothing else on sys.path
 #                           but the interpreter's standard library
+# PREFIX/share/             completion for bash, zsh and fish, and the manual page
 set -eu
 
 action=$1 prefix=$2 destdir=${3-}
@@ -21,6 +22,14 @@ venv=$source/.venv/bin/python
 
 if [ "$action" = uninstall ]; then
     rm -rf "$destdir$program" "$destdir$library"
+    share=$destdir$prefix/share
+    for name in bash-completion/completions/pyruntime zsh/site-functions/_pyruntime \
+        fish/vendor_completions.d/pyruntime.fish man/man8/pyruntime.8; do
+        rm -f "$share/$name"
+        # directories that were only there for it
+        (cd "$share" 2>/dev/null && rmdir -p --ignore-fail-on-non-empty "${name%/*}" 2>/dev/null) || true
+    done
+    rmdir --ignore-fail-on-non-empty "$share" 2>/dev/null || true
     exit 0
 fi
 [ "$action" = install ] || { echo "$0: no such action: $action" >&2; exit 2; }
@@ -61,4 +70,5 @@ rm -rf "$destdir$library.old"
 mv "$stage" "$destdir$library"
 mv -f "$stage.program" "$destdir$program"
 rm -rf "$destdir$library.old"
+"$venv" "$source/tools/make-share.py" "$destdir$prefix/share"
 echo "installed $destdir$program and $destdir$library"

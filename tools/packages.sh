@@ -9,7 +9,7 @@ for task in "$@"; do
     case $task in
     build) wanted="$wanted gcc libc6-dev make python3 python3-dev python3-venv libseccomp-dev libcap-dev" ;;
     run) wanted="$wanted busybox-static" ;;
-    test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev" ;;
+    test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev zsh fish groff-base" ;;
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
         containernetworking-plugins" ;;
     bench) wanted="$wanted busybox-static runc crun" ;;

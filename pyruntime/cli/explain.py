@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 USAGE = "[BUNDLE]"
 FLAGS = (
-    Flag("format", "text or json", short="f", value="FORMAT", default="text"),
+    Flag("format", "form of the plan", short="f", value="text|json", default="text"),
     Flag("no-pivot", "as for create"),
     Flag("no-new-keyring", "as for create"),
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 USAGE = ""
 FLAGS = (
-    Flag("format", "table or json", short="f", value="FORMAT", default="table"),
+    Flag("format", "form of the list", short="f", value="table|json", default="table"),
     Flag("quiet", "ids only", short="q"),
 )
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 GLOBAL = (
     Flag("root", "directory of the containers' state", value="DIR"),
     Flag("log", "write the log to FILE", value="FILE"),
-    Flag("log-format", "text or json", value="FORMAT", default="text"),
+    Flag("log-format", "form of the log", value="text|json", default="text"),
     Flag("debug", "log more"),
     Flag("systemd-cgroup", "let systemd make the cgroups (cgroupsPath is then slice:prefix:name)"),
-    Flag("rootless", "true, false or auto: whether to do without what only root may", value="BOOL", default="auto"),
+    Flag("rootless", "whether to do without what only root may", value="true|false|auto", default="auto"),
     Flag("criu", "taken and ignored, as runc does", value="PATH"),
     Flag("version", "show the version", short="v"),
 )
@@ -45,6 +45,7 @@ COMMANDS = {
     "validate": "say everything that is wrong with a config.json, without root",
     "explain": "show what would be done for a bundle, step by step, without doing it",
     "features": "show what this runtime can do, as JSON",
+    "completion": "print the completion script of a shell",
 }
 
 
@@ -114,10 +115,11 @@ def run(arguments: list[str]) -> int:
             from pyruntime import reasons
 
             reasons.add(error)
-        log.error(f"{name} failed: {error}" if name else str(error))
+        log.error(f"{name} failed: {error}" if name else str(error), _for_person(name, error))
         return error.exit_code
     except OSError as error:
-        log.error(f"{name} failed: {from_oserror(error, doing=name)}")
+        failure = from_oserror(error, doing=name)
+        log.error(f"{name} failed: {failure}", _for_person(name, failure))
         return 1
     except Exception as error:
         if log.debugging:
@@ -127,6 +129,15 @@ def run(arguments: list[str]) -> int:
             "output of the same command with --debug"
         )
         return 1
+
+
+def _for_person(name: str, error: PyruntimeError) -> str:
+    """The error as a terminal shows it, "" when standard error is none: then it is one line."""
+    if not posix.isatty(2):
+        return ""
+    from pyruntime.cli import colour, person
+
+    return person.lines(name, error, colour.of(2))
 
 
 def one_id(words: list[str], command: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "[BUNDLE|-]"
-FLAGS = (Flag("format", "table, json or github (annotations)", short="f", value="FORMAT", default="table"),)
+FLAGS = (Flag("format", "form of the findings", short="f", value="table|json|github", default="table"),)
 
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:

@@ -6,6 +6,7 @@ import marshal
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
@@ -128,6 +129,19 @@ def test_a_run_writes_nothing_into_the_library(prefix: Path, library: Path, tmp_
     for command in ["--version"], ["--help"], ["features"], ["--root", str(tmp_path), "state", "nosuch"]:
         run(prefix, *command)
     assert tree(library) == before
+
+
+def test_the_manual_page_and_the_completion_are_where_they_are_looked_for(prefix: Path) -> None:
+    names = subprocess.run(
+        [sys.executable, str(CHECKOUT / "tools/make-share.py"), "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(names) == 4
+    for name in names:
+        assert (prefix / "share" / name).is_file()
+    page = prefix / "share/man/man8/pyruntime.8"
+    assert page.read_text().startswith(".")
+    for shell, name in (("bash", names[0]), ("zsh", names[1]), ("fish", names[2])):
+        assert run(prefix, "completion", shell).stdout == (prefix / "share" / name).read_text()
 
 
 def test_no_programs_of_dependencies_are_installed(prefix: Path) -> None:

@@ -1,0 +1,24 @@
+"""completion: print the completion script of a shell."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import completion
+from pyruntime.cli.main import Context
+from pyruntime.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = "bash|zsh|fish"
+FLAGS = ()
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Print the script."""
+    if len(words) != 1 or words[0] not in completion.SHELLS:
+        raise UsageError("completion needs the name of a shell", mend="give bash, zsh or fish")
+    posix.write(1, completion.SHELLS[words[0]]().encode())
+    return 0
