@@ -77,7 +77,9 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
                 run_poststop(record, log)
             raise
     except OSError as error:
-        if str(error.filename or "").startswith(directory) or error.errno in (28, 30):  # ENOSPC, EROFS
+        # A full or a read-only disk; clone3(2) means another thing by ENOSPC.
+        full = error.errno in (28, 30) and not isinstance(error, KernelError)
+        if full or str(error.filename or "").startswith(directory):
             raise state.unusable(root, directory, error) from error
         raise from_oserror(error, doing="create the container") from error
     finally:

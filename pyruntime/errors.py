@@ -11,7 +11,8 @@
     └── KernelError      a system call failed (an OSError too); becomes a StepError on its way up
 
 An error is raised once and printed once, at the edge of the command line, as one line that ends the log:
-engines show only that line. It travels from init to its parent as the JSON object of `to_json`.
+engines show only that line. On a terminal it is three (cli/person.py). It travels from init to its parent as
+the JSON object of `to_json`.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ class PyruntimeError(Exception):
     step:    `describe()` of the step of the plan that was being done.
     syscall: the system call with its decoded arguments.
     errno:   its error by name (`ENOENT`).
+    brief:   of several problems in one message the first; others: how many more there are.
     """
 
     exit_code = 1
+    brief: PyruntimeError | None = None
+    others = 0
 
     def __init__(
         self,
@@ -68,11 +72,7 @@ class PyruntimeError(Exception):
             parts.append(f": {self.why}")
         if self.mend:
             parts.append(f"; {self.mend}")
-        text = "".join(parts).replace("\n", " ")
-        if text.isprintable():
-            return text
-        # Names from config.json may hold what moves a terminal's cursor, or cannot be written as UTF-8.
-        return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+        return printable("".join(parts))
 
     def to_json(self) -> dict[str, Any]:
         """The error as the `procError` message carries it."""
@@ -128,6 +128,14 @@ class KernelError(OSError):
         return f"{self.syscall}({shown})"
 
 
+def printable(text: str) -> str:
+    """A text as one line. Names from config.json may hold what moves a cursor, or cannot be written as UTF-8."""
+    text = text.replace("\n", " ")
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 def errno_name(number: int | None) -> str:
     """The name of an error number: `ENOENT` for 2."""
     return _errno.errorcode.get(number or 0, str(number))
@@ -157,7 +165,7 @@ def from_json(fields: dict[str, Any]) -> PyruntimeError:
     """The error that `to_json` described."""
     kinds: dict[str, type[PyruntimeError]] = {
         kind.__name__: kind
-        for kind in (PyruntimeError, UsageError, ConfigError, StateError, StepError, HookError)
+        for kind in (PyruntimeError, UsageError, ConfigError, StateError, NotFound, Busy, StepError, HookError)
     }
     kind = kinds.get(str(fields.get("kind")), PyruntimeError)
     known = {k: fields[k] for k in ("pointer", "why", "mend", "step", "syscall", "errno") if k in fields}

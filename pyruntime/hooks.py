@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _KEPT = 4096  # bytes of a hook's output that are kept for its error
 _SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
+_ENOENT = 2
 
 
 def plan_runtime(request: Request) -> Iterator[Step]:
@@ -114,9 +115,13 @@ def run(
         for fd in (stdin_write, output_read):
             posix.close(fd)
         reason = strerror(error.errno)
+        there = error.errno == _ENOENT and posix.access(path, posix.F_OK)
         raise HookError(
             f"error running {title}: {reason} ({errno_name(error.errno)})",
             errno=errno_name(error.errno),
+            why="the file is there, but not the interpreter that its first line names (or that ends with CRLF)"
+            if there
+            else None,
             mend=f"correct the path in hooks.{kind}, or install the program",
         ) from None
     finally:

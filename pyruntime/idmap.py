@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError, StepError
+from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.kernel import files
 from pyruntime.plan.step import Step
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
+_EPERM, _EACCES = 1, 13
 _PLACES = ("/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/")
 
 
@@ -53,8 +54,8 @@ def write_map(parent: Any, file: str, lines: list[list[int]], rootless: bool) ->
         _write(parent.pid, "setgroups", "deny")
     try:
         _write(parent.pid, file, text)
-    except PermissionError:
-        if not rootless:
+    except KernelError as error:
+        if not rootless or error.errno not in (_EPERM, _EACCES):
             raise
         _run_helper(parent.pid, file, lines)
 
@@ -66,8 +67,7 @@ def _write(pid: int, file: str, text: str) -> None:
         # One write: the kernel takes a map as a whole, and only once.
         posix.write(fd, text.encode())
     except OSError as error:
-        error.filename = path
-        raise
+        raise KernelError(error.errno or 0, "write", (path, text.strip())) from None
     finally:
         posix.close(fd)
 

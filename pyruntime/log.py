@@ -36,13 +36,15 @@ class Log:
         else:
             self.warning(text)
 
-    def error(self, text: str) -> None:
-        """The line that counts: to the log, and to standard error for whoever waits there."""
+    def error(self, text: str, lines: str = "") -> None:
+        """The line that counts: to the log, and to standard error for whoever waits there.
+
+        lines: what a person at a terminal gets in its place."""
         plain = not self.path and self.format == "text"
         if not plain:
             self._write("error", text)
         if plain or self.path:
-            _write_all(2, f"pyruntime: {text}\n")
+            _write_all(2, lines or f"pyruntime: {text}\n")
 
     def _write(self, level: str, text: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

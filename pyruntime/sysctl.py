@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError, StepError
+from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.kernel import files
 from pyruntime.kernel.constants import PROC_SUPER_MAGIC, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
 from pyruntime.plan.step import Step
@@ -80,8 +80,9 @@ def write(init: Any, name: str, path: str, value: str) -> None:
         if files.filesystem_magic(fd) != PROC_SUPER_MAGIC:
             raise StepError(f"/proc/sys/{path} is not on a proc filesystem")
         posix.write(fd, value.encode())
-    except OSError as error:
-        error.filename = f"/proc/sys/{path}"
+    except KernelError:
         raise
+    except OSError as error:
+        raise KernelError(error.errno or 0, "write", (f"/proc/sys/{path}", value)) from None
     finally:
         posix.close(fd)

@@ -115,6 +115,7 @@ def clone(request: ExecRequest) -> tuple[int, int]:
             # container's own cgroup takes no processes any more.
             directory = _place_of_init(request.target.pid, directory)
         elif not (request.rootless and error.errno in (_EACCES, _EPERM)):
+            error.arguments += (directory,)
             raise
     finally:
         posix.close(fd)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime import idmap
-from pyruntime.errors import ConfigError, KernelError, from_oserror
+from pyruntime.errors import ConfigError, from_oserror
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import CLONE_NEWUSER, MOUNT_ATTR_IDMAP
 from pyruntime.kernel.pidfd import send_signal
@@ -66,12 +66,6 @@ def open_mapped(
         finally:
             posix.close(userns)
         return fd
-    except KernelError as error:
-        failure = from_oserror(error, doing=doing, pointer=pointer)
-        if error.syscall == "mount_setattr" and error.errno in (22, 95):
-            failure.why = "the filesystem of the source does not allow mapped mounts on this kernel"
-            failure.mend = "use a source on ext4, xfs, btrfs, tmpfs (Linux 6.3), …"
-        raise failure from error
     except OSError as error:
         raise from_oserror(error, doing=doing, pointer=pointer) from error
 

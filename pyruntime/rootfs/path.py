@@ -95,7 +95,7 @@ def _make(root_fd: int, path: str, mode: int, *, directory: bool) -> int:
                     posix.close(parent)
                     parent = resolve(root_fd, "/", O_PATH | posix.O_DIRECTORY)
                     continue
-                found = _make_one(parent, name, mode if last else 0o755, directory=directory or not last)
+                found = _make_one(parent, name, mode if last else 0o755, directory=directory or not last, shown=walked)
             posix.close(parent)
             parent = found
             at += 1
@@ -106,8 +106,10 @@ def _make(root_fd: int, path: str, mode: int, *, directory: bool) -> int:
             posix.close(parent)
 
 
-def _make_one(parent: int, name: str, mode: int, *, directory: bool) -> int:
-    """Make one directory or empty file in an opened directory and open it, whoever else made it meanwhile."""
+def _make_one(parent: int, name: str, mode: int, *, directory: bool, shown: str) -> int:
+    """Make one directory or empty file in an opened directory and open it, whoever else made it meanwhile.
+
+    shown is its path, for messages."""
     try:
         if directory:
             posix.mkdir(name, mode, dir_fd=parent)
@@ -116,6 +118,8 @@ def _make_one(parent: int, name: str, mode: int, *, directory: bool) -> int:
             posix.close(posix.open(name, flags, mode, dir_fd=parent))
     except FileExistsError:
         pass
+    except OSError as error:
+        raise KernelError(error.errno or 0, "mkdirat" if directory else "openat", (shown,)) from None
     resolve_flags = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
     return files.open_resolved(parent, name, O_PATH | posix.O_NOFOLLOW, resolve_flags)
 

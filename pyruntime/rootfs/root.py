@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError, KernelError, StepError
+from pyruntime.errors import ConfigError, KernelError
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
     MNT_DETACH,
@@ -119,18 +119,7 @@ def pivot(init: Any, shared: bool) -> None:
     old = posix.open("/", path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         posix.fchdir(init.root_fd)
-        try:
-            mount.pivot_root(".", ".")
-        except KernelError as error:
-            if error.errno != _EINVAL:
-                raise
-            raise StepError(
-                f"{error.call()}: invalid argument (EINVAL)",
-                syscall=error.call(),
-                errno="EINVAL",
-                why="the host's root is a ramfs (an initrd), or the rootfs lies on a shared mount",
-                mend="use --no-pivot on a ramfs",
-            ) from None
+        mount.pivot_root(".", ".")
         posix.fchdir(old)
         if shared:
             # The unmount below must not reach the host.

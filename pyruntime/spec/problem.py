@@ -191,10 +191,13 @@ def to_error(problems: list[Problem], name: str) -> ConfigError:
         if len(listed) < len(others):
             listed.append("…")
         message += f" (and {len(others)} more: {'; '.join(listed)})"
-    if name == "config.json" and first.keys:
-        return ConfigError(message, pointer=first.pointer, why=why, mend=mend)
-    place = f"{name}: {first.pointer}" if first.keys else name
-    return ConfigError(f"{place}: {message}", why=why, mend=mend)
+    pointer = first.pointer if name == "config.json" and first.keys else None
+    place = "" if pointer else f"{name}: {first.pointer}: " if first.keys else f"{name}: "
+    error = ConfigError(f"{place}{message}", pointer=pointer, why=why, mend=mend)
+    if others:
+        error.brief = ConfigError(f"{place}{first.message}", pointer=pointer, why=first.why, mend=first.mend)
+        error.others = len(others)
+    return error
 
 
 def pruned(config: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
