@@ -49,6 +49,9 @@ COMMANDS = {
 }
 
 
+# What programs call, and no person.
+UNLISTED = ("serve", "shim")
+
 class Context:
     """What every command gets.
 
@@ -99,7 +102,7 @@ def run(arguments: list[str]) -> int:
 
             return help.show_all() if len(rest) < 2 else help.show(rest[1])
         name = rest[0]
-        if name not in COMMANDS:
+        if name not in COMMANDS and name not in UNLISTED:
             from pyruntime.cli import help
 
             raise help.unknown(name)
