@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyruntime import foreground, state
 from pyruntime.cgroups import enter
 from pyruntime.cli import descriptors, pidfd_socket, pidfile
-from pyruntime.cli.flags import Flag
+from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import PyruntimeError, StateError, UsageError, from_oserror
 from pyruntime.plan.exec import ExecPlan, ExecRequest
@@ -39,6 +39,7 @@ FLAGS = (
     Flag("preserve-fds", "pass N descriptors, from 3 on, to the process", value="N"),
     Flag("cgroup", "run in an existing sub-cgroup; may be given again", value="[CTRL:]PATH", many=True),
     Flag("ignore-paused", "also into a paused container: the process runs when it is resumed"),
+    TRACE,
 )
 
 _EXIT_CODE = 255  # as runc: the process's own exit status would be taken for one of 1
@@ -72,11 +73,11 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if not words:
         raise UsageError("exec needs the container's id and a command", mend="see: pyruntime exec --help")
     record = state.load(context.root, words[0])
-    _check_status(record, ignore_paused=values["ignore-paused"])
+    check_status(record, ignore_paused=values["ignore-paused"])
     if values["pid-file"]:
         pidfile.check(values["pid-file"])
     config = load.load_object(record.path(state.CONFIG))
-    config["process"] = _process(context, config.get("process") or {}, values, words[1:])
+    config["process"] = process_of(context, config.get("process") or {}, values, words[1:])
     preserve_fds = descriptors.preserved(values["preserve-fds"])
     joined = target.find(record)
     request = ExecRequest(
@@ -134,7 +135,7 @@ def _prepare_terminal(request: ExecRequest) -> Relay | None:
     return relays.Relay(request)
 
 
-def _check_status(record: Record, *, ignore_paused: bool) -> None:
+def check_status(record: Record, *, ignore_paused: bool) -> None:
     """Raise StateError unless a process can be run in the container."""
     status = state.status(record)
     if status == "stopped":
@@ -147,7 +148,7 @@ def _check_status(record: Record, *, ignore_paused: bool) -> None:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
 
 
-def _process(
+def process_of(
     context: Context, first: dict[str, Any], values: dict[str, Any], command: list[str]
 ) -> dict[str, Any]:
     """The process to run: that of --process, or the container's first one as the flags change it."""
@@ -179,16 +180,20 @@ def _process(
 
 
 def _read_process(context: Context, first: dict[str, Any], path: str) -> dict[str, Any]:
+    return complete(context, first, load.load_object(path), path)
+
+
+def complete(context: Context, first: dict[str, Any], process: dict[str, Any], name: str) -> dict[str, Any]:
+    """Check a process object, which errors call by name, and add what it has from the container's first one."""
     from pyruntime.spec import check
 
-    process = load.load_object(path)
-    for problem in check.without_errors(check.check_process(process), path):
-        context.log.warning(f"{path}: {problem}")
+    for problem in check.without_errors(check.check_process(process), name):
+        context.log.warning(f"{name}: {problem}")
     if not process.get("args"):
-        raise UsageError(f"{path}: process args cannot be empty", mend="set args")
-    for name in _INHERITED:
-        if name in first:
-            process.setdefault(name, first[name])
+        raise UsageError(f"{name}: process args cannot be empty", mend="set args")
+    for member in _INHERITED:
+        if member in first:
+            process.setdefault(member, first[member])
     umask = (first.get("user") or {}).get("umask")
     if umask is not None:
         process.setdefault("user", {}).setdefault("umask", umask)

@@ -1,0 +1,275 @@
+"""A container: a name below a root, and what can be done to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from types import TracebackType
+from typing import IO, Any
+
+from pyruntime import container as lifecycle
+from pyruntime import state as records
+from pyruntime.cgroups import processes, stats
+from pyruntime.errors import StateError
+from pyruntime.library.bundle import Bundle
+from pyruntime.library.helper import Call
+from pyruntime.library.process import Process, number, wait_call
+from pyruntime.library.state import State
+from pyruntime.library.stdio import Stream, Streams
+
+
+class Container:
+    """A container by its id; it may exist already or not. Every method raises PyruntimeError, as commands fail.
+
+    id:     its name.
+    bundle: what `create` makes it of.
+    root:   the directory of containers' state: /run/pyruntime, for an ordinary user below XDG_RUNTIME_DIR.
+    systemd_cgroup: let systemd make the cgroup.
+
+    As a context manager it deletes the container at the end, whatever state that is in."""
+
+    def __init__(
+        self,
+        id: str,
+        bundle: Bundle | str | os.PathLike[str] | None = None,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        systemd_cgroup: bool = False,
+    ) -> None:
+        self.id = id
+        self.bundle = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle(bundle)
+        self._rootless = _is_rootless()
+        self.root = os.path.abspath(root) if root is not None else _default_root()
+        self._systemd_cgroup = systemd_cgroup
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
+        self.terminal: IO[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"Container({self.id!r}, root={self.root!r})"
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.delete(force=True)
+        for file in (self.stdin, self.stdout, self.stderr, self.terminal):
+            if file is not None:
+                file.close()
+
+    # Requests to the helper: `aio` sends the same.
+
+    def request(self, op: str, fds: dict[str, int] | None = None, **arguments: Any) -> Call:
+        """Send a request for an operation (operations.py)."""
+        request = {
+            "op": op,
+            "id": self.id,
+            "root": self.root,
+            "rootless": self._rootless,
+            "systemd_cgroup": self._systemd_cgroup,
+            "arguments": arguments,
+        }
+        return Call(request, fds or {})
+
+    def create_request(self, streams: Streams) -> Call:
+        """Send the request for `create`."""
+        if self.bundle is None:
+            raise StateError(f"container {self.id} has no bundle", mend="give Container one")
+        return self.request("create", streams.fds, bundle=str(self.bundle.path))
+
+    def exec_request(
+        self, streams: Streams, args: list[str], *, env: dict[str, str] | None, cwd: str, user: str
+    ) -> Call:
+        """Send the request for `exec`."""
+        variables = [f"{name}={value}" for name, value in (env or {}).items()]
+        tty = "console" in streams.fds
+        return self.request("exec", streams.fds, args=list(args), env=variables, cwd=cwd, user=user, tty=tty)
+
+    def wait_request(self) -> Call:
+        """Send the request for init's exit status."""
+        record = records.load(self.root, self.id)
+        return wait_call(record.pid, record.start)
+
+    def adopt(self, streams: Streams) -> None:
+        """Take over what `create` has opened."""
+        streams.take_terminal()
+        self.stdin, self.stdout, self.stderr = streams.stdin, streams.stdout, streams.stderr
+        self.terminal = streams.terminal
+
+    # The operations.
+
+    def create(
+        self, *, stdin: Stream = None, stdout: Stream = None, stderr: Stream = None, terminal: bool = False
+    ) -> None:
+        """Make the container: when this returns, its init waits for `start`.
+
+        stdin, stdout, stderr: what the process gets, as for subprocess.Popen; pipes are then the attributes of
+        these names. terminal: config.json asks for one, and the attribute `terminal` gets its master."""
+        streams = Streams(stdin, stdout, stderr, terminal=terminal)
+        try:
+            call = self.create_request(streams)
+            streams.sent()
+            call.answer()
+            self.adopt(streams)
+        except BaseException:
+            streams.close()
+            raise
+
+    def start(self) -> None:
+        """Let init become the user's process. When this returns, that one runs, or has run."""
+        self.request("start").answer()
+
+    def exec(
+        self,
+        args: list[str],
+        *,
+        env: dict[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+        stdin: Stream = subprocess.DEVNULL,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        terminal: bool = False,
+    ) -> Process:
+        """Run one more process in the container. user is "UID" or "UID:GID"."""
+        streams = Streams(stdin, stdout, stderr, terminal=terminal)
+        try:
+            call = self.exec_request(streams, args, env=env, cwd=cwd, user=user)
+            streams.sent()
+            identity = call.answer()
+            streams.take_terminal()
+        except BaseException:
+            streams.close()
+            raise
+        return Process(identity, streams)
+
+    def run(
+        self,
+        args: list[str],
+        *,
+        input: str = "",
+        check: bool = False,
+        timeout: float | None = None,
+        env: dict[str, str] | None = None,
+        cwd: str = "",
+        user: str = "",
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one more process to its end, and give back what it said, as subprocess.run does.
+
+        check: raise subprocess.CalledProcessError unless its exit status is 0. After timeout seconds it is killed,
+        and subprocess.TimeoutExpired raised."""
+        pipe = subprocess.PIPE
+        process = self.exec(args, env=env, cwd=cwd, user=user, stdin=pipe, stdout=pipe, stderr=pipe)
+        files = process.stdin, process.stdout, process.stderr
+        assert files[0] is not None and files[1] is not None and files[2] is not None
+        said: dict[int, bytes] = {}
+        threads = [threading.Thread(target=_read_all, args=(said, at, files[at]), daemon=True) for at in (1, 2)]
+        threads.append(threading.Thread(target=_write_all, args=(files[0], input.encode()), daemon=True))
+        for thread in threads:
+            thread.start()
+        try:
+            code = process.wait(timeout)
+        except TimeoutError:
+            process.kill("KILL")
+            process.wait()
+            raise subprocess.TimeoutExpired(args, timeout or 0.0) from None
+        finally:
+            for thread in threads:
+                thread.join(1.0)  # what it has left behind may hold a pipe for ever
+        texts = [said.get(at, b"").decode(errors="replace") for at in (1, 2)]
+        done = subprocess.CompletedProcess(list(args), code, *texts)
+        if check:
+            done.check_returncode()
+        return done
+
+    def kill(self, signal: int | str = "TERM", *, all: bool = False) -> None:
+        """Send a signal to init, or with all to every process of the container."""
+        if all:
+            self.request("kill", signal=number(signal), everything=True).answer()
+        else:
+            lifecycle.kill(records.load(self.root, self.id), number(signal))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for init's end: its exit status, 128 + N when signal N ended it. Raises TimeoutError.
+
+        Only in the program that has created the container: others get StateError."""
+        return int(self.wait_request().answer(timeout))
+
+    def delete(self, *, force: bool = False) -> None:
+        """Remove the container; with force, kill it if it runs, and take an unknown one for removed."""
+        self.request("delete", force=force).answer()
+
+    def pause(self) -> None:
+        """Freeze all processes."""
+        self.request("pause").answer()
+
+    def resume(self) -> None:
+        """Let all processes go on."""
+        self.request("resume").answer()
+
+    def update(self, resources: dict[str, Any]) -> None:
+        """Change limits: members of config.json's `linux.resources`; what is left out stays."""
+        self.request("update", resources=resources).answer()
+
+    # What only looks is done here.
+
+    def state(self) -> State:
+        """What is known of it now. Raises NotFound when there is no such container."""
+        record = records.load(self.root, self.id)
+        status = records.status(record)
+        return State(
+            id=record.id,
+            status=status,
+            pid=0 if status == "stopped" else record.pid,
+            bundle=record.bundle,
+            rootfs=record.rootfs,
+            oci_version=record.oci_version,
+            created=record.created,
+            annotations=record.annotations,
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """What it uses, as `pyruntime events --stats` prints it: cpu, memory, pids, blkio, hugetlb, …"""
+        return stats.read(records.load(self.root, self.id).cgroups)
+
+    def processes(self) -> list[int]:
+        """The pids of all its processes, on the host."""
+        return processes.of(records.load(self.root, self.id).cgroups)
+
+
+def _read_all(said: dict[int, bytes], at: int, file: IO[bytes]) -> None:
+    said[at] = b""
+    with file:
+        while chunk := file.read(65536):
+            said[at] += chunk
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    with file:
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except BrokenPipeError:
+            pass  # it does not want to know
+
+
+def _is_rootless() -> bool:
+    if os.geteuid() != 0:
+        return True
+    try:
+        return records.read_file("/proc/self/uid_map").split()[:3] != ["0", "0", "4294967295"]
+    except OSError:
+        return False
+
+
+def _default_root() -> str:
+    if os.geteuid() == 0:
+        return "/run/pyruntime"
+    directory = os.environ.get("XDG_RUNTIME_DIR")
+    if not directory:
+        raise StateError("XDG_RUNTIME_DIR is not set, so there is no place for the containers' state", mend="give root")
+    return f"{directory}/pyruntime"

@@ -1,0 +1,60 @@
+"""A process that was run in a container."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any
+
+from pyruntime import signals, state
+from pyruntime.kernel.pidfd import send_signal
+from pyruntime.library.helper import Call
+from pyruntime.library.stdio import Streams
+
+
+class Process:
+    """One more process in a container, from `Container.exec`.
+
+    pid: on the host. stdin, stdout, stderr, terminal: binary files, where they were asked for."""
+
+    def __init__(self, identity: dict[str, int], streams: Streams) -> None:
+        self.pid = identity["pid"]
+        self.stdin: IO[bytes] | None = streams.stdin
+        self.stdout: IO[bytes] | None = streams.stdout
+        self.stderr: IO[bytes] | None = streams.stderr
+        self.terminal: IO[bytes] | None = streams.terminal
+        self._start = identity["start"]
+        self._status: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid}>"
+
+    def wait_call(self) -> Call:
+        """The request for its exit status."""
+        return wait_call(self.pid, self._start)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end: its exit status, 128 + N when signal N ended it. Raises TimeoutError."""
+        if self._status is None:
+            self._status = self.wait_call().answer(timeout)
+        return self._status
+
+    def kill(self, signal: int | str = "TERM") -> None:
+        """Send it a signal. Raises ProcessLookupError when it has ended."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            if state.start_time(self.pid) != self._start:
+                raise ProcessLookupError(3, "the process has ended")
+            send_signal(pidfd, number(signal))
+        finally:
+            os.close(pidfd)
+
+
+def wait_call(pid: int, start: int) -> Call:
+    """The request for a process's exit status."""
+    request: dict[str, Any] = {"op": "wait", "pid": pid, "start": start}
+    return Call(request, {})
+
+
+def number(signal: int | str) -> int:
+    """A signal's number, by number or name. Raises UsageError."""
+    return int(signal) if isinstance(signal, int) else signals.parse(signal)

@@ -1,0 +1,296 @@
+"""The commands as a program that keeps an interpreter warm does them: each in a forked child of that program.
+
+The library's helper (cli/serve.py) and the containerd shim (shim/) are such programs. A child, because making a
+container changes the process that makes it (dumpable, namespaces for a moment, descriptors 0 to 2), and because
+one that hangs can be killed. What comes back is a value as JSON, or the error.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed knows only the slow half
+import _socket
+import gc
+import posix
+
+from pyruntime import container, fastjson, state
+from pyruntime.cgroups import enter, freezer
+from pyruntime.cli import create as cli_create
+from pyruntime.cli import exec as cli_exec
+from pyruntime.cli import flags
+from pyruntime.errors import NotFound, PyruntimeError, StateError, from_json, from_oserror
+from pyruntime.kernel import files
+from pyruntime.log import Log
+from pyruntime.plan.exec import ExecPlan, ExecRequest
+from pyruntime.spec import load
+from pyruntime.start import execute, target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+_CREATE_DEFAULTS, _ = flags.parse([], cli_create.FLAGS)
+_EXEC_DEFAULTS, _ = flags.parse([], cli_exec.FLAGS)
+
+
+class Warnings(Log):
+    """A log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def _write(self, level: str, text: str) -> None:
+        self.texts.append(text)
+
+
+class Settings:
+    """What every operation needs to know of its caller: cli.main.Context without a command line."""
+
+    __slots__ = ("log", "root", "rootless", "systemd_cgroup")
+
+    def __init__(self, root: str, *, rootless: bool = False, systemd_cgroup: bool = False) -> None:
+        self.root = root
+        self.rootless = rootless
+        self.systemd_cgroup = systemd_cgroup
+        self.log = Warnings()
+
+
+def create(settings: Settings, id: str, *, console: int = -1, **options: Any) -> dict[str, Any]:
+    """Create a container with this process's descriptors 0 to 2: {"pid", "start"} of its init.
+
+    options: `bundle`, `no-pivot`, `no-new-keyring` as the command's flags.
+    console: a connected socket that gets the terminal's master, if there is to be one."""
+    context: Any = settings
+    request, raw = cli_create.request_of(context, {**_CREATE_DEFAULTS, **options}, id, detach=console < 0)
+    _set_console(request, console)
+    record = container.create(request, settings.root, raw, settings.log)
+    return {"pid": record.pid, "start": record.start}
+
+
+def start(settings: Settings, id: str) -> None:
+    """Let a container's init become the user's process."""
+    container.start(state.load(settings.root, id), settings.log)
+
+
+def run_process(
+    settings: Settings, id: str, *, process: dict[str, Any] | None = None, console: int = -1, **options: Any
+) -> dict[str, Any]:
+    """Run one more process in a container: {"pid", "start"} of it.
+
+    process: a whole process object; else the container's own with `args` and what options change, which are the
+             command's flags (`cwd`, `env`, `user`, `tty`)."""
+    context: Any = settings
+    record = state.load(settings.root, id)
+    cli_exec.check_status(record, ignore_paused=bool(options.pop("ignore-paused", False)))
+    config = load.load_object(record.path(state.CONFIG))
+    first = config.get("process") or {}
+    if process is not None:
+        config["process"] = cli_exec.complete(context, first, process, "process")
+    else:
+        args = options.pop("args")
+        config["process"] = cli_exec.process_of(context, first, {**_EXEC_DEFAULTS, **options}, args)
+    joined = target.find(record)
+    request = ExecRequest(
+        config,
+        id=id,
+        bundle=record.bundle,
+        target=joined,
+        cgroups=enter.chosen(record.cgroups, []),
+        rootless=settings.rootless,
+        detach=console < 0,
+    )
+    _set_console(request, console)
+    plan = ExecPlan(request)
+    for text in request.warnings:
+        settings.log.warning(text)
+    parent = execute.ExecParent(plan, record, settings.log)
+    execute.start(parent, joined)
+    joined.close()
+    return {"pid": parent.pid, "start": start_of(parent.pid)}
+
+
+def _set_console(request: Any, console: int) -> None:
+    if console >= 0:
+        request.console = _socket.socket(fileno=console)
+    elif request.process.get("terminal"):
+        raise StateError("the process has a terminal, and nobody takes it", mend="ask for the terminal, or for none")
+
+
+def kill(settings: Settings, id: str, *, signal: int, everything: bool = False) -> None:
+    """Send a signal to a container's init, or with everything to all of its processes."""
+    record = state.load(settings.root, id)
+    if not everything:
+        container.kill(record, signal)
+        return
+    from pyruntime.cgroups import kill as cgroup_kill
+
+    try:
+        container.kill(record, signal)
+    except StateError:
+        pass  # also for what outlives init in a shared pid namespace
+    cgroup_kill.signal_all(record.cgroups, signal, but=record.pid)
+
+
+def delete(settings: Settings, id: str, *, force: bool = False) -> None:
+    """Remove a container. With force an unknown one is no error."""
+    try:
+        record = state.load(settings.root, id)
+    except NotFound:
+        if force:
+            return
+        raise
+    except StateError:
+        if not force or not state.exists(settings.root, id):
+            raise
+        record = state.salvage(settings.root, id)
+    try:
+        container.delete(record, force=force, log=settings.log)
+    except NotFound:
+        if not force:
+            raise
+
+
+def pause(settings: Settings, id: str) -> None:
+    """Freeze all processes of a container."""
+    record = state.load(settings.root, id)
+    lock = state.lock(record.directory, record.id)
+    try:
+        status = state.status(record)
+        if status not in ("running", "created"):
+            raise StateError(f"container not running or created: {record.id} is {status}")
+        freezer.freeze(record.cgroups)
+    finally:
+        posix.close(lock)
+
+
+def resume(settings: Settings, id: str) -> None:
+    """Let a paused container go on."""
+    record = state.load(settings.root, id)
+    lock = state.lock(record.directory, record.id)
+    try:
+        status = state.status(record)
+        if status != "paused":
+            raise StateError(f"container not paused: {record.id} is {status}")
+        freezer.thaw(record.cgroups)
+    finally:
+        posix.close(lock)
+
+
+def update(settings: Settings, id: str, *, resources: dict[str, Any]) -> None:
+    """Change limits; resources as of linux.resources."""
+    from pyruntime.cgroups import update as cgroup_update
+    from pyruntime.spec import check
+
+    record = state.load(settings.root, id)
+    for problem in check.without_errors(check.check_resources(resources), "resources"):
+        settings.log.warning(f"resources: {problem}")
+    lock = state.lock(record.directory, record.id)
+    try:
+        if state.status(record) == "stopped":
+            raise StateError(f"container not running: {record.id} is stopped")
+        cgroup_update.update(record, resources, settings.log.warning)
+    finally:
+        posix.close(lock)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "create": create,
+    "start": start,
+    "exec": run_process,
+    "kill": kill,
+    "delete": delete,
+    "pause": pause,
+    "resume": resume,
+    "update": update,
+}
+
+
+def fork(
+    name: str,
+    settings: Settings,
+    id: str,
+    answer: int,
+    *,
+    stdio: tuple[int, ...] = (),
+    console: int = -1,
+    arguments: dict[str, Any] | None = None,
+) -> int:
+    """Do an operation in a child: its pid. The child writes one JSON object to the descriptor answer, and ends:
+    {"value", "warnings"} or {"error", "warnings"}; see `result`.
+
+    stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null."""
+    pid = posix.fork()
+    if pid != 0:
+        return pid
+    try:
+        _perform(name, settings, id, answer, stdio, console, arguments or {})
+    finally:
+        posix._exit(1)  # nothing of the child may climb into the caller's loop
+
+
+def _perform(
+    name: str,
+    settings: Settings,
+    id: str,
+    answer: int,
+    stdio: tuple[int, ...],
+    console: int,
+    arguments: dict[str, Any],
+) -> NoReturn:
+    gc.disable()
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    if stdio:
+        # Above 2 first: one of them may be where another is to go.
+        high = [fd if fd > 2 else _above(fd) for fd in stdio]
+        for number, fd in enumerate(high):
+            posix.dup2(fd, number)
+    else:
+        null = posix.open("/dev/null", posix.O_RDWR)
+        for number in (0, 1, 2):
+            posix.dup2(null, number)
+    files.close_all_but([answer, console] if console >= 0 else [answer], 3)
+    if console >= 0:
+        arguments = {**arguments, "console": console}
+    answered: dict[str, Any] = {}
+    try:
+        answered["value"] = OPERATIONS[name](settings, id, **arguments)
+    except PyruntimeError as error:
+        answered["error"] = _explained(error)
+    except OSError as error:
+        answered["error"] = _explained(from_oserror(error, doing=name))
+    except Exception as error:
+        answered["error"] = PyruntimeError(f"bug in pyruntime: {type(error).__name__}: {error}").to_json()
+    answered["warnings"] = settings.log.texts
+    posix.write(answer, fastjson.dumps(answered).encode("utf-8", "surrogateescape"))
+    posix._exit(0)
+
+
+def _explained(error: PyruntimeError) -> dict[str, Any]:
+    if error.errno and not error.why:
+        from pyruntime import reasons
+
+        reasons.add(error)
+    return error.to_json()
+
+
+def _above(fd: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
+    """What a child of `fork` has written: (value, warnings). Raises the error."""
+    if not data:
+        raise PyruntimeError(f"{doing}: the process that did it died", mend="dmesg may tell who killed it")
+    answered: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    if "error" in answered:
+        raise from_json(answered["error"])
+    return answered["value"], answered["warnings"]
+
+
+def start_of(pid: int) -> int:
+    """When a child of ours started, one that has ended and is not reaped, too: proc(5), stat, field 22."""
+    text = state.read_file(f"/proc/{pid}/stat")
+    return int(text[text.rindex(")") + 2 :].split()[19])
