@@ -7,7 +7,7 @@ import posix
 from pyruntime import container, state
 from pyruntime.cgroups import layout
 from pyruntime.cli import descriptors, pidfd_socket, pidfile
-from pyruntime.cli.flags import Flag
+from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context, one_id
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
@@ -29,6 +29,7 @@ FLAGS = (
     Flag("no-new-keyring", "keep the caller's session keyring"),
     Flag("preserve-fds", "pass N descriptors, from 3 on, to the process", value="N"),
     Flag("no-subreaper", "taken and ignored: create leaves no process behind"),
+    TRACE,
 )
 
 

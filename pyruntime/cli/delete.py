@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyruntime import container, state
-from pyruntime.cli.flags import Flag
+from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context, one_id
 from pyruntime.errors import NotFound, StateError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "ID"
-FLAGS = (Flag("force", "kill a container that runs; an unknown id is no error", short="f"),)
+FLAGS = (Flag("force", "kill a container that runs; an unknown id is no error", short="f"), TRACE)
 
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:

@@ -29,6 +29,8 @@ class Flag:
 
 
 HELP = Flag("help", "show this help", short="h")
+# Of the commands that have steps; the global one of this name is for engines, which choose what follows the command.
+TRACE = Flag("trace", "write what was done, and how long it took, to FILE (or into a directory)", value="FILE")
 
 
 def parse(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime import container, state
+from pyruntime.cli.flags import TRACE
 from pyruntime.cli.main import Context, one_id
 
 TYPE_CHECKING = False
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "ID"
-FLAGS = ()
+FLAGS = (TRACE,)
 
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.trace.record import Recorder
+
+# With --trace: who does the steps and keeps the time (docs/trace.md). Else nobody is asked, and nothing is imported.
+_recorder: Recorder | None = None
+
 # The phases of a start, in order, and who does them (docs/architecture.md, "The phases").
 PREPARE = "prepare"  # parent: before the clone
 SETUP = "setup"  # parent: init exists and waits for its plan
@@ -74,14 +79,28 @@ def from_json(fields: list[Any]) -> Step:
     return Step(pointer, getattr(sys.modules[module], function), **args)
 
 
+def recording() -> Recorder | None:
+    """Who keeps the time of this command's steps: None without --trace."""
+    return _recorder
+
+
+def record_with(recorder: Recorder | None) -> None:
+    """Let a recorder do the steps from here on, or none."""
+    global _recorder
+    _recorder = recorder
+
+
 def execute(steps: list[Step], actor: Any) -> None:
     """Do the steps in order. Raises the error of the first that fails, with its pointer and description."""
-    trace = actor.trace
+    trace, recorder = actor.trace, _recorder
     for step in steps:
         if trace is not None:
             trace(step)
         try:
-            step.do(actor, **step.args)
+            if recorder is None:
+                step.do(actor, **step.args)
+            else:
+                recorder.do(step, actor)
         except OSError as error:
             raise from_oserror(error, doing=step.describe(), pointer=step.pointer or None) from error
         except PyruntimeError as error:

@@ -22,7 +22,7 @@ from pyruntime.cgroups import enter
 from pyruntime.errors import KernelError, PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWPID, CLONE_PARENT, PR_SET_DUMPABLE
-from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PREPARE, READY, SETUP, execute
+from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PREPARE, READY, SETUP, execute, recording
 from pyruntime.plan.step import from_json as step_from_json
 from pyruntime.start import channel as messages
 from pyruntime.start import target as targets
@@ -129,6 +129,9 @@ def _clone(parent: ExecParent, target: Target) -> int:
             parent.pid, parent.pidfd = _clone_in_pid_namespace(request, target)
         if parent.pid == 0:
             try:
+    recorder = recording()
+    if recorder is not None:
+        recorder.before_clone(parent, _PHASES, target=target.pid)
                 entrant = Entrant(theirs, target, terminal, proc_fd, through_middle)
                 entrant.cgroup_tasks = parent.cgroup_tasks
                 start_setns_initialization(read_end, entrant, 3 + request.preserve_fds)
@@ -311,6 +314,9 @@ def _initialize(init_pipe: int, entrant: Entrant) -> None:
     sys.meta_path.clear()
     posix.setsid()
     plan = read_plan(init_pipe)
+    recorder = recording()
+    if recorder is not None:
+        own.append(recorder.in_child())
     if plan["debug"]:
         entrant.trace = entrant.tell_step
     steps = {phase: [step_from_json(step) for step in plan["steps"][phase]] for phase in _PHASES}

@@ -13,7 +13,7 @@ from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.namespaces import KINDS
-from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute
+from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute, recording
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 from pyruntime.start.init import Init, start_initialization
@@ -136,6 +136,9 @@ def _clone_init(parent: Parent) -> None:
         posix.close(fd)
     if parent.cgroup_directory is not None:
         posix.close(parent.cgroup_directory)
+    recorder = recording()
+    if recorder is not None:
+        recorder.before_clone(parent, INIT_PHASES, record.directory)
     if terminal is not None:
         terminal.close()
     parent.channel = ours
@@ -154,6 +157,8 @@ def _clone_init(parent: Parent) -> None:
 
 def _join_around(parent: Parent) -> list[tuple[int, int]]:
     """Enter the namespaces that init must be born into: [(descriptor of the way back, flag)]."""
+                if recorder is not None:
+                    kept.append(recorder.in_child())
     own: list[tuple[int, int]] = []
     for pointer, kind, path in parent.plan.namespaces.around:
         flag, name = KINDS[kind]

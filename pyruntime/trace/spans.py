@@ -1,0 +1,147 @@
+"""What a trace shows besides the steps: functions that are wrapped while a command is recorded.
+
+They know nothing of it, so that it costs nothing without --trace. A test sees to it that each is there.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from pyruntime.trace.events import CALL, FAILED, OK, PAUSE, WAIT
+from pyruntime.trace.spool import GATE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyruntime.trace.record import Recorder
+
+# command -> modules to have before the clock starts, and before the clone: imports are not what is measured.
+_START = ("pyruntime.start.fifo", "pyruntime.hooks")
+_END = ("pyruntime.cgroups.kill", "pyruntime.cgroups.remove", "pyruntime.hooks")
+_CREATE = ("pyruntime.plan.build", "pyruntime.start.parent", *_END)
+MODULES = {
+    "create": _CREATE,
+    "run": (*_CREATE, *_START),
+    "start": _START,
+    "exec": ("pyruntime.start.execute",),
+    "delete": _END,
+}
+
+_OPEN_GATE = "open the gate, wait until the program runs"
+
+# (module, function or Class.method, kind, words)
+SPANS = (
+    ("pyruntime.spec.load", "read_config", CALL, "read config.json"),
+    ("pyruntime.spec.load", "parse_object", CALL, "parse config.json"),
+    ("pyruntime.spec.load", "load_object", CALL, "read the container's config.json"),
+    ("pyruntime.spec.check", "require", CALL, "check config.json"),
+    ("pyruntime.cgroups.layout", "find", CALL, "look for the host's cgroup hierarchies"),
+    ("pyruntime.plan.build", "build", CALL, "plan"),
+    ("pyruntime.plan.exec", "ExecPlan.__init__", CALL, "plan"),
+    ("pyruntime.state", "make", CALL, "make the state's directory, and lock it"),
+    ("pyruntime.state", "load", CALL, "read the record"),
+    ("pyruntime.state", "lock_again", CALL, "lock the container, read the record again"),
+    ("pyruntime.state", "status", CALL, "look at the status"),
+    ("pyruntime.state", "Record.save", CALL, "save the record"),
+    ("pyruntime.state", "write_atomically", CALL, "keep a file of the state"),
+    ("pyruntime.state", "remove", CALL, "remove the state"),
+    ("pyruntime.start.target", "find", CALL, "look at the container's init"),
+    ("pyruntime.start.fifo", "make", CALL, "make the gate"),
+    ("pyruntime.start.fifo", "open_gate", WAIT, _OPEN_GATE),
+    ("pyruntime.start.fifo", "wait", PAUSE, GATE),
+    ("pyruntime.start.parent", "create", CALL, "bring init to the gate"),
+    ("pyruntime.start.parent", "_clone_init", CALL, "bring init to life"),
+    ("pyruntime.start.parent", "_send_plan", CALL, "send init its plan"),
+    ("pyruntime.start.execute", "_clone", CALL, "bring the process to life"),
+    ("pyruntime.start.execute", "_send_plan", CALL, "send the process its plan"),
+    ("pyruntime.start.init", "read_plan", WAIT, "wait for the plan"),
+    ("pyruntime.start.execute", "read_plan", WAIT, "wait for the plan"),
+    ("pyruntime.kernel.process", "clone", CALL, "clone3(2)"),
+    ("pyruntime.foreground", "attend", PAUSE, "wait for the process's end"),
+    ("pyruntime.container", "kill_all", CALL, "kill what is left"),
+    ("pyruntime.container", "destroy", CALL, "undo what the record names"),
+    ("pyruntime.cgroups.remove", "remove", CALL, "remove the cgroups"),
+)
+
+
+def version() -> str:
+    """The runtime's version."""
+    from pyruntime.version import VERSION
+
+    return VERSION
+
+
+def load(command: str) -> None:
+    """Import what a command will need."""
+    for name in MODULES[command]:
+        __import__(name)
+
+
+def install(recorder: Recorder) -> Callable[[], None]:
+    """Wrap what is loaded. Gives back the function that undoes it."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def replace(holder: Any, name: str, wrapper: Callable[..., Any]) -> None:
+        undo.append((holder, name, getattr(holder, name)))
+        setattr(holder, name, wrapper)
+
+    for module, path, kind, words in SPANS:
+        if module in sys.modules:
+            holder, name = locate(module, path)
+            replace(holder, name, _watched(recorder, kind, words, getattr(holder, name)))
+    if "pyruntime.start.channel" in sys.modules:
+        channel = sys.modules["pyruntime.start.channel"].Channel
+        replace(channel, "send", _watched_send(recorder, channel.send))
+        replace(channel, "receive", _watched_receive(recorder, channel.receive))
+
+    def restore() -> None:
+        for holder, name, function in reversed(undo):
+            setattr(holder, name, function)
+
+    return restore
+
+
+def locate(module: str, path: str) -> tuple[Any, str]:
+    """Where a function is: (module or class, its name there)."""
+    holder: Any = sys.modules[module]
+    owner, _, name = path.rpartition(".")
+    return (getattr(holder, owner) if owner else holder), name
+
+
+def _watched(recorder: Recorder, kind: str, words: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(*args: Any, **options: Any) -> Any:
+        begin = time.monotonic_ns()
+        result = FAILED
+        if words == _OPEN_GATE:
+            recorder.gate = args[0]
+        try:
+            value = function(*args, **options)
+            result = OK
+            return value
+        finally:
+            recorder.span(kind, words, begin, result)
+            if words == _OPEN_GATE:
+                recorder.left = time.monotonic_ns()
+
+    return watched
+
+
+def _watched_send(recorder: Recorder, function: Callable[..., None]) -> Callable[..., None]:
+    def send(channel: Any, type: str, *args: Any, **options: Any) -> None:
+        recorder.message_sent(type)
+        function(channel, type, *args, **options)
+
+    return send
+
+
+def _watched_receive(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
+    def receive(channel: Any) -> Any:
+        begin = time.monotonic_ns()
+        found = function(channel)
+        recorder.message_received(found[0], begin)
+        return found
+
+    return receive
