@@ -115,6 +115,11 @@ def run(arguments: list[str]) -> int:
         return int(module.run(Context(options, log), values, words))
     except PyruntimeError as error:
         if error.errno and not error.why:
+        path = values.get("trace") or ("trace" in values and options["trace"])
+        if path:
+            from pyruntime.trace import record
+
+            return record.traced(path, module, name, Context(options, log), values, words)
             from pyruntime import reasons
 
             reasons.add(error)
