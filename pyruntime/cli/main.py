@@ -20,6 +20,7 @@ GLOBAL = (
     Flag("log", "write the log to FILE", value="FILE"),
     Flag("log-format", "form of the log", value="text|json", default="text"),
     Flag("debug", "log more"),
+    flags.TRACE,
     Flag("systemd-cgroup", "let systemd make the cgroups (cgroupsPath is then slice:prefix:name)"),
     Flag("rootless", "whether to do without what only root may", value="true|false|auto", default="auto"),
     Flag("criu", "taken and ignored, as runc does", value="PATH"),
