@@ -47,6 +47,7 @@ COMMANDS = {
     "explain": "show what would be done for a bundle, step by step, without doing it",
     "features": "show what this runtime can do, as JSON",
     "completion": "print the completion script of a shell",
+    "trace": "show what --trace has recorded, step by step, or draw it",
 }
 
 

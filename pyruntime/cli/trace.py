@@ -1,0 +1,86 @@
+"""trace: show a file that --trace has written, as a table with bars, or draw it."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.cli import colour
+from pyruntime.cli.flags import Flag, number
+from pyruntime.cli.main import Context
+from pyruntime.errors import PyruntimeError, UsageError, printable
+from pyruntime.trace import events, picture, svg, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = "FILE"
+FLAGS = (
+    Flag("svg", "draw it into FILE (- for standard output) instead", value="FILE"),
+    Flag("steps", "only the steps of the plan"),
+    Flag("at-least", "leave out what took less than N microseconds", value="N"),
+    Flag("longest", "only the N steps that took longest, longest first", value="N"),
+)
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Show the trace."""
+    if len(words) != 1:
+        raise UsageError("trace takes one file", mend="see: pyruntime trace --help")
+    trace = events.from_json(_read(words[0]))
+    if values["svg"]:
+        _write(values["svg"], svg.draw(trace))
+        return 0
+    count = number(values["longest"], "longest")
+    if count > 0:
+        kept = terminal.longest(trace.events, count)
+        for event in kept:
+            print(f"{picture.duration(event.duration):>10}  {event.track:6}  {printable(event.name)}")
+        return 0
+    text = terminal.table(
+        trace,
+        width=_width(),
+        paint=colour.of(1),
+        steps_only=values["steps"],
+        at_least=number(values["at-least"], "at-least") * 1000,
+    )
+    _write("-", text)
+    return 0
+
+
+def _read(path: str) -> Any:
+    try:
+        fd = 0 if path == "-" else posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        data = b""
+        while chunk := posix.read(fd, 1 << 20):
+            data += chunk
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if not data:
+        raise PyruntimeError(f"{path} is empty", why="the command has not ended yet, or was killed")
+    try:
+        return fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    except ValueError:
+        raise PyruntimeError(f"{path} is no JSON", mend="give a file that --trace has written") from None
+
+
+def _write(path: str, text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    try:
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
+        fd = 1 if path == "-" else posix.open(path, flags, 0o666)
+        while data:
+            data = data[posix.write(fd, data) :]
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _width() -> int:
+    """Columns of the terminal; 0, no limit, for whoever reads a pipe."""
+    try:
+        return posix.get_terminal_size(1).columns if posix.isatty(1) else 0
+    except OSError:
+        return 0
