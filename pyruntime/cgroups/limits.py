@@ -41,6 +41,10 @@ _ZERO_IS_A_VALUE = frozenset(
 def plan(request: Request) -> Iterator[Step]:
     """HOOKS: all limits, once the device nodes are made and before a hook runs."""
     resources = request.linux.get("resources") or {}
+    if resources.get("unified"):
+        from pyruntime.cgroups import unified
+
+        unified.check_new(resources["unified"])
     if request.systemd_cgroup:
         from pyruntime.cgroups import systemd
 

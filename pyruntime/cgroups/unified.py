@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 POINTER = "/linux/resources/unified"
+# What init, which is in the cgroup by then, would not outlive: (what it does, what to do instead).
+_ENDS = {
+    "cgroup.freeze": ("would freeze init before it is done", "pause the container once it runs"),
+    "cgroup.kill": ("would kill init", "leave it out"),
+}
+
+
+def check_new(unified: dict[str, str]) -> None:
+    """Raise ConfigError for what may be written to a container that runs, but not to one that is being made."""
+    for file, (what, mend) in _ENDS.items():
+        if unified.get(file, "").strip() == "1":
+            raise ConfigError(f"{file}=1 {what}", pointer=f"{POINTER}/{file}", mend=mend)
 
 
 def plan(unified: dict[str, str], layout: Layout) -> Iterator[Step]:

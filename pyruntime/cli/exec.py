@@ -100,6 +100,7 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if not request.detach:
         foreground.hold_signals()
     parent = execute.ExecParent(plan, record, context.log)
+    parent.patient = values["ignore-paused"]
     try:
         execute.start(parent, joined, None if relay is None else relay.connect)
         joined.close()

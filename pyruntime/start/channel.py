@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import _socket
 import posix
+import sys
 
-from pyruntime import fastjson
+from pyruntime import fastjson, start
 from pyruntime.errors import PyruntimeError, StepError, from_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 READY = "procReady"
@@ -34,10 +36,13 @@ _MAX_FDS = 8
 
 
 class Channel:
-    """One end of the sync socket."""
+    """One end of the sync socket.
+
+    overdue: called whenever the other end has been silent for PATIENCE seconds; may raise."""
 
     def __init__(self, socket: _socket.socket) -> None:
         self.socket = socket
+        self.overdue: Callable[[], None] | None = None
 
     def send(self, type: str, arg: Any = None, fds: tuple[int, ...] = ()) -> None:
         """Send one message, with descriptors by SCM_RIGHTS. Raises OSError when the other end is gone."""
@@ -57,9 +62,15 @@ class Channel:
 
     def receive(self) -> tuple[str, Any, list[int]]:
         """The next message: (type, arg, descriptors), close-on-exec; type "" when the other end is closed."""
-        data, ancillary, flags, _ = self.socket.recvmsg(
-            MAX_PACKET, _socket.CMSG_SPACE(_FD_SIZE * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
-        )
+        while True:
+            try:
+                data, ancillary, flags, _ = self.socket.recvmsg(
+                    MAX_PACKET, _socket.CMSG_SPACE(_FD_SIZE * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
+                )
+                break
+            except BlockingIOError:  # SO_RCVTIMEO
+                if self.overdue is not None:
+                    self.overdue()
         fds: list[int] = []
         for level, kind, packed in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
@@ -111,7 +122,13 @@ def _close(fds: list[int]) -> None:
 
 
 def pair() -> tuple[Channel, Channel]:
-    """A new sync socket: (the parent's end, init's end), close-on-exec."""
+    """A new sync socket: (the parent's end, init's end), close-on-exec.
+
+    The parent's end waits for PATIENCE at a time; init's as long as there is a parent."""
     kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     left, right = _socket.socketpair(_socket.AF_UNIX, kind)
+    seconds = int(start.PATIENCE)
+    microseconds = int((start.PATIENCE - seconds) * 1e6)
+    timeval = seconds.to_bytes(8, sys.byteorder) + microseconds.to_bytes(8, sys.byteorder)
+    left.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval)
     return Channel(left), Channel(right)

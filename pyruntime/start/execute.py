@@ -27,7 +27,7 @@ from pyruntime.plan.step import from_json as step_from_json
 from pyruntime.start import channel as messages
 from pyruntime.start import target as targets
 from pyruntime.start.init import Init, open_proc, read_plan, report
-from pyruntime.start.parent import Parent, end_init
+from pyruntime.start.parent import Parent, end_init, end_middle, write_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,10 +66,20 @@ class Entrant(Init):
 class ExecParent(Parent):
     """What the steps of the parent act on; pid and pidfd are the new process's."""
 
-    __slots__ = ()
+    __slots__ = ("patient",)
 
     def __init__(self, plan: Any, record: Record, log: Log) -> None:
         super().__init__(plan, record, log)
+        self.awaited = messages.READY
+        self.patient = False  # into a paused container: it waits until that goes on
+
+    def overdue(self) -> None:
+        """Look after a process that has been silent for long. Raises StepError when it stands still."""
+        if not self.patient:
+            super().overdue()
+
+    def thaw(self) -> None:
+        """Nothing: the cgroup is the container's, and paused for a reason. The process dies when it goes on."""
 
     def oci_state(self, status: str) -> dict[str, Any]:
         """The container's state; its pid is init's."""
@@ -114,10 +124,14 @@ def _clone(parent: ExecParent, target: Target) -> int:
     """Clone the child; it waits for its plan. Gives back the parent's end of the init pipe."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     parent.channel, theirs = messages.pair()
+    parent.channel.overdue = parent.overdue
     proc_fd = open_proc()
     request: Any = parent.request
     terminal = request.console
     dumpable = process.prctl(_PR_GET_DUMPABLE)
+    recorder = recording()
+    if recorder is not None:
+        recorder.before_clone(parent, _PHASES, target=target.pid)
     through_middle = request.through_middle()
     if not through_middle:
         # The child is in sight of the container's processes from the clone on: it inherits this.
@@ -129,9 +143,6 @@ def _clone(parent: ExecParent, target: Target) -> int:
             parent.pid, parent.pidfd = _clone_in_pid_namespace(request, target)
         if parent.pid == 0:
             try:
-    recorder = recording()
-    if recorder is not None:
-        recorder.before_clone(parent, _PHASES, target=target.pid)
                 entrant = Entrant(theirs, target, terminal, proc_fd, through_middle)
                 entrant.cgroup_tasks = parent.cgroup_tasks
                 start_setns_initialization(read_end, entrant, 3 + request.preserve_fds)
@@ -201,10 +212,7 @@ def _clone_in_middle(request: ExecRequest, target: Target) -> tuple[int, int]:
             posix.write(write_end, fastjson.dumps(failure.to_json()).encode())
         posix._exit(0)
     posix.close(write_end)
-    answer = posix.read(read_end, 1 << 16)
-    posix.close(read_end)
-    posix.close(middle_fd)
-    posix.waitpid(middle, 0)
+    answer = end_middle(middle, middle_fd, read_end)
     if not answer.isdigit():
         raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
     pid = int(answer)
@@ -228,8 +236,7 @@ def _send_plan(parent: ExecParent, write_end: int) -> None:
     """Send the child its half of the plan: one JSON object, then the end."""
     steps = {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in _PHASES}
     data = fastjson.dumps({"debug": parent.log.debugging, "steps": steps}).encode("utf-8", "surrogateescape")
-    while data:
-        data = data[posix.write(write_end, data) :]
+    write_plan(parent, write_end, data)
 
 
 def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None) -> None:
@@ -243,6 +250,7 @@ def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None
             execute(parent.plan.steps[READY], parent)
             if ready is not None:
                 ready()
+            parent.awaited = messages.WAITING
             channel.send(messages.RUN)
             running = True
         elif type == messages.LOG:
@@ -306,6 +314,9 @@ def _close_inherited(init_pipe: int, entrant: Entrant, first: int) -> None:
     own += entrant.cgroup_tasks
     if entrant.console is not None:
         own.append(entrant.console.fileno())
+    recorder = recording()
+    if recorder is not None:
+        own.append(recorder.in_child())
     files.close_all_but([fd for fd in own if fd >= 0], first)
 
 
@@ -314,9 +325,6 @@ def _initialize(init_pipe: int, entrant: Entrant) -> None:
     sys.meta_path.clear()
     posix.setsid()
     plan = read_plan(init_pipe)
-    recorder = recording()
-    if recorder is not None:
-        own.append(recorder.in_child())
     if plan["debug"]:
         entrant.trace = entrant.tell_step
     steps = {phase: [step_from_json(step) for step in plan["steps"][phase]] for phase in _PHASES}

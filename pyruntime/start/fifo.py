@@ -17,6 +17,7 @@ from __future__ import annotations
 import posix
 import select
 
+from pyruntime import start
 from pyruntime.errors import StateError, from_json
 from pyruntime.state import FAILURE, FIFO, read_file
 
@@ -47,7 +48,7 @@ def open_gate(record: Record) -> None:
     """Let init go on, and wait until it has become the user's process or has died.
 
     Raises StateError when no init waits, and init's own error when it could not become the user's process
-    (a startContainer hook failed, execve(2) failed)."""
+    (a startContainer hook failed, execve(2) failed); StepError when it stands still, and is still there."""
     path = record.path(FIFO)
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
@@ -63,7 +64,10 @@ def open_gate(record: Record) -> None:
         posix.write(fd, GO)
         poll = select.poll()
         poll.register(fd, 0)  # POLLERR, "the last reader is gone", is always told
-        poll.poll()
+        if not poll.poll(start.PATIENCE * 1000):
+            from pyruntime.start import standstill  # nobody waits so long but for a hook, or for what is stuck
+
+            standstill.wait(poll, standstill.Watch(record.pid, "to become the user's program"))
     finally:
         posix.close(fd)
     text = read_file(record.path(FAILURE))

@@ -6,7 +6,7 @@ import posix
 import select
 import time
 
-from pyruntime import fastjson, namespaces, state
+from pyruntime import fastjson, namespaces, start, state
 from pyruntime.cgroups import place
 from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
@@ -26,20 +26,31 @@ if TYPE_CHECKING:
     from pyruntime.log import Log
     from pyruntime.plan.build import Plan
     from pyruntime.plan.step import Step
+    from pyruntime.start import standstill
     from pyruntime.start.channel import Channel
     from pyruntime.state import Record
 
 _SIGKILL = 9
+_DEATH_MS = 2000  # who is not dead then is looked after by container.kill_all, which waits longer
+_ROOM = 4096  # a pipe takes so much without a reader, however many pipes its user has (pipe(7))
+# What init is about while a message of its is awaited.
+_DOING = {
+    messages.HOOKS: "to make its mounts and devices",
+    messages.READY: "to enter its root",
+    messages.WAITING: "to become its user and find its program",
+}
 
 
 class Parent:
     """What the steps of the parent act on.
 
     pid, pidfd: init's, as the parent sees it; 0 and -1 before the clone.
+    awaited: the message that init is to send next; watch: who looks at it when it does not come.
     cgroup_tasks, cgroup_directory: how init gets into its cgroup (cgroups/place.py).
     """
 
     __slots__ = (
+        "awaited",
         "cgroup_directory",
         "cgroup_tasks",
         "channel",
@@ -50,6 +61,7 @@ class Parent:
         "record",
         "request",
         "trace",
+        "watch",
     )
 
     def __init__(self, plan: Plan, record: Record, log: Log) -> None:
@@ -62,6 +74,8 @@ class Parent:
         self.cgroup_tasks: list[int] = []
         self.cgroup_directory: int | None = None
         self.channel: Channel | None = None
+        self.awaited = messages.HOOKS
+        self.watch: standstill.Watch | None = None
         self.trace: Callable[[Step], None] | None = self.tell_step if log.debugging else None
 
     def warn(self, text: str) -> None:
@@ -71,6 +85,21 @@ class Parent:
     def tell_step(self, step: Step) -> None:
         """With --debug: say which step comes."""
         self.log.debug(f"parent: {step.describe()}")
+
+    def overdue(self) -> None:
+        """Look after an init that has been silent for long. Raises StepError when it stands still."""
+        from pyruntime.start import standstill
+
+        doing = _DOING[self.awaited]
+        if self.watch is None or self.watch.doing != doing:
+            self.watch = standstill.Watch(self.pid, doing)
+        self.watch.look()
+
+    def thaw(self) -> None:
+        """Let init run into a SIGKILL that a freezer holds back."""
+        from pyruntime.cgroups import kill
+
+        kill.thaw_for_death(self.record.cgroups)
 
     def oci_state(self, status: str) -> dict[str, Any]:
         """The state for a hook that runs in the runtime's namespaces."""
@@ -107,6 +136,9 @@ def _clone_init(parent: Parent) -> None:
     ours, theirs = messages.pair()
     found = parent.plan.namespaces
     own: list[tuple[int, int]] = []
+    recorder = recording()
+    if recorder is not None:
+        recorder.before_clone(parent, INIT_PHASES, record.directory)
     if not request.rootless:
         # In a pid namespace that is shared, init is in sight of other containers from its birth on: it inherits
         # this (CVE-2016-9962). An ordinary user could not write the maps of a process that is not dumpable.
@@ -125,6 +157,8 @@ def _clone_init(parent: Parent) -> None:
                 kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks]
                 if terminal is not None:
                     kept.append(terminal.fileno())
+                if recorder is not None:
+                    kept.append(recorder.in_child())
                 files.close_all_but(kept, 3 + request.preserve_fds)
                 start_initialization(read_end, init)
             finally:
@@ -136,11 +170,9 @@ def _clone_init(parent: Parent) -> None:
         posix.close(fd)
     if parent.cgroup_directory is not None:
         posix.close(parent.cgroup_directory)
-    recorder = recording()
-    if recorder is not None:
-        recorder.before_clone(parent, INIT_PHASES, record.directory)
     if terminal is not None:
         terminal.close()
+    ours.overdue = parent.overdue
     parent.channel = ours
     record.pid = parent.pid
     record.start = state.start_time(parent.pid)
@@ -157,8 +189,6 @@ def _clone_init(parent: Parent) -> None:
 
 def _join_around(parent: Parent) -> list[tuple[int, int]]:
     """Enter the namespaces that init must be born into: [(descriptor of the way back, flag)]."""
-                if recorder is not None:
-                    kept.append(recorder.in_child())
     own: list[tuple[int, int]] = []
     for pointer, kind, path in parent.plan.namespaces.around:
         flag, name = KINDS[kind]
@@ -237,14 +267,27 @@ def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
             posix._exit(1)  # it must not climb into the parent's undoing
         posix._exit(0)
     posix.close(write_end)
-    answer = posix.read(read_end, 1 << 16)
-    posix.close(read_end)
-    posix.close(middle_fd)
-    posix.waitpid(middle, 0)
+    answer = end_middle(middle, middle_fd, read_end)
     if not answer.isdigit():
         raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
     pid = int(answer)
     return pid, posix.pidfd_open(pid)
+
+
+def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
+    """Read what a process in the middle tells, and reap it. Raises StepError when it stands still."""
+    try:
+        await_descriptor(read_end, select.POLLIN, pid, "to join the namespaces")
+        answer = posix.read(read_end, 1 << 16)
+        await_descriptor(pidfd, select.POLLIN, pid, "to end the process in the middle")
+    except StepError:
+        send_signal(pidfd, _SIGKILL)
+        raise
+    finally:
+        posix.close(read_end)
+        posix.close(pidfd)
+    posix.waitpid(pid, 0)
+    return answer
 
 
 def _send_plan(parent: Parent, write_end: int) -> None:
@@ -255,9 +298,28 @@ def _send_plan(parent: Parent, write_end: int) -> None:
         "user_namespace": parent.request.namespace("user")[0],
         "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
     }
-    data = fastjson.dumps(message).encode("utf-8", "surrogateescape")
+    write_plan(parent, write_end, fastjson.dumps(message).encode("utf-8", "surrogateescape"))
+
+
+def write_plan(parent: Parent, write_end: int, data: bytes) -> None:
+    """Write all to the init pipe. Raises StepError when init stands still, BrokenPipeError when it is dead."""
+    if len(data) > _ROOM:
+        posix.set_blocking(write_end, False)
     while data:
-        data = data[posix.write(write_end, data) :]
+        try:
+            data = data[posix.write(write_end, data) :]
+        except BlockingIOError:
+            await_descriptor(write_end, select.POLLOUT, parent.pid, "to read its plan")
+
+
+def await_descriptor(fd: int, event: int, pid: int, doing: str) -> None:
+    """Wait until a descriptor is ready. Raises StepError when the process that it depends on stands still."""
+    poll = select.poll()
+    poll.register(fd, event)
+    if not poll.poll(start.PATIENCE * 1000):
+        from pyruntime.start import standstill
+
+        standstill.wait(poll, standstill.Watch(pid, doing))
 
 
 def _attend(parent: Parent) -> None:
@@ -269,11 +331,13 @@ def _attend(parent: Parent) -> None:
         type, arg, _ = channel.receive()
         if type == messages.HOOKS:
             execute(parent.plan.steps[HOOKS], parent)
+            parent.awaited = messages.READY
             channel.send(messages.HOOKS_DONE)
         elif type == messages.READY:
             execute(parent.plan.steps[READY], parent)
             parent.record.created = _now()
             parent.record.save()
+            parent.awaited = messages.WAITING
             channel.send(messages.RUN)
         elif type == messages.MOUNT_PLEASE:
             from pyruntime.rootfs import idmapped
@@ -338,6 +402,12 @@ def end_init(parent: Parent, grace: int = 0) -> str:
             send_signal(parent.pidfd, _SIGKILL)
         except ProcessLookupError:
             pass
+        if not poll.poll(200):
+            parent.thaw()
+            if not poll.poll(_DEATH_MS):
+                posix.close(parent.pidfd)
+                parent.pidfd = -1
+                return f"it does not even die of SIGKILL (pid {parent.pid})"
     try:
         _, status = posix.waitpid(parent.pid, 0)
     except ChildProcessError:

@@ -21,10 +21,11 @@ _RESPONSE = struct.Struct("=QqiI")  # struct seccomp_notif_resp
 class Agent:
     """Listens at `path`; `message` is what came with the listener, `asked` the numbers of the system calls.
 
-    Every call gets the error `errno` for an answer."""
+    Every call gets the error `errno` for an answer; none of a silent agent, which only listens."""
 
-    def __init__(self, path: Path, errno: int) -> None:
+    def __init__(self, path: Path, errno: int, silent: bool = False) -> None:
         self.errno = errno
+        self.silent = silent
         self.message: dict[str, Any] = {}
         self.fds = 0
         self.asked: list[int] = []
@@ -63,7 +64,7 @@ class Agent:
 
     def _answer(self, listener: int) -> None:
         while True:
-            ready = select.select([listener, self._end], [], [])[0]
+            ready = select.select([self._end] if self.silent else [listener, self._end], [], [])[0]
             if listener not in ready:
                 return
             request = bytearray(_NOTIFICATION.size)
