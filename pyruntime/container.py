@@ -10,7 +10,7 @@ import posix
 import select
 
 from pyruntime import state
-from pyruntime.errors import HookError, KernelError, StateError, from_oserror
+from pyruntime.errors import Busy, HookError, KernelError, NotFound, PyruntimeError, StateError, from_oserror
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.plan.step import execute
 from pyruntime.state import Record
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _DEATH_SECONDS = 10.0
+_FAIR_SECONDS = 1.0  # in which other commands usually get done
 _O_PATH = 0o10000000
+_TRIES, _DONE = 2, -1  # of a poststop hook
 
 
 class HookActor:
@@ -67,14 +69,11 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
     record = Record(directory, request.id)
     try:
         try:
-            _describe(record, request)
+            describe(record, request)
             state.write_atomically(directory, state.CONFIG, raw_config)
             parent.create(parent.Parent(plan, record, log))
-        except BaseException:
-            destroy(record)
-            if record.pid:
-                # runtime-spec runtime.md, "Lifecycle": after a failed hook, too, the poststop hooks run.
-                run_poststop(record, log)
+        except BaseException as error:
+            undo(record, log, error)
             raise
     except OSError as error:
         # A full or a read-only disk; clone3(2) means another thing by ENOSPC.
@@ -87,7 +86,8 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
     return record
 
 
-def _describe(record: Record, request: Request) -> None:
+def describe(record: Record, request: Request) -> None:
+    """Note in a record what config.json says of the container."""
     config = request.config
     record.bundle = request.bundle
     record.oci_version = config["ociVersion"]
@@ -207,7 +207,7 @@ def kill_all(record: Record) -> None:
 
 def delete(record: Record, *, force: bool, log: Log) -> None:
     """Remove a stopped container, or with force any. Raises StateError."""
-    lock = state.lock_again(record)
+    lock = _lock_by_force(record) if force else state.lock_again(record)
     try:
         status = state.status(record)
         if status != "stopped" and not force:
@@ -215,27 +215,75 @@ def delete(record: Record, *, force: bool, log: Log) -> None:
                 f"cannot delete container {record.id} that is not stopped: {status}",
                 mend=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
             )
-        destroy(record)
+        destroy(record, log)
     finally:
         posix.close(lock)
-    run_poststop(record, log)
 
 
-def run_poststop(record: Record, log: Log) -> None:
-    """Run the poststop hooks. One that fails is a warning, and the next one runs."""
-    if not record.hooks:
-        return
+def _lock_by_force(record: Record) -> int:
+    """Take the container's lock, if need be from a command that would not give it back: a `create` or `start` that
+    waits for a hook without a timeout, or for an init that is stuck."""
+    try:
+        return state.lock_again(record, _FAIR_SECONDS)
+    except Busy:
+        pass
+    state.abandon(record)
+    try:
+        record = state.load(record.directory.rpartition("/")[0], record.id)
+    except NotFound:
+        raise
+    except StateError:
+        pass  # none yet, or a damaged one: what was read of it
+    kill_all(record)
+    return state.lock_again(record)
+
+
+def undo(record: Record, log: Log, error: BaseException) -> None:
+    """Destroy a container whose making has failed. What cannot be undone is told with the error that it failed with."""
+    try:
+        destroy(record, log)
+    except StateError as left:
+        if not isinstance(error, PyruntimeError):
+            raise
+        error.why = "; ".join(filter(None, (error.why, f"and it cannot be undone: {left.message}: {left.why}")))
+        error.mend = f"{left.mend}: pyruntime delete --force {record.id}"
+
+
+def _run_poststop(record: Record, log: Log) -> None:
+    """Run the poststop hooks. One that fails is a warning, and the next one runs.
+
+    Each is noted before it is begun: should this command be killed, the next `delete` goes on from there. One that
+    was broken off is tried once more, and not again: it may hang, and the container must go."""
     from pyruntime import hooks
 
-    for step in hooks.plan_poststop(record.hooks):
+    steps = list(hooks.plan_poststop(record.hooks))
+    tries: list[int] = record.extra.get("poststop") or [0] * len(steps)
+    record.extra["poststop"] = tries
+    # Gone by now; by the time of another `delete` these may be somebody else's.
+    record.cgroups, record.host_mounts = {}, ""
+    for name in ("rdt", "rdt_monitor"):
+        record.extra.pop(name, None)
+    for number, step in enumerate(steps):
+        if tries[number] >= _TRIES:
+            log.warning(f"poststop hook #{number} was broken off twice: it is not run again")
+        if tries[number] not in range(_TRIES):
+            continue
+        tries[number] += 1
+        try:
+            record.save()
+        except OSError:
+            pass  # no space: at worst it runs once more
         try:
             execute([step], HookActor(record))
         except HookError as error:
             log.warning(str(error))
+        tries[number] = _DONE
 
 
-def destroy(record: Record) -> None:
-    """Undo everything that the record says may exist. What is not there is no error."""
+def destroy(record: Record, log: Log) -> None:
+    """Undo everything that the record says may exist, and run the poststop hooks. What is not there is no error.
+
+    The record goes last: whoever is killed meanwhile leaves it to the next `delete`."""
     kill_all(record)
     from pyruntime.cgroups import remove as cgroup_remove
 
@@ -250,6 +298,9 @@ def destroy(record: Record) -> None:
         rdt.remove(record)
     if record.host_mounts:
         _detach_host_mounts(record)
+    # runtime-spec runtime.md, "Lifecycle": after a failed hook of create, too. Without a process there was nothing.
+    if record.pid and "poststop" in record.hooks:
+        _run_poststop(record, log)
     state.remove(record.directory)
 
 

@@ -20,6 +20,7 @@ from pyruntime import fastjson, version
 from pyruntime.errors import HookError, errno_name, strerror
 from pyruntime.kernel import files
 from pyruntime.plan.step import Step
+from pyruntime.state import ABANDONED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _KEPT = 4096  # bytes of a hook's output that are kept for its error
+_LOOK_MS = 1000
 _SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
 _ENOENT = 2
 
@@ -93,6 +95,8 @@ def run(
     """run the {kind} hook {index}: {path}"""
     state = fastjson.dumps(actor.oci_state(status)).encode("utf-8", "surrogateescape")
     title = f"{kind} hook #{index}: {path}"
+    record = getattr(actor, "record", None)  # init has none: `delete --force` kills it, and its hook with it
+    abandoned = record.path(ABANDONED) if record is not None and kind != "poststop" else ""
     environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
     # What the caller left open is neither the hook's nor, but for --preserve-fds, the container's.
     files.close_on_exec_from(3)
@@ -128,7 +132,7 @@ def run(
         posix.close(stdin_read)
         posix.close(output_write)
     try:
-        code, output = _attend(pid, stdin_write, output_read, state, timeout, title)
+        code, output = _attend(pid, stdin_write, output_read, state, timeout, title, abandoned)
     finally:
         posix.close(output_read)
     if code:
@@ -141,9 +145,11 @@ def run(
 
 
 def _attend(
-    pid: int, stdin: int, output: int, state: bytes, timeout: int | None, title: str
+    pid: int, stdin: int, output: int, state: bytes, timeout: int | None, title: str, abandoned: str
 ) -> tuple[int, str]:
-    """Feed a hook, keep what it says, and wait for it: (exit code or minus the signal, output)."""
+    """Feed a hook, keep what it says, and wait for it: (exit code or minus the signal, output).
+
+    abandoned: a file that appears when the container is deleted meanwhile; "" for none."""
     pidfd = posix.pidfd_open(pid)
     posix.set_blocking(stdin, False)
     posix.set_blocking(output, False)
@@ -155,11 +161,14 @@ def _attend(
     said = b""
     try:
         while True:
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            ready = dict(poll.poll(wait))
-            if not ready:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            ready = dict(poll.poll(_LOOK_MS if abandoned and (left is None or left > _LOOK_MS) else left))
+            late = deadline is not None and time.monotonic() >= deadline
+            if pidfd not in ready and (late or (abandoned and posix.access(abandoned, posix.F_OK))):
                 posix.kill(pid, _SIGKILL)
                 posix.waitpid(pid, 0)
+                if not late:
+                    raise HookError(f"error running {title}: killed: the container was deleted by force meanwhile")
                 raise HookError(
                     f"error running {title}: timed out after {timeout} s",
                     why=f"it said: {_text(said)}" if said else None,

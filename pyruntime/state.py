@@ -5,6 +5,7 @@
     ROOT/ID/config.json  config.json as it was at create: the bundle's may change afterwards
     ROOT/ID/exec.fifo    the start gate (start/fifo.py)
     ROOT/ID/exec.error   what init could not do after `start` was called
+    ROOT/ID/abandoned    `delete --force` waits for the lock: who holds it does not wait for hooks any longer
 
 Record, then do: a resource outside init (cgroup, mount, process) stands in the record before it is made, so
 that `delete --force` finds it after a SIGKILL at any moment. Nothing is fsynced: the record speaks of
@@ -29,6 +30,9 @@ RECORD = "state.json"
 CONFIG = "config.json"
 FIFO = "exec.fifo"
 FAILURE = "exec.error"
+ABANDONED = "abandoned"
+
+LOCK_SECONDS = 10.0
 
 _O_CLOEXEC = posix.O_CLOEXEC
 _ID_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
@@ -226,12 +230,12 @@ def salvage(root: str, id: str) -> Record:
     return record
 
 
-def lock_again(record: Record) -> int:
+def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
     """Take the lock of a container whose record was read without it, and take over what was written since.
 
     Else `delete --force` would undo what a `create` had recorded so far, and miss what it has made meanwhile.
     Gives back a descriptor as `lock` does. Raises NotFound and Busy."""
-    fd = lock(record.directory, record.id)
+    fd = lock(record.directory, record.id, timeout)
     try:
         fresh = load(record.directory.rpartition("/")[0], record.id)
     except StateError:
@@ -239,6 +243,14 @@ def lock_again(record: Record) -> int:
     for name in Record.__slots__:
         setattr(record, name, getattr(fresh, name))
     return fd
+
+
+def abandon(record: Record) -> None:
+    """Let who holds the lock know that the container is to be deleted whatever happens to it. Raises OSError."""
+    try:
+        posix.close(posix.open(record.path(ABANDONED), posix.O_WRONLY | posix.O_CREAT | _O_CLOEXEC, 0o600))
+    except FileNotFoundError:
+        pass  # it is gone already
 
 
 def exists(root: str, id: str) -> bool:
@@ -306,7 +318,7 @@ def unusable(root: str, directory: str, error: OSError) -> StateError:
     )
 
 
-def lock(directory: str, id: str, timeout: float = 10.0) -> int:
+def lock(directory: str, id: str, timeout: float = LOCK_SECONDS) -> int:
     """Take the container's lock; closing the descriptor gives it back.
 
     Waits up to timeout seconds for another command, then raises Busy. Raises NotFound when the container was

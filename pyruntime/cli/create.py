@@ -56,8 +56,8 @@ def make(context: Context, values: dict[str, Any], request: Request, raw: str) -
             _send_pidfd(connection, record)
         if values["pid-file"]:
             pidfile.write(values["pid-file"], record.pid)
-    except BaseException:
-        container.destroy(record)
+    except BaseException as error:
+        container.undo(record, context.log, error)
         raise
     return record
 

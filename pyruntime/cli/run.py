@@ -44,8 +44,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             if relay is not None:
                 relay.connect()
             container.start(record, context.log)
-        except BaseException:
-            container.destroy(record)
+        except BaseException as error:
+            container.undo(record, context.log, error)
             raise
         return _leave(record, notify) if detach else _attend(context, record, relay, notify, keep=values["keep"])
     finally:
