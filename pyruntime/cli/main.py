@@ -45,14 +45,14 @@ COMMANDS = {
     "spec": "write a sample config.json",
     "validate": "say everything that is wrong with a config.json, without root",
     "explain": "show what would be done for a bundle, step by step, without doing it",
+    "trace": "show what --trace has recorded, step by step, or draw it",
     "features": "show what this runtime can do, as JSON",
     "completion": "print the completion script of a shell",
-    "trace": "show what --trace has recorded, step by step, or draw it",
 }
-
 
 # What programs call, and no person.
 UNLISTED = ("serve", "shim")
+
 
 class Context:
     """What every command gets.
@@ -114,14 +114,14 @@ def run(arguments: list[str]) -> int:
             from pyruntime.cli import help
 
             return help.show(name)
-        return int(module.run(Context(options, log), values, words))
-    except PyruntimeError as error:
-        if error.errno and not error.why:
         path = values.get("trace") or ("trace" in values and options["trace"])
         if path:
             from pyruntime.trace import record
 
             return record.traced(path, module, name, Context(options, log), values, words)
+        return int(module.run(Context(options, log), values, words))
+    except PyruntimeError as error:
+        if error.errno and not error.why:
             from pyruntime import reasons
 
             reasons.add(error)
