@@ -7,6 +7,11 @@ import posix
 from pyruntime.cgroups.layout import UNIFIED
 from pyruntime.state import read_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _GONE = (2, 19)  # ENOENT, ENODEV: the cgroup was removed meanwhile
 _EOPNOTSUPP = 95  # cgroup.procs of a threaded cgroup: its processes are those of its parent
 
@@ -23,40 +28,73 @@ def of(cgroups: dict[str, str]) -> list[int]:
 
 def below(directory: str) -> list[int]:
     """The pids of all processes in a cgroup and the cgroups below it, in ascending order."""
-    found: set[int] = set()
-    for folder in tree(directory):
-        found.update(inside(folder))
+    found = set(inside(directory))
+    walk(directory, lambda parent, name: found.update(inside(name, parent)))
     found.discard(0)  # a process of another pid namespace
     return sorted(found)
 
 
-def inside(directory: str) -> list[int]:
-    """The pids in one cgroup, without those below it. None when it is not there."""
+def inside(directory: str, parent: int | None = None) -> list[int]:
+    """The pids in one cgroup, without those below it. None when it is not there.
+
+    parent: a descriptor of the directory that `directory` is a name in."""
+    data = b""
     try:
-        return [int(word) for word in read_file(f"{directory}/cgroup.procs").split()]
+        fd = posix.open(f"{directory}/cgroup.procs", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=parent)
+        try:
+            while chunk := posix.read(fd, 65536):
+                data += chunk
+        finally:
+            posix.close(fd)
     except OSError as error:
         if error.errno in (*_GONE, _EOPNOTSUPP):
             return []
         raise
+    return [int(word) for word in data.split()]
 
 
-def tree(directory: str) -> list[str]:
-    """A cgroup and all below it, children before their parents; [] when it is not there."""
+def walk(directory: str, visit: Callable[[int, str], None]) -> None:
+    """Call visit(descriptor of the parent, name) for each cgroup below this one, children before their parents.
+
+    By descriptors and without recursion: a container that may make cgroups can nest them deeper than Python can call,
+    and deeper than a path can be long (PATH_MAX)."""
     try:
         # Every directory is a child; st_nlink counts them, so that a leaf, the usual case, is not read.
         if posix.stat(directory).st_nlink <= 2:
-            return [directory]
-        with posix.scandir(directory) as entries:
-            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return
+        here = posix.open(directory, _DIRECTORY)
     except OSError as error:
         if error.errno in _GONE:
-            return []
+            return
         raise
-    found = []
-    for child in children:
-        found += tree(child)
-    found.append(directory)
-    return found
+    names: list[str] = []  # the way from `directory` to here
+    try:
+        todo = [_children(here)]  # and what is to be visited at each level of it
+        while todo[-1] or names:
+            name = todo[-1].pop() if todo[-1] else ".."
+            try:
+                there = posix.open(name, _DIRECTORY | posix.O_NOFOLLOW, dir_fd=here)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                if name == "..":
+                    return  # somebody else removes it, too
+                continue
+            posix.close(here)
+            here = there
+            if name == "..":
+                todo.pop()
+                visit(here, names.pop())
+            else:
+                names.append(name)
+                todo.append(_children(here))
+    finally:
+        posix.close(here)
+
+
+def _children(fd: int) -> list[str]:
+    with posix.scandir(fd) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def shown(pids: list[int], limit: int = 5) -> str:

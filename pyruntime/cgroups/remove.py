@@ -32,23 +32,26 @@ def remove(cgroups: dict[str, str], timeout: float = _SECONDS) -> None:
 
 
 def _removed(directory: str) -> bool:
-    try:
-        posix.rmdir(directory)
+    if _rmdir(directory):
         return True
-    except OSError as error:
-        if error.errno in _GONE:
-            return True
-        if error.errno != _EBUSY:
-            raise
     # There are processes in it, or cgroups that the container made below.
-    for folder in processes.tree(directory):
-        try:
-            posix.rmdir(folder)
-        except OSError as error:
-            if error.errno == _EBUSY:
-                return False
-            if error.errno not in _GONE:
-                raise
+    processes.walk(directory, _remove_one)
+    return _rmdir(directory)
+
+
+def _remove_one(parent: int, name: str) -> None:
+    _rmdir(name, parent)
+
+
+def _rmdir(name: str, parent: int | None = None) -> bool:
+    """Whether a cgroup is gone; False while it is busy."""
+    try:
+        posix.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno == _EBUSY:
+            return False
+        if error.errno not in _GONE:
+            raise
     return True
 
 

@@ -5,6 +5,7 @@ Source: runtime-spec config-linux.md, "Control groups", "Cgroups Path". Limits h
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -173,3 +174,43 @@ def test_systemd_cgroup_without_systemd(container):
     result = box.create(flags=["--systemd-cgroup"], check=None)
     assert result.code != 0
     assert "systemd not running on this host, cannot use systemd cgroups manager" in result.stderr
+
+
+def nest(top: Path, depth: int, pid: int) -> None:
+    """Make cgroups one in the other below `top`, as a container can that may make any, and put a process into the
+    last."""
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    file = os.open("cgroup.procs", os.O_WRONLY, dir_fd=here)
+    os.write(file, str(pid).encode())
+    os.close(file)
+    os.close(here)
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("depth", [20, 3000])
+def test_cgroups_that_are_nested_deeply(container, depth):
+    """Deeper than Python calls functions, and than a path may be long. The container has no pid namespace whose end
+    would take the process at the bottom away."""
+    top = Path("/sys/fs/cgroup/pids")
+    if not top.is_dir():
+        pytest.skip(f"this host has no {top}")
+    box = container(sh="sleep 1000 & echo $!; sleep 1000")
+    drop_namespace(box.config, "pid")
+    box.config["mounts"] = [one for one in box.config["mounts"] if one["type"] != "proc"]
+    box.create()
+    box.start()
+    pid = int(box.await_output("\n"))
+    own = top / box.config["linux"]["cgroupsPath"].lstrip("/")
+    nest(own, depth, pid)
+    assert pid in json.loads(box.runtime.run("ps", "--format", "json", box.id).stdout)
+    box.runtime.run("pause", box.id)
+    box.runtime.run("resume", box.id)
+    box.runtime.run("events", "--stats", box.id)
+    box.delete("--force")
+    assert not own.exists()
+    assert proc.process_state(pid) in ("Z", "")
