@@ -131,7 +131,8 @@ def test_delete_of_a_container_whose_create_hangs_in_a_hook(container, kind):
     command = box.runtime.spawn("create", "--bundle", box.bundle.path, box.id)
     proc.wait_until(lambda: at_work(box, "sleep 1000"), "the hook runs")
     assert box.status() == "creating"
-    assert "busy" in box.runtime.run("delete", box.id, check=1, timeout=15).stderr
+    if kind == "prestart":
+        assert "busy" in box.runtime.run("delete", box.id, check=1, timeout=15).stderr
     began = time.monotonic()
     box.delete("--force")
     assert time.monotonic() - began < 5 * proc.SLOW
