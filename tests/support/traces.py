@@ -1,0 +1,48 @@
+"""Traces of --trace: read, checked against the schema, and looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+
+from pyruntime.trace import events
+
+SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "data/trace.schema.json").read_text())
+
+
+def read(path: Path) -> events.Trace:
+    """The trace in a file, which the schema must allow, and whose times must lie within each other."""
+    data = json.loads(path.read_text())
+    jsonschema.validate(data, SCHEMA, jsonschema.Draft202012Validator)
+    trace = events.from_json(data)
+    whole = trace.whole
+    for event in trace.events:
+        assert whole.start <= event.start <= event.end <= whole.end, event
+    for track in trace.pids:
+        nest(trace.on(track))
+    for message in trace.messages:
+        assert message.sent <= message.received, message.name
+    return trace
+
+
+def nest(found: list[events.Event]) -> None:
+    """Fail unless each event lies within the one that it began in: a viewer draws others wrong."""
+    open_ones: list[events.Event] = []
+    for event in found:
+        while open_ones and open_ones[-1].end <= event.start:
+            open_ones.pop()
+        assert not open_ones or event.end <= open_ones[-1].end, (event, open_ones[-1])
+        open_ones.append(event)
+
+
+def steps(trace: events.Trace, track: str = "") -> list[str]:
+    """The steps' `module.function`, in order."""
+    found = [event for name in (["parent", "init"] if not track else [track]) for event in trace.on(name)]
+    return [event.step for event in found if event.kind == events.STEP]
+
+
+def step(trace: events.Trace, name: str) -> events.Event:
+    """The first step of a name."""
+    return next(event for event in trace.events if event.step == name)
