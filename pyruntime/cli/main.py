@@ -48,6 +48,7 @@ COMMANDS = {
     "trace": "show what --trace has recorded, step by step, or draw it",
     "features": "show what this runtime can do, as JSON",
     "completion": "print the completion script of a shell",
+    "doctor": "say whether this host can run containers, and what it lacks",
 }
 
 # What programs call, and no person.
@@ -59,17 +60,24 @@ class Context:
 
     root: directory of the containers' state. rootless: see plan/request.py."""
 
-    __slots__ = ("log", "options", "root", "rootless", "systemd_cgroup")
+    __slots__ = ("_root", "log", "options", "rootless", "systemd_cgroup")
 
     def __init__(self, options: dict[str, Any], log: Log) -> None:
         self.options = options
         self.log = log
         self.systemd_cgroup = bool(options["systemd-cgroup"])
         self.rootless = _rootless(options["rootless"])
-        self.root = options["root"] or _default_root(self.rootless)
-        if not self.root.startswith("/"):
-            self.root = f"{posix.getcwd()}/{self.root}"
-        self.root = self.root.rstrip("/") or "/"
+        self._root = ""
+
+    @property
+    def root(self) -> str:
+        """Looked up when it is asked for: what keeps no state needs no place for it."""
+        if not self._root:
+            root: str = self.options["root"] or _default_root(self.rootless)
+            if not root.startswith("/"):
+                root = f"{posix.getcwd()}/{root}"
+            self._root = root.rstrip("/") or "/"
+        return self._root
 
 
 def main() -> int:

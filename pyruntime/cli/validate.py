@@ -1,100 +1,110 @@
-"""validate: everything that is wrong with a config.json, at once, without root."""
+"""validate: everything that is wrong with a config.json, at once, without root: in itself, and on this host."""
 
 from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson
 from pyruntime.cgroups import layout
+from pyruntime.cli import colour, report
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import ConfigError, PyruntimeError, UsageError
+from pyruntime.host import bundle as host_bundle
+from pyruntime.host import fits
+from pyruntime.host.finding import Finding, of_error
+from pyruntime.namespaces import arrange
 from pyruntime.plan import build
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
+from pyruntime.spec.position import Positions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 USAGE = "[BUNDLE|-]"
-FLAGS = (Flag("format", "form of the findings", short="f", value="table|json|github", default="table"),)
+FLAGS = (
+    Flag("format", "form of the findings", short="f", value="table|json|github|sarif", default="table"),
+    Flag("no-host", "leave out what only this host can tell: files, kernel, cgroups, users"),
+)
 
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the findings: 0 when there is no error among them, 1 when there is."""
-    if len(words) > 1 or values["format"] not in ("table", "json", "github"):
+    if len(words) > 1 or values["format"] not in report.FORMATS:
         raise UsageError(
-            "validate takes a bundle or -, and --format table, json or github",
+            f"validate takes a bundle or -, and --format {', '.join(report.FORMATS)}",
             mend="see: pyruntime validate --help",
         )
     bundle = words[0] if words else "."
+    file = "config.json" if bundle in ("-", ".") else f"{bundle.rstrip('/')}/config.json"
+    text = ""
     try:
-        config = _from_stdin() if bundle == "-" else load.load_config(bundle)
-        found = findings(config, bundle, context.rootless)
+        data = _standard_input() if bundle == "-" else load.read_config(bundle)
+        text = data.decode("utf-8", "replace")
+        config = load.parse_object(data, "standard input" if bundle == "-" else file)
+        found = findings(config, bundle, context, host=not values["no-host"])
     except ConfigError as error:  # no JSON at all
-        found = [_finding("error", "", error)]
-    posix.write(1, _shown(found, values["format"]).encode("utf-8", "surrogateescape"))
-    return 1 if any(finding["severity"] == "error" for finding in found) else 0
+        found = [of_error(error, "json")]
+    shown = report.shown(found, values["format"], file=file, positions=Positions(text), paint=colour.of(1))
+    posix.write(1, shown.encode("utf-8", "surrogateescape"))
+    return 1 if any(one.severity == "error" for one in found) else 0
 
 
-def _from_stdin() -> dict[str, Any]:
+def _standard_input() -> bytes:
     data = b""
     while chunk := posix.read(0, 1 << 16):
         data += chunk
-    return load.parse_object(data, "standard input")
+    return data
 
 
-def findings(config: dict[str, Any], bundle: str, rootless: bool) -> list[dict[str, str]]:
-    """What the schema, the rules and the plan have to say: severity, pointer, message, why, mend."""
+def findings(config: dict[str, Any], bundle: str, context: Context, *, host: bool) -> list[Finding]:
+    """What the schema, the rules, the plan and this host have to say, each thing once."""
     problems = check.check(config)
     found = [
-        {
-            "severity": "warning" if problem.warning else "error",
-            "pointer": problem.pointer,
-            "message": problem.message,
-            "why": problem.why or "",
-            "mend": problem.mend or "",
-        }
+        Finding(
+            "warning" if problem.warning else "error",
+            problem.pointer,
+            problem.message,
+            why=problem.why or "",
+            mend=problem.mend or "",
+            rule="schema",
+        )
         for problem in problems
     ]
     if any(not problem.warning for problem in problems):
         return found  # planning reads a config that fits its schema
-    request = Request(config, id="ID", bundle=bundle, layout=layout.find(), rootless=rootless)
-    try:
-        build.build(request)
-    except PyruntimeError as error:
-        found.append(_finding("error", error.pointer or "", error))
+    absolute = bundle if bundle.startswith("/") else f"{posix.getcwd()}/{bundle}"
+    request = Request(
+        config,
+        id="ID",
+        bundle=absolute.rstrip("/").removesuffix("/."),
+        layout=layout.find(),
+        rootless=context.rootless,
+        systemd_cgroup=context.systemd_cgroup,
+    )
+    found += _planned(request)
+    if host:
+        found += host_bundle.check(request, with_bundle=bundle != "-")
+        found += fits.check(request)
+    once: dict[tuple[str, str], Finding] = {}
+    for one in found:
+        once.setdefault((one.pointer, one.message), one)
+    return list(once.values())
+
+
+def _planned(request: Request) -> list[Finding]:
+    """The errors and warnings of each feature's planner; one that fails keeps the others from nothing."""
+    found = []
+    for planner in (arrange, *(planner for _, planner in build.FEATURES)):
+        try:
+            made = planner(request)
+            if planner is not arrange:
+                list(made)  # type: ignore[call-overload]
+        except PyruntimeError as error:
+            found.append(of_error(error, "plan"))
     for text in request.warnings:
         place, _, message = text.removeprefix("config.json: ").partition(": ")
         pointer, message = (place, message) if place.startswith("/") else ("", text)
-        found.append({"severity": "warning", "pointer": pointer, "message": message, "why": "", "mend": ""})
+        found.append(Finding("warning", pointer, message, rule="plan"))
     return found
-
-
-def _finding(severity: str, pointer: str, error: PyruntimeError) -> dict[str, str]:
-    return {
-        "severity": severity,
-        "pointer": pointer,
-        "message": error.message,
-        "why": error.why or "",
-        "mend": error.mend or "",
-    }
-
-
-def _shown(found: list[dict[str, str]], format: str) -> str:
-    if format == "json":
-        return fastjson.dumps(found, indent=2) + "\n"
-    lines = []
-    for one in found:
-        text = ": ".join(part for part in (one["pointer"], one["message"], one["why"]) if part)
-        if one["mend"]:
-            text += f"; {one['mend']}"
-        if format == "github":
-            escaped = text.replace("%", "%25").replace("\n", "%0A")
-            lines.append(f"::{one['severity']} file=config.json::{escaped}")
-        else:
-            lines.append(f"{one['severity'].ljust(8)} {text}")
-    if not found and format == "table":
-        lines.append("config.json is valid")
-    return "".join(line + "\n" for line in lines)

@@ -11,6 +11,10 @@ import posix
 
 from pyruntime.errors import StepError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 _MACHINES = {
     "x86_64": {62, 3},
@@ -42,25 +46,38 @@ def check(file: str, name: str) -> None:
     except OSError:
         return  # executable, not readable: that is allowed
     try:
-        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
-            return
-        head = posix.pread(fd, 4096, 0)
-        if head.startswith(b"#!"):
-            _check_script(head, name)
-        elif head.startswith(b"\x7fELF"):
-            _check_elf(fd, head, name)
-        elif head:
-            raise StepError(
-                f'exec: "{name}": exec format error',
-                errno="ENOEXEC",
-                why="the file is neither an ELF program nor a script that begins with #!",
-                mend="begin the script with #!/bin/sh, or give the interpreter in process.args",
-            )
+        check_opened(fd, name, _is_there)
     finally:
         posix.close(fd)
 
 
-def _check_script(head: bytes, name: str) -> None:
+def check_opened(fd: int, name: str, is_there: Callable[[bytes], bool]) -> None:
+    """The same for a program that is open, in a root where is_there tells of a path whether there is a file."""
+    if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
+        return
+    head = posix.pread(fd, 4096, 0)
+    if head.startswith(b"#!"):
+        _check_script(head, name, is_there)
+    elif head.startswith(b"\x7fELF"):
+        _check_elf(fd, head, name, is_there)
+    elif head:
+        raise StepError(
+            f'exec: "{name}": exec format error',
+            errno="ENOEXEC",
+            why="the file is neither an ELF program nor a script that begins with #!",
+            mend="begin the script with #!/bin/sh, or give the interpreter in process.args",
+        )
+
+
+def _is_there(path: bytes) -> bool:
+    try:
+        posix.stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _check_script(head: bytes, name: str, is_there: Callable[[bytes], bool]) -> None:
     line = head[2:].partition(b"\n")[0]
     interpreter = line.strip(b" \t").partition(b" ")[0].partition(b"\t")[0]
     if not interpreter:
@@ -73,10 +90,11 @@ def _check_script(head: bytes, name: str) -> None:
             why=f'its first line ends with CRLF, so the interpreter asked for is "{shown}\\r"',
             mend="save the script with Unix line ends (dos2unix)",
         )
-    _need_interpreter(interpreter, name, "its first line (#!) asks for the interpreter")
+    if not is_there(interpreter):
+        raise _no_interpreter(interpreter, name, "its first line (#!) asks for the interpreter")
 
 
-def _check_elf(fd: int, head: bytes, name: str) -> None:
+def _check_elf(fd: int, head: bytes, name: str, is_there: Callable[[bytes], bool]) -> None:
     order = "big" if head[5:6] == b"\x02" else "little"
 
     def number(at: int, size: int, data: bytes = head) -> int:
@@ -110,21 +128,19 @@ def _check_elf(fd: int, head: bytes, name: str) -> None:
         if where > _FARTHEST:
             return
         interpreter = posix.pread(fd, min(length, 4096), where).rstrip(b"\0")
-        _need_interpreter(interpreter, name, "it is linked against the interpreter")
+        if not is_there(interpreter):
+            raise _no_interpreter(interpreter, name, "it is linked against the interpreter")
         return
 
 
-def _need_interpreter(interpreter: bytes, name: str, what: str) -> None:
-    try:
-        posix.stat(interpreter)
-    except (OSError, ValueError):
-        shown = interpreter.decode("utf-8", "replace")
-        raise StepError(
-            f'exec: "{name}": no such file or directory',
-            errno="ENOENT",
-            why=f"the file is there, but {what} {shown}, which is not",
-            mend=f"put {shown} into the image, or use a static program",
-        ) from None
+def _no_interpreter(interpreter: bytes, name: str, what: str) -> StepError:
+    shown = interpreter.decode("utf-8", "replace")
+    return StepError(
+        f'exec: "{name}": no such file or directory',
+        errno="ENOENT",
+        why=f"the file is there, but {what} {shown}, which is not",
+        mend=f"put {shown} into the image, or use a static program",
+    )
 
 
 def _emulated() -> bool:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.command_line import pyruntime
 from support.planning import config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((CHECKOUT / "tests/data/configs").glob("*.json"))
-
-
-def pyruntime(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
-    program = "import sys; sys.argv[0] = 'pyruntime'; from pyruntime.cli.main import main; main()"
-    command = [sys.executable, "-c", program, *words]
-    return subprocess.run(command, input=input, capture_output=True, text=True, check=False, cwd=CHECKOUT)
 
 
 def bundle(tmp_path: Path, content: dict[str, Any]) -> str:
@@ -54,8 +47,8 @@ def test_explain_refuses_what_create_refuses(tmp_path: Path) -> None:
     assert "/root" in result.stderr
 
 
-def test_valid(tmp_path: Path) -> None:
-    result = pyruntime("validate", bundle(tmp_path, config()))
+def test_valid() -> None:
+    result = pyruntime("validate", "--no-host", "-", input=json.dumps(config()))
     assert (result.returncode, result.stdout) == (0, "config.json is valid\n")
 
 
@@ -83,7 +76,7 @@ def test_what_only_the_plan_can_know(tmp_path: Path) -> None:
 def test_annotations_for_ci_systems() -> None:
     result = pyruntime("validate", "--format=github", "-", input='{"ociVersion": "2.0.0"}')
     assert result.returncode == 1
-    assert result.stdout.startswith("::error file=config.json::/ociVersion: ")
+    assert result.stdout.startswith("::error file=config.json,line=1,col=2,title=pyruntime schema::/ociVersion: ")
 
 
 def test_no_json() -> None:

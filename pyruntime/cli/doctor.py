@@ -1,0 +1,59 @@
+"""doctor: can this host run containers: what is there, what is missing, what follows, the mend."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.cgroups import layout
+from pyruntime.cli import colour
+from pyruntime.cli.flags import Flag
+from pyruntime.cli.main import Context
+from pyruntime.cli.report import COLOURS
+from pyruntime.errors import UsageError, printable
+from pyruntime.host import doctor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.cli.colour import Painter
+
+USAGE = ""
+FLAGS = (Flag("format", "form of the answer", short="f", value="table|json", default="table"),)
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Print what was found: 0 when containers can run here, perhaps with losses; 1 when none can."""
+    if words or values["format"] not in ("table", "json"):
+        raise UsageError("doctor takes --format table or json, and nothing else", mend="see: pyruntime doctor --help")
+    checks = list(doctor.examine(layout.find(), context.root, context.rootless))
+    able = doctor.can_run(checks)
+    if values["format"] == "json":
+        answer = {"able": able, "rootless": context.rootless, "checks": [one.to_json() for one in checks]}
+        text = fastjson.dumps(answer, indent=2) + "\n"
+    else:
+        text = _table(checks, able, colour.of(1))
+    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    return 0 if able else 1
+
+
+def _table(checks: list[doctor.Check], able: bool, paint: Painter) -> str:
+    width = max(len(one.subject) for one in checks)
+    lines = []
+    for one in checks:
+        lines.append(
+            f"{paint(one.status.ljust(7), COLOURS[one.status], 'bold')}  {one.subject.ljust(width)}  "
+            f"{printable(one.found)}"
+        )
+        for label, text in (("so", one.follows), ("mend", one.mend)):
+            if text:
+                lines.append(f"{'':{width + 11}}{paint(label, 'dim')}: {printable(text)}")
+    lacks = sum(one.status == "warning" for one in checks)
+    if not able:
+        verdict = paint("this host cannot run containers as it is", "red", "bold")
+    elif lacks:
+        verdict = f"this host can run containers, {lacks} warning{'s' * (lacks > 1)}"
+    else:
+        verdict = paint("this host can run containers", "green")
+    return "\n".join([*lines, "", verdict]) + "\n"
