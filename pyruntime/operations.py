@@ -208,6 +208,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 def fork(
     name: str,
+    work: Callable[..., Any],
     settings: Settings,
     id: str,
     answer: int,
@@ -216,21 +217,24 @@ def fork(
     console: int = -1,
     arguments: dict[str, Any] | None = None,
 ) -> int:
-    """Do an operation in a child: its pid. The child writes one JSON object to the descriptor answer, and ends:
-    {"value", "warnings"} or {"error", "warnings"}; see `result`.
+    """Do an operation, `work(settings, id, **arguments)`, in a child: its pid.
+
+    The child writes one JSON object to the descriptor answer, and ends: {"value", "warnings"} or
+    {"error", "warnings"}; see `result`. name: the operation, for messages.
 
     stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null."""
     pid = posix.fork()
     if pid != 0:
         return pid
     try:
-        _perform(name, settings, id, answer, stdio, console, arguments or {})
+        _perform(name, work, settings, id, answer, stdio, console, arguments or {})
     finally:
         posix._exit(1)  # nothing of the child may climb into the caller's loop
 
 
 def _perform(
     name: str,
+    work: Callable[..., Any],
     settings: Settings,
     id: str,
     answer: int,
@@ -254,7 +258,7 @@ def _perform(
         arguments = {**arguments, "console": console}
     answered: dict[str, Any] = {}
     try:
-        answered["value"] = OPERATIONS[name](settings, id, **arguments)
+        answered["value"] = work(settings, id, **arguments)
     except PyruntimeError as error:
         answered["error"] = _explained(error)
     except OSError as error:

@@ -51,7 +51,7 @@ def _cpu(cgroups: dict[str, str]) -> dict[str, Any]:
     throttling: dict[str, int] = {}
     directory = _place(cgroups, "cpu")
     if _is_v2(cgroups, "cpu"):
-        stat = _pairs(directory, "cpu.stat")
+        stat = pairs(directory, "cpu.stat")
         usage = {
             "total": stat.get("usage_usec", 0) * 1000,
             "kernel": stat.get("system_usec", 0) * 1000,
@@ -61,18 +61,18 @@ def _cpu(cgroups: dict[str, str]) -> dict[str, Any]:
         found = {"usage": usage, "throttling": throttling}
         _add_pressure(found, directory, "cpu.pressure")
     else:
-        stat = _pairs(directory, "cpu.stat")
+        stat = pairs(directory, "cpu.stat")
         throttled = stat.get("throttled_time", 0)
         accounts = _place(cgroups, "cpuacct")
-        ticks = _pairs(accounts, "cpuacct.stat")
+        ticks = pairs(accounts, "cpuacct.stat")
         usage = {
             "total": _number(accounts, "cpuacct.usage"),
             "kernel": ticks.get("system", 0) * _TICK,
             "user": ticks.get("user", 0) * _TICK,
         }
-        rows = [line.split() for line in _text(accounts, "cpuacct.usage_all").splitlines()[1:]]
+        rows = [line.split() for line in contents(accounts, "cpuacct.usage_all").splitlines()[1:]]
         if rows:
-            usage["percpu"] = [int(word) for word in _text(accounts, "cpuacct.usage_percpu").split()]
+            usage["percpu"] = [int(word) for word in contents(accounts, "cpuacct.usage_percpu").split()]
             usage["percpu_user"] = [int(row[1]) for row in rows]
             usage["percpu_kernel"] = [int(row[2]) for row in rows]
         found = {"usage": usage, "throttling": throttling}
@@ -99,11 +99,11 @@ _CPUSET_FLAGS = (
 def _cpuset(directory: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("cpus", "mems"):
-        text = _text(directory, f"cpuset.{name}") or _text(directory, f"cpuset.{name}.effective")
+        text = contents(directory, f"cpuset.{name}") or contents(directory, f"cpuset.{name}.effective")
         if text:
             found[name] = _numbers(text)
     for name in _CPUSET_FLAGS:
-        text = _text(directory, f"cpuset.{name}")
+        text = contents(directory, f"cpuset.{name}")
         if text:
             found[name] = int(text)
     return found
@@ -111,11 +111,11 @@ def _cpuset(directory: str) -> dict[str, Any]:
 
 def _memory(cgroups: dict[str, str]) -> dict[str, Any]:
     directory = _place(cgroups, "memory")
-    raw = _pairs(directory, "memory.stat")
+    raw = pairs(directory, "memory.stat")
     if not raw:
         return {}
     if _is_v2(cgroups, "memory"):
-        events = _pairs(directory, "memory.events")
+        events = pairs(directory, "memory.events")
         usage = _v2_usage(directory, "memory")
         usage["failcnt"] = events.get("max", 0)
         swap = _v2_usage(directory, "memory.swap")
@@ -146,20 +146,20 @@ def _v1_usage(directory: str, prefix: str) -> dict[str, int]:
         ("max", "max_usage_in_bytes"),
         ("failcnt", "failcnt"),
     )
-    return {key: int(text) for key, file in names if (text := _text(directory, f"{prefix}.{file}"))}
+    return {key: int(text) for key, file in names if (text := contents(directory, f"{prefix}.{file}"))}
 
 
 def _v2_usage(directory: str, prefix: str) -> dict[str, int]:
     names = (("limit", "max"), ("usage", "current"), ("max", "peak"))
-    return {key: _or_no_limit(text) for key, file in names if (text := _text(directory, f"{prefix}.{file}"))}
+    return {key: _or_no_limit(text) for key, file in names if (text := contents(directory, f"{prefix}.{file}"))}
 
 
 def _pids(cgroups: dict[str, str]) -> dict[str, int]:
     directory = _place(cgroups, "pids")
     found = {}
-    if text := _text(directory, "pids.current"):
+    if text := contents(directory, "pids.current"):
         found["current"] = int(text)
-    limit = _text(directory, "pids.max")
+    limit = contents(directory, "pids.max")
     if limit and limit != "max":
         found["limit"] = int(limit)
     return found
@@ -182,7 +182,7 @@ def _blkio(cgroups: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if _is_v2(cgroups, "blkio"):
         directory = cgroups[UNIFIED]
-        for line in _text(directory, "io.stat").splitlines():
+        for line in contents(directory, "io.stat").splitlines():
             device, *words = line.split()
             major, _, minor = device.partition(":")
             values = dict(word.split("=", 1) for word in words if "=" in word)
@@ -199,7 +199,7 @@ def _blkio(cgroups: dict[str, str]) -> dict[str, Any]:
     directory = _place(cgroups, "blkio")
     for name, files in _BLKIO:
         for file in files:
-            entries = [one for line in _text(directory, file).splitlines() if (one := _blkio_entry(line))]
+            entries = [one for line in contents(directory, file).splitlines() if (one := _blkio_entry(line))]
             if entries:
                 found[name] = entries
                 break
@@ -231,7 +231,7 @@ def _hugetlb(cgroups: dict[str, str]) -> dict[str, Any]:
             continue
         entry = {"usage": _number(directory, name)}
         if v2:
-            entry["failcnt"] = _pairs(directory, f"hugetlb.{size}.events").get("max", 0)
+            entry["failcnt"] = pairs(directory, f"hugetlb.{size}.events").get("max", 0)
         else:
             entry["max"] = _number(directory, f"hugetlb.{size}.max_usage_in_bytes")
             entry["failcnt"] = _number(directory, f"hugetlb.{size}.failcnt")
@@ -242,7 +242,7 @@ def _hugetlb(cgroups: dict[str, str]) -> dict[str, Any]:
 def _rdma(directory: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, file in (("current", "rdma.current"), ("limit", "rdma.max")):
-        for line in _text(directory, file).splitlines():
+        for line in contents(directory, file).splitlines():
             device, *words = line.split()
             values = dict(word.split("=", 1) for word in words)
             entry: dict[str, Any] = {"device": device}
@@ -256,7 +256,7 @@ def _rdma(directory: str) -> dict[str, Any]:
 def _add_pressure(found: dict[str, Any], directory: str, file: str) -> None:
     """Pressure stall information, where the kernel has it (Documentation/accounting/psi.rst)."""
     lines = {}
-    for line in _text(directory, file).splitlines():
+    for line in contents(directory, file).splitlines():
         kind, *words = line.split()
         values = dict(word.split("=", 1) for word in words)
         lines[kind] = {key: int(value) if key == "total" else float(value) for key, value in values.items()}
@@ -264,7 +264,7 @@ def _add_pressure(found: dict[str, Any], directory: str, file: str) -> None:
         found["psi"] = lines
 
 
-def _text(directory: str, file: str) -> str:
+def contents(directory: str, file: str) -> str:
     """A file's text, "" for one that is not there or has nothing to say (EOPNOTSUPP: pressure, switched off)."""
     try:
         return read_file(f"{directory}/{file}").strip()
@@ -273,17 +273,17 @@ def _text(directory: str, file: str) -> str:
 
 
 def _number(directory: str, file: str) -> int:
-    return int(_text(directory, file) or 0)
+    return int(contents(directory, file) or 0)
 
 
 def _or_no_limit(text: str) -> int:
     return _NO_LIMIT if text == "max" else int(text)
 
 
-def _pairs(directory: str, file: str) -> dict[str, int]:
+def pairs(directory: str, file: str) -> dict[str, int]:
     """A file of lines `name number`."""
     found = {}
-    for line in _text(directory, file).splitlines():
+    for line in contents(directory, file).splitlines():
         name, _, number = line.partition(" ")
         if number.isdigit():
             found[name] = int(number)

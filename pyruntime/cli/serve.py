@@ -131,6 +131,7 @@ class Server:
         )
         pid = operations.fork(
             request["op"],
+            OPERATIONS[request["op"]],
             settings,
             request["id"],
             given["reply"],

@@ -1,0 +1,28 @@
+"""`delete`: clean up after a shim that is gone. containerd calls it after a SIGKILL of one, and at the end of all."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from pyruntime import operations
+from pyruntime.errors import PyruntimeError
+from pyruntime.shim import rootfs, settings, wire
+from pyruntime.shim.events import timestamp
+
+_KILLED = 137
+
+
+def delete(id: str, namespace: str, bundle: str) -> int:
+    """Remove the container, whatever state it is in, and its mounts; print a DeleteResponse."""
+    known = settings.noted(bundle)
+    made, mounted = known if known is not None else (settings.settings(namespace, settings.options(None)), True)
+    try:
+        operations.delete(made, id, force=True)
+    except PyruntimeError as error:
+        posix.write(2, f"pyruntime: {error}\n".encode())
+    if mounted:
+        rootfs.unmount(f"{bundle}/rootfs")
+    response = {"exit_status": _KILLED, "exited_at": timestamp(time.time_ns())}
+    posix.write(1, wire.encode("DeleteResponse", response))
+    return 0

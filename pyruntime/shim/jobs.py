@@ -1,0 +1,98 @@
+"""Operations in forked children of the shim, each bounded in time (operations.py)."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import operations
+from pyruntime.errors import PyruntimeError
+from pyruntime.operations import Settings
+from pyruntime.shim.loop import READ, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    # (value, None) or (None, error)
+    Done = Callable[[Any, PyruntimeError | None], None]
+
+_SIGKILL = 9
+_CHUNK = 65536
+
+
+class Jobs:
+    """The children at work.
+
+    pids: of those that are not reaped yet. birthing: how many may bring a container's process to life, whose exit
+    may be reaped before its pid is known."""
+
+    def __init__(self, loop: Loop, warn: Callable[[str], None]) -> None:
+        self.loop = loop
+        self.warn = warn
+        self.pids: set[int] = set()
+        self.birthing = 0
+
+    def run(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        settings: Settings,
+        id: str,
+        done: Done,
+        *,
+        seconds: float,
+        stdio: tuple[int, ...] = (),
+        console: int = -1,
+        birth: bool = False,
+        **arguments: Any,
+    ) -> None:
+        """Do work(settings, id, **arguments) in a child, and call done with what came of it.
+
+        After so many seconds the child is killed, and done gets an error."""
+        reading, writing = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            pid = operations.fork(
+                name, work, settings, id, writing, stdio=stdio, console=console, arguments=arguments
+            )
+        except BaseException:
+            posix.close(reading)
+            raise
+        finally:
+            posix.close(writing)
+        self.pids.add(pid)
+        self.birthing += birth
+        data = bytearray()
+        late = False
+
+        def expired() -> None:
+            nonlocal late
+            late = True
+            if pid in self.pids:
+                posix.kill(pid, _SIGKILL)  # not reaped, so still this child's pid
+
+        timer = self.loop.later(seconds, expired)
+
+        def ready(events: int) -> None:
+            chunk = posix.read(reading, _CHUNK)
+            if chunk:
+                data.extend(chunk)
+                return
+            self.loop.forget(reading)
+            posix.close(reading)
+            timer.cancel()
+            value, error = None, None
+            try:
+                if late and not data:
+                    raise PyruntimeError(f"{name}: not done within {seconds:g} s, and given up")
+                value, warnings = operations.result(bytes(data), name)
+                for text in warnings:
+                    self.warn(text)
+            except PyruntimeError as raised:
+                error = raised
+            try:
+                done(value, error)
+            finally:
+                self.birthing -= birth
+
+        self.loop.watch(reading, READ, ready)

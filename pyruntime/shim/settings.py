@@ -1,0 +1,73 @@
+"""What a caller has set for a container: runtime options, by containerd's own message or by a TOML text."""
+
+from __future__ import annotations
+
+from pyruntime import fastjson
+from pyruntime.operations import Settings
+from pyruntime.shim import wire
+from pyruntime.state import read_file, write_atomically
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ROOT = "/run/containerd/pyruntime"
+FILE = "pyruntime.json"  # in the bundle: what `delete` needs to know after a SIGKILL of the shim
+
+_RUNC = "containerd.runc.v1.Options"
+_GENERIC = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
+# The names that config.toml of containerd has for the runc shim.
+_TOML = {
+    "NoPivotRoot": "no_pivot_root",
+    "NoNewKeyring": "no_new_keyring",
+    "ShimCgroup": "shim_cgroup",
+    "IoUid": "io_uid",
+    "IoGid": "io_gid",
+    "Root": "root",
+    "SystemdCgroup": "systemd_cgroup",
+}
+
+
+def options(any: dict[str, Any] | None) -> dict[str, Any]:
+    """The fields of Options from what a caller gave, defaults for what it did not. Raises ValueError."""
+    found = wire.decode("Options", b"")
+    if any is None:
+        return found
+    type = any["type_url"].rpartition("/")[2]
+    if type == _RUNC:
+        return wire.decode("Options", any["value"])
+    if type in _GENERIC:
+        given = wire.decode("GenericOptions", any["value"])
+        text = given["config_body"].decode() or (read_file(given["config_path"]) if given["config_path"] else "")
+        import tomllib  # few callers give a file
+
+        table = tomllib.loads(text)
+        unknown = sorted(set(table) - set(_TOML))
+        if unknown:
+            raise ValueError(f"runtime options: unknown {', '.join(unknown)}; known are {', '.join(sorted(_TOML))}")
+        found.update({_TOML[name]: value for name, value in table.items()})
+        return found
+    if type:
+        raise ValueError(f"runtime options of type {type} are not known")
+    return found
+
+
+def settings(namespace: str, chosen: dict[str, Any]) -> Settings:
+    """The settings of operations for a container of a containerd namespace."""
+    root = (chosen["root"] or ROOT).rstrip("/")
+    return Settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])
+
+
+def note(bundle: str, made: Settings, *, mounted: bool) -> None:
+    """Write down what `delete` will need."""
+    text = fastjson.dumps({"root": made.root, "systemd_cgroup": made.systemd_cgroup, "mounted": mounted})
+    write_atomically(bundle, FILE, text)
+
+
+def noted(bundle: str) -> tuple[Settings, bool] | None:
+    """What was written down for a bundle: (settings, whether the root filesystem was mounted); None if nothing."""
+    try:
+        fields: Any = fastjson.loads(read_file(f"{bundle}/{FILE}"))
+        return Settings(fields["root"], systemd_cgroup=fields["systemd_cgroup"]), fields["mounted"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,187 @@
+"""`start`: leave a shim behind that serves a container, or find the one that serves its pod.
+
+The process that containerd has called prints the address and ends, while the one it leaves is still loading what
+it needs: containerd connects meanwhile.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.errors import PyruntimeError
+from pyruntime.shim import ttrpc, wire
+from pyruntime.state import read_file, write_atomically
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from typing import Any
+
+DIRECTORY = "/run/containerd/s"
+
+# Containers with the same value of one of these are served by one shim.
+_GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
+_MAX_OPTIONS = 1 << 20
+_EADDRINUSE = 98
+
+
+def start(id: str, namespace: str, address: str) -> int:
+    """Print the address of a shim for the bundle in the working directory, and see to it that there is one."""
+    if not id or not namespace:
+        raise PyruntimeError("start needs -id and -namespace", mend="it is containerd that calls it")
+    given = _read_input()
+    path = socket_path(address, namespace, _group(id))
+    listener = _listen(path)
+    if listener is not None:
+        chosen = _options(given)
+        write_atomically(".", "address", f"unix://{path}", replace=posix.access("address", posix.F_OK))
+        if posix.fork() == 0:
+            try:
+                _serve(listener, path, namespace, chosen)
+            except BaseException as error:  # nobody above would know what to do with it
+                from pyruntime.shim.service import warn
+
+                warn(f"the shim cannot serve: {type(error).__name__}: {error}")
+            finally:
+                posix._exit(1)
+    posix.write(1, _answer(f"unix://{path}", given).encode())
+    return 0
+
+
+def socket_path(address: str, namespace: str, group: str) -> str:
+    """Where the shim of a group of containers listens."""
+    from _sha256 import sha256  # type: ignore[import-not-found]  # hashlib loads OpenSSL
+
+    return f"{DIRECTORY}/{sha256(f'{address}/{namespace}/{group}'.encode()).hexdigest()}"
+
+
+def _group(id: str) -> str:
+    """The name that the containers of a pod have in common, or the container's own."""
+    try:
+        config: Any = fastjson.loads(read_file("config.json"))
+        annotations = config.get("annotations") or {}
+    except (OSError, ValueError, AttributeError):
+        return id  # create will say what is wrong with it
+    return next((annotations[name] for name in _GROUPS if annotations.get(name)), id)
+
+
+def _listen(path: str) -> _socket.socket | None:
+    """Listen there; None when somebody does so already."""
+    try:
+        posix.mkdir(DIRECTORY, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        posix.mkdir(DIRECTORY.rpartition("/")[0], 0o711)
+        posix.mkdir(DIRECTORY, 0o700)
+    try:
+        return ttrpc.listen(path)
+    except OSError as error:
+        if error.errno != _EADDRINUSE:
+            raise
+    if ttrpc.connects(path):
+        return None
+    posix.unlink(path)  # of a shim that was killed
+    return ttrpc.listen(path)
+
+
+def _read_input() -> bytes:
+    """What containerd writes to standard input: an Any with the runtime's options, BootstrapParams, or nothing."""
+    data = b""
+    try:
+        while len(data) < _MAX_OPTIONS and (chunk := posix.read(0, 65536)):
+            data += chunk
+    except OSError:
+        pass
+    return data
+
+
+def _options(given: bytes) -> dict[str, Any]:
+    from pyruntime.shim import settings
+
+    any = None
+    try:
+        if is_bootstrap(given):
+            params = wire.decode("BootstrapParams", given)
+            any = next((one["value"] for one in params["extensions"] if one["value"]), None)
+        elif given:
+            any = wire.decode("Any", given)
+        return settings.options(any)
+    except ValueError:
+        return settings.options(None)  # Create gets them as well, and can say what is wrong
+
+
+def is_bootstrap(given: bytes) -> bool:
+    """Whether it is BootstrapParams: its fields 1 and 2 are an id and a namespace, and 3 is a number or 4 is there."""
+    try:
+        params = wire.decode("BootstrapParams", given)
+    except ValueError:
+        return False
+    return bool(params["instance_id"] and params["namespace"] and params["containerd_version"])
+
+
+def _answer(address: str, given: bytes) -> str:
+    """The address as this containerd reads it: 1.x the plain one, 2.x JSON (which 1.7 knows, too)."""
+    if b"MAX_SHIM_VERSION" not in posix.environ:
+        return address
+    version = 3 if int(posix.environ[b"MAX_SHIM_VERSION"] or b"2") >= 2 else 2
+    return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
+
+
+def _serve(listener: _socket.socket, path: str, namespace: str, chosen: dict[str, Any]) -> None:
+    """Be the shim."""
+    posix.setpgid(0, 0)
+    # containerd reads what `start` writes until everybody has closed it.
+    null = posix.open("/dev/null", posix.O_RDWR)
+    posix.dup2(null, 0)
+    posix.dup2(null, 1)
+    try:
+        # For reading as well: it neither waits for containerd to read, nor breaks when that is gone.
+        log = posix.open("log", posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except OSError:
+        log = null
+    posix.dup2(log, 2)
+    for fd in {null, log}:
+        posix.close(fd)
+    _protect(chosen["shim_cgroup"])
+    from pyruntime.shim.service import Service
+
+    # What systemd tells containerd is not for containers; neither is what it gives to it.
+    for name in (b"NOTIFY_SOCKET", b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES"):
+        posix.environ.pop(name, None)
+    events = posix.environ.get(b"TTRPC_ADDRESS", b"").decode("utf-8", "surrogateescape")
+    Service(listener, path, namespace, events).serve()
+    posix._exit(0)
+
+
+def _protect(cgroup: str) -> None:
+    """Into the cgroup that was asked for; killed for want of memory after containerd, and before nobody else."""
+    pid = str(posix.getpid()).encode()
+    if cgroup:
+        for directory in _directories(cgroup):
+            _write(f"{directory}/cgroup.procs", pid)
+    try:
+        score = int(read_file(f"/proc/{posix.getppid()}/oom_score_adj"))
+    except (OSError, ValueError):
+        return
+    _write("/proc/self/oom_score_adj", str(min(1000, score + 1)).encode())
+
+
+def _directories(cgroup: str) -> list[str]:
+    from pyruntime.cgroups import layout
+
+    return [f"{one.mount_point}/{cgroup.strip('/')}" for one in layout.find().hierarchies]
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        posix.write(fd, data)
+    except OSError:
+        pass
+    finally:
+        posix.close(fd)

@@ -1,0 +1,269 @@
+"""ttrpc: requests and responses in frames on a stream socket (containerd/ttrpc, PROTOCOL.md).
+
+A frame has a head of 10 bytes, big-endian: length (4), stream (4), type (1), flags (1). Each request has a stream
+of its own; responses come in any order.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+
+from pyruntime.shim import wire
+from pyruntime.shim.loop import READ, WRITE, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Handler = Callable[[str, str, bytes, "Reply"], None]
+
+UNKNOWN, INVALID, DEADLINE, NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED = 2, 3, 4, 5, 6, 9, 12
+
+_REQUEST, _RESPONSE = 1, 2
+_HEAD = 10
+_MAX_MESSAGE = 4 << 20
+_CHUNK = 65536
+
+
+def frame(stream: int, type: int, data: bytes) -> bytes:
+    """One frame."""
+    return len(data).to_bytes(4, "big") + stream.to_bytes(4, "big") + bytes((type, 0)) + data
+
+
+class Frames:
+    """A stream socket as frames: what has come in, what has to go out. Never blocks.
+
+    received: called with (stream, type, data). closed: called once, when the other end is gone."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        socket: _socket.socket,
+        received: Callable[[int, int, bytes], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self.loop = loop
+        self.socket: _socket.socket | None = socket
+        self.received = received
+        self.closed = closed
+        self._in = bytearray()
+        self._out = bytearray()
+        socket.setblocking(False)
+        loop.watch(socket.fileno(), READ, self._ready)
+
+    def send(self, stream: int, type: int, data: bytes) -> None:
+        """Send a frame; to nobody, when the other end is gone."""
+        if self.socket is None:
+            return
+        self._out += frame(stream, type, data)
+        self._write()
+
+    def flushed(self) -> bool:
+        """Whether everything is on its way."""
+        return not self._out
+
+    def close(self) -> None:
+        """Close the socket, and tell."""
+        if self.socket is not None:
+            self.loop.forget(self.socket.fileno())
+            self.socket.close()
+            self.socket = None
+            self.closed()
+
+    def _ready(self, events: int) -> None:
+        if events & ~WRITE:
+            self._read()
+        if events & WRITE and self.socket is not None:
+            self._write()
+
+    def _read(self) -> None:
+        assert self.socket is not None
+        try:
+            data = self.socket.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._in += data
+        while len(self._in) >= _HEAD:
+            size = int.from_bytes(self._in[:4], "big")
+            if size > _MAX_MESSAGE:
+                self.close()
+                return
+            if len(self._in) < _HEAD + size:
+                return
+            stream, type = int.from_bytes(self._in[4:8], "big"), self._in[8]
+            message = bytes(self._in[_HEAD : _HEAD + size])
+            del self._in[: _HEAD + size]
+            self.received(stream, type, message)
+
+    def _write(self) -> None:
+        assert self.socket is not None
+        try:
+            while self._out:
+                del self._out[: self.socket.send(self._out, _socket.MSG_NOSIGNAL)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        self.loop.watch(self.socket.fileno(), READ | WRITE if self._out else READ, self._ready)
+
+
+class Reply:
+    """The answer to one request, now or later; to nobody, when its connection is gone meanwhile."""
+
+    __slots__ = ("_frames", "_stream", "done")
+
+    def __init__(self, frames: Frames, stream: int) -> None:
+        self._frames = frames
+        self._stream = stream
+        self.done = False
+
+    def send(self, name: str, values: dict[str, Any]) -> None:
+        """Answer with a message."""
+        self._send({"payload": wire.encode(name, values)})
+
+    def fail(self, code: int, text: str) -> None:
+        """Answer with an error."""
+        self._send({"status": {"code": code, "message": text}})
+
+    def _send(self, response: dict[str, Any]) -> None:
+        if not self.done:
+            self.done = True
+            self._frames.send(self._stream, _RESPONSE, wire.encode("Response", response))
+
+
+class Server:
+    """Listens, and gives each request to a handler: handler(service, method, payload, reply)."""
+
+    def __init__(self, loop: Loop, listener: _socket.socket, handler: Handler) -> None:
+        self.loop = loop
+        self.listener = listener
+        self.handler = handler
+        self.connections: set[Frames] = set()
+        listener.setblocking(False)
+        loop.watch(listener.fileno(), READ, self._accept)
+
+    def _accept(self, events: int) -> None:
+        try:
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # the C half's accept(2), close-on-exec
+        except OSError:
+            return
+        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+        connection = Frames(
+            self.loop,
+            socket,
+            lambda stream, type, data: self._request(connection, stream, type, data),
+            lambda: self.connections.discard(connection),
+        )
+        self.connections.add(connection)
+
+    def _request(self, connection: Frames, stream: int, type: int, data: bytes) -> None:
+        if type != _REQUEST:
+            return
+        reply = Reply(connection, stream)
+        try:
+            request = wire.decode("Request", data)
+            self.handler(request["service"], request["method"], request["payload"], reply)
+        except ValueError as error:
+            reply.fail(INVALID, f"request not understood: {error}")
+        except Exception as error:
+            reply.fail(UNKNOWN, f"bug in pyruntime's shim: {error.__class__.__name__}: {error}")
+            raise
+
+    def flushed(self) -> bool:
+        """Whether all answers are on their way."""
+        return all(connection.flushed() for connection in self.connections)
+
+
+class Client:
+    """One request at a time to a server, on a connection that is made when it is needed."""
+
+    def __init__(self, loop: Loop, path: str) -> None:
+        self.loop = loop
+        self.path = path
+        self._frames: Frames | None = None
+        self._stream = -1
+        self._answered: Callable[[dict[str, Any] | None], None] | None = None
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        payload: bytes,
+        metadata: dict[str, str],
+        answered: Callable[[dict[str, Any] | None], None],
+    ) -> None:
+        """Send a request; `answered` gets its Response, or None when the connection breaks or cannot be made."""
+        self._answered = answered
+        if self._frames is None:
+            socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            # A full backlog: connect(2) of a unix socket does not wait then, and the caller tries again.
+            socket.setblocking(False)
+            try:
+                socket.connect(self.path)
+            except OSError:
+                socket.close()
+                self._done(None)
+                return
+            self._frames = Frames(self.loop, socket, self._received, self._closed)
+        self._stream += 2
+        request = {
+            "service": service,
+            "method": method,
+            "payload": payload,
+            "metadata": [{"key": key, "value": value} for key, value in metadata.items()],
+        }
+        self._frames.send(self._stream, _REQUEST, wire.encode("Request", request))
+
+    def drop(self) -> None:
+        """Break the connection: nobody answers there."""
+        if self._frames is not None:
+            self._frames.close()
+
+    def _received(self, stream: int, type: int, data: bytes) -> None:
+        if type == _RESPONSE and stream == self._stream:
+            self._done(wire.decode("Response", data))
+
+    def _closed(self) -> None:
+        self._frames = None
+        self._stream = -1
+        self._done(None)
+
+    def _done(self, response: dict[str, Any] | None) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered(response)
+
+
+def connects(path: str) -> bool:
+    """Whether somebody listens at a unix socket."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.connect(path)
+    except OSError:
+        return False
+    finally:
+        socket.close()
+    return True
+
+
+def listen(path: str) -> _socket.socket:
+    """A listening unix socket that only root may connect to. Raises OSError (EADDRINUSE)."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    mask = posix.umask(0o177)
+    try:
+        socket.bind(path)
+    except BaseException:
+        socket.close()
+        raise
+    finally:
+        posix.umask(mask)
+    socket.listen(64)
+    return socket

@@ -1,0 +1,75 @@
+"""Makes pyruntime/shim/messages.py from the .proto files beside it.
+
+    python tools/compile-messages.py [--check]
+
+The files have messages with fields of plain types, and nothing else: no packages, no nesting, no oneof.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "pyruntime/shim"
+OUTPUT = FOLDER / "messages.py"
+SCALARS = ("string", "bytes", "bool", "int32", "int64", "uint32", "uint64")
+HEAD = '''"""The messages of proto/*.proto as tables for wire.py. Made by tools/compile-messages.py: do not edit.
+
+message -> its fields: (number, name, type, repeated). type: a scalar of protobuf, "map" (of strings), or a message.
+"""
+
+from __future__ import annotations
+
+MESSAGES: dict[str, tuple[tuple[int, str, str, bool], ...]] = {
+'''
+FIELD = re.compile(r"(repeated )?(map<string, string>|\w+) (\w+) = (\d+);")
+
+Fields = list[tuple[int, str, str, bool]]
+
+
+def read(folder: Path = FOLDER / "proto") -> dict[str, Fields]:
+    """The messages of all files: name -> fields."""
+    messages: dict[str, Fields] = {}
+    for path in sorted(folder.glob("*.proto")):
+        fields: Fields | None = None
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            text = line.partition("//")[0].strip()
+            if not text or text.startswith("syntax"):
+                continue
+            if begin := re.fullmatch(r"message (\w+) \{", text):
+                assert begin[1] not in messages, f"{path.name}:{number}: {begin[1]} again"
+                fields = messages[begin[1]] = []
+            elif text == "}":
+                fields = None
+            else:
+                found = FIELD.fullmatch(text)
+                assert found and fields is not None, f"{path.name}:{number}: not understood: {line}"
+                kind = "map" if found[2].startswith("map") else found[2]
+                fields.append((int(found[4]), found[3], kind, bool(found[1])))
+    for name, fields in messages.items():
+        for _, field, kind, _ in fields:
+            assert kind in SCALARS or kind == "map" or kind in messages, f"{name}.{field}: no message {kind}"
+    return messages
+
+
+def text(messages: dict[str, Fields]) -> str:
+    """messages.py as it is to be."""
+    lines = [HEAD]
+    for name, fields in sorted(messages.items()):
+        lines.append(f'    "{name}": (')
+        lines[-1] += "),\n" if not fields else "\n"
+        for number, field, kind, repeated in fields:
+            lines.append(f'        ({number}, "{field}", "{kind}", {repeated}),\n')
+        if fields:
+            lines.append("    ),\n")
+    return "".join(lines) + "}\n"
+
+
+if __name__ == "__main__":
+    new = text(read())
+    if "--check" in sys.argv:
+        sys.exit(OUTPUT.read_text() != new)
+    if not OUTPUT.exists() or OUTPUT.read_text() != new:
+        OUTPUT.write_text(new)
+        print(f"wrote {OUTPUT}")
