@@ -73,7 +73,7 @@ OWN = {
 }
 
 # Where a person waits for words, and never on the way of a command that works.
-FRIENDLY = {"cli.colour", "cli.help", "cli.person", "reasons", "situations", "spec.problem", "spec.schema"}
+FRIENDLY = {"cli.colour", "cli.help", "cli.person", "reasons", "situations", "spec.problem", "spec.schema", "trace"}
 
 
 def run(tmp_path: Path, *words: str) -> tuple[int, set[str], str]:
