@@ -5,6 +5,7 @@
 #   tools/install.sh uninstall PREFIX [DESTDIR]
 #
 # PREFIX/bin/pyruntime      the launcher
+# PREFIX/bin/containerd-shim-pyruntime-v1   the same, as containerd calls it
 # PREFIX/lib/pyruntime/     the package, its dependencies, oci-spec/: everything that runs, and nothing else on sys.path
 #                           but the interpreter's standard library
 # PREFIX/share/             completion for bash, zsh and fish, and the manual page
@@ -16,12 +17,13 @@ case $prefix in
 *) echo "$0: PREFIX must be absolute: $prefix" >&2; exit 1 ;;
 esac
 program=$prefix/bin/pyruntime
+shim=$prefix/bin/containerd-shim-pyruntime-v1
 library=$prefix/lib/pyruntime
 source=$(cd "$(dirname "$0")/.." && pwd)
 venv=$source/.venv/bin/python
 
 if [ "$action" = uninstall ]; then
-    rm -rf "$destdir$program" "$destdir$library"
+    rm -rf "$destdir$program" "$destdir$shim" "$destdir$library"
     share=$destdir$prefix/share
     for name in bash-completion/completions/pyruntime zsh/site-functions/_pyruntime \
         fish/vendor_completions.d/pyruntime.fish man/man8/pyruntime.8; do
@@ -36,7 +38,7 @@ fi
 
 # Everything is made beside the old installation and then takes its place, so that a failure leaves that one.
 stage=$destdir$library.new
-trap 'rm -rf "$stage" "$stage.program"' EXIT
+trap 'rm -rf "$stage" "$stage.program" "$stage.shim"' EXIT
 umask 022
 rm -rf "$stage"
 mkdir -p "$stage" "$destdir$prefix/bin" "$source/build"
@@ -63,7 +65,8 @@ chmod -R u+rwX,go+rX,go-w "$stage"
 
 python=$("$venv" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
 "$source/tools/compile-launcher.sh" "$stage.program" "$python" "$library/pyruntime.archive" "$library"
-chmod 755 "$stage.program"
+"$source/tools/compile-shim.sh" "$stage.shim" "$program"
+chmod 755 "$stage.program" "$stage.shim"
 
 rm -rf "$destdir$library.old"
 [ ! -e "$destdir$library" ] || mv "$destdir$library" "$destdir$library.old"
@@ -71,4 +74,5 @@ mv "$stage" "$destdir$library"
 mv -f "$stage.program" "$destdir$program"
 rm -rf "$destdir$library.old"
 "$venv" "$source/tools/make-share.py" "$destdir$prefix/share"
-echo "installed $destdir$program and $destdir$library"
+mv -f "$stage.shim" "$destdir$shim"
+echo "installed $destdir$program, $destdir$shim and $destdir$library"
