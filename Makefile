@@ -6,6 +6,7 @@ DESTDIR ?=
 VENV := .venv/bin/python
 READY := .venv/.ready
 LAUNCHER := build/bin/pyruntime
+SHIM := build/bin/containerd-shim-pyruntime-v1
 ARCHIVE := build/pyruntime.archive
 # Where the dependencies are, and the interpreter's real file.
 SITE = $$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
@@ -15,10 +16,11 @@ MAKEFLAGS += --no-print-directory
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
-build: build-packages $(READY) $(LAUNCHER) ## the virtual environment, the kernel module, build/bin/pyruntime
+build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, the kernel module, build/bin/pyruntime
 	@$(VENV) native/build.py
 	@if [ -e oci-spec/compile.py ]; then $(VENV) oci-spec/compile.py; fi
 	@$(VENV) -X no_debug_ranges tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
+	@$(VENV) tools/compile-messages.py
 
 %-packages:
 	@tools/packages.sh $*
@@ -37,6 +39,10 @@ $(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $
 
 run: build run-packages ## a container that shows where it is (root)
 	@tools/demo.sh
+
+$(SHIM): native/containerd-shim.c native/freestanding.h tools/compile-shim.sh
+	@tools/compile-shim.sh $@ "$(CURDIR)/$(LAUNCHER)"
+	@echo built $@
 
 test: build test-packages ## all tests that this machine can run
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
@@ -61,8 +67,9 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m mypy
 	@$(VENV) native/build.py --force
 	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /python /archive /library /site
-	@for source in shim filter; do \
+	@for source in shim filter snapshot; do \
 	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
+	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime
 	        -c native/$$source.c -o /dev/null || exit 1; \
 	done
 
