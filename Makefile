@@ -19,8 +19,10 @@ help: ## this list
 build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, the kernel module, build/bin/pyruntime
 	@$(VENV) native/build.py
 	@if [ -e oci-spec/compile.py ]; then $(VENV) oci-spec/compile.py; fi
-	@$(VENV) -X no_debug_ranges tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
 	@$(VENV) tools/compile-messages.py
+	@$(VENV) -X no_debug_ranges tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
+	@$(VENV) tools/make-snapshot.py $(SNAPSHOT) "$(REAL_PYTHON)" "$(CURDIR)/$(ARCHIVE)" "$(CURDIR)" "$(SITE)" || \
+	    echo "note: without $(SNAPSHOT) every command takes some milliseconds longer"
 
 %-packages:
 	@tools/packages.sh $*
@@ -37,12 +39,12 @@ $(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $
 	@tools/compile-launcher.sh $@ "$(REAL_PYTHON)" "$(CURDIR)/$(ARCHIVE)" "$(CURDIR)" "$(SITE)"
 	@echo built $@
 
-run: build run-packages ## a container that shows where it is (root)
-	@tools/demo.sh
-
 $(SHIM): native/containerd-shim.c native/freestanding.h tools/compile-shim.sh
 	@tools/compile-shim.sh $@ "$(CURDIR)/$(LAUNCHER)"
 	@echo built $@
+
+run: build run-packages ## a container that shows where it is (root)
+	@tools/demo.sh
 
 test: build test-packages ## all tests that this machine can run
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
@@ -66,10 +68,10 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m ruff check
 	$(VENV) -m mypy
 	@$(VENV) native/build.py --force
+	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime
 	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /python /archive /library /site
 	@for source in shim filter snapshot; do \
 	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
-	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime
 	        -c native/$$source.c -o /dev/null || exit 1; \
 	done
 
