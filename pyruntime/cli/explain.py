@@ -6,9 +6,11 @@ import posix
 
 from pyruntime import fastjson
 from pyruntime.cgroups import layout
+from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import UsageError
+from pyruntime.namespaces import KINDS
 from pyruntime.plan import build
 from pyruntime.plan.request import Request
 from pyruntime.plan.step import (
@@ -31,9 +33,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.cli.colour import Painter
+
 USAGE = "[BUNDLE]"
 FLAGS = (
-    Flag("format", "form of the plan", short="f", value="text|json", default="text"),
+    Flag("format", "form of the plan", short="f", value="text|json|html", default="text"),
     Flag("no-pivot", "as for create"),
     Flag("no-new-keyring", "as for create"),
 )
@@ -55,13 +59,16 @@ TITLES = {
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the plan."""
-    if len(words) > 1 or values["format"] not in ("text", "json"):
-        raise UsageError("explain takes a bundle, and --format text or json", mend="see: pyruntime explain --help")
+    if len(words) > 1 or values["format"] not in ("text", "json", "html"):
+        raise UsageError(
+            "explain takes a bundle, and --format text, json or html", mend="see: pyruntime explain --help"
+        )
     bundle = words[0] if words else "."
     if not bundle.startswith("/"):
         bundle = f"{posix.getcwd()}/{bundle}" if bundle != "." else posix.getcwd()
     config = load.load_config(bundle)
-    for problem in check.require(config):
+    problems = check.require(config)
+    for problem in problems:
         context.log.warning(f"config.json: {problem}")
     request = Request(
         config,
@@ -73,7 +80,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         new_keyring=not values["no-new-keyring"],
     )
     steps = _all_steps(request)
-    text = _as_json(steps) if values["format"] == "json" else _as_text(steps)
+    if values["format"] == "html":
+        text = _as_page(request, steps, [str(problem) for problem in problems])
+    else:
+        text = _as_json(steps) if values["format"] == "json" else _as_text(request, steps, colour.of(1))
     posix.write(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
@@ -90,19 +100,53 @@ def _all_steps(request: Request) -> dict[str, list[Step]]:
     return plan.steps
 
 
-def _as_text(steps: dict[str, list[Step]]) -> str:
+def _namespaces(request: Request) -> list[tuple[str, str, str]]:
+    """(kind, "new", "joined" or "host", path) of every namespace that init is in."""
+    found = []
+    for kind in KINDS:
+        own, path = request.namespace(kind)
+        found.append((kind, "joined" if path else "new" if own else "host", path))
+    return found
+
+
+def _as_text(request: Request, steps: dict[str, list[Step]], paint: Painter) -> str:
     lines = []
     number = 0
     width = max((len(step.pointer) for phase in PHASES for step in steps[phase]), default=0)
+    ways: dict[str, list[str]] = {"new": [], "joined": [], "host": []}
+    for kind, way, path in _namespaces(request):
+        ways[way].append(f"{kind} ({path})" if path else kind)
+    where_init_is = "; ".join(
+        f"{words} {' '.join(ways[way])}"
+        for way, words in (("new", "new:"), ("joined", "joined:"), ("host", "the caller's:"))
+        if ways[way]
+    )
     for phase in PHASES:
         if not steps[phase]:
             continue
         who, where = TITLES[phase]
-        lines.append(f"{who}: {where}")
+        lines.append(f"{paint(who, 'bold')}: {where}")
+        if phase == BUILD:
+            lines.append(f"  namespaces: {where_init_is}")
         for step in steps[phase]:
             number += 1
-            lines.append(f"  {number:3}  {step.pointer.ljust(width)}  {step.describe()}")
+            lines.append(f"  {number:3}  {paint(step.pointer.ljust(width), 'blue')}  {step.describe()}")
     return "\n".join(lines) + "\n"
+
+
+def _as_page(request: Request, steps: dict[str, list[Step]], warnings: list[str]) -> str:
+    from pyruntime.cli.explain_page import page
+
+    user = request.process.get("user") or {}
+    facts = [
+        ("program", " ".join(request.process.get("args") or ["nothing"])),
+        ("user", f"{user.get('uid') or 0}:{user.get('gid') or 0}"),
+        ("bundle", request.bundle),
+        ("rootfs", request.rootfs()),
+        ("cgroup", f"{request.linux.get('cgroupsPath') or 'named by the id'} ({request.layout.kind})"),
+    ]
+    phases = [(phase, *TITLES[phase], steps[phase]) for phase in PHASES]
+    return page(facts, _namespaces(request), [*warnings, *request.warnings], phases)
 
 
 def _as_json(steps: dict[str, list[Step]]) -> str:

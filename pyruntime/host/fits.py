@@ -316,7 +316,7 @@ def check_devices(request: Request) -> Iterator[Finding]:
             yield Finding("error", f"/linux/netDevices/{name}", message, mend=mend, rule="device")
     if request.namespace("user")[0]:
         for index, device in enumerate(request.linux.get("devices") or ()):
-            if not facts.exists(device["path"]):
+            if device["type"] != "p" and not facts.exists(device["path"]):
                 message = f"{device['path']} is missing on the host"
                 why = "in a user namespace nodes are bound, since they cannot be made"
                 yield Finding("error", f"/linux/devices/{index}", message, why=why, rule="device")

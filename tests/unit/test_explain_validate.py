@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,57 @@ def test_no_json() -> None:
     result = pyruntime("validate", "-", input="{")
     assert result.returncode == 1
     assert "standard input: line 1, column 2" in result.stdout
+
+
+class Page(HTMLParser):
+    """Collects what a page is made of."""
+
+    VOID = ("meta", "wbr")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+@pytest.mark.parametrize("path", CONFIGS[::6], ids=lambda path: path.stem)
+def test_the_page_has_every_step_and_needs_nothing(tmp_path: Path, path: Path) -> None:
+    where = bundle(tmp_path, json.loads(path.read_text()))
+    steps = json.loads(pyruntime("explain", "--format", "json", where).stdout)
+    result = pyruntime("explain", "--format", "html", where)
+    page = Page(result.stdout)
+    assert page.open == []
+    assert page.links == [] and not set(page.tags) & {"script", "link", "img", "iframe"}
+    assert "url(" not in result.stdout and "@import" not in result.stdout
+    assert page.tags.count("li") == len(steps) + len(result.stderr.splitlines())
+    text = "".join(page.words)
+    for step in steps:
+        assert step["field"] in page.words or not step["field"]
+        assert step["does"][:100].strip() in text
+
+
+def test_the_page_is_safe_to_open(tmp_path: Path) -> None:
+    """Names are the bundle's author's, and the reader's browser runs what it takes for a script."""
+    mine = config()
+    mine["process"]["args"] = ["<script>alert(1)</script>"]
+    mine["mounts"] = [{"destination": '/"><img src=x>', "type": "tmpfs", "source": "none"}]
+    page = Page(pyruntime("explain", "--format", "html", bundle(tmp_path, mine)).stdout)
+    assert not set(page.tags) & {"script", "img"}
+    assert any("<script>" in words for words in page.words)

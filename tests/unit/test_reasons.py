@@ -27,6 +27,19 @@ def test_each_row_is_provoked(row: tuple[str, str]) -> None:
     assert re.search(rf'"{call}", "{name}"', PROVOKED), f"tests/linux/test_reasons.py does not provoke {call} {name}"
 
 
+@pytest.mark.parametrize("row", sorted(reasons.TABLE), ids="-".join)
+def test_each_row_is_in_the_document(row: tuple[str, str]) -> None:
+    why, mend = (text.replace("max_*_", "max_\\*_") for text in reasons.TABLE[row])
+    assert f"| {row[0]} | {row[1]} | {why} | {mend} |" in (CHECKOUT / "docs/errors.md").read_text()
+
+
+@pytest.mark.parametrize("row", sorted(situations.SITUATIONS), ids="-".join)
+def test_what_is_asked_is_in_the_document(row: tuple[str, str]) -> None:
+    asked = (CHECKOUT / "docs/errors.md").read_text().partition("Asked besides")[2].partition("##")[0]
+    lines = [line.split("|") for line in asked.splitlines() if line.startswith("| ")]
+    assert any(row[0] in line[1] and row[1] in line[2] for line in lines)
+
+
 def test_a_situation_that_cannot_be_looked_at_leaves_the_usual_words() -> None:
     error = StepError("m", syscall='clone3("CLONE_NEWNOTHING")', errno="ENOSPC")
     reasons.add(error)
