@@ -8,6 +8,7 @@ READY := .venv/.ready
 LAUNCHER := build/bin/pyruntime
 SHIM := build/bin/containerd-shim-pyruntime-v1
 ARCHIVE := build/pyruntime.archive
+SNAPSHOT := build/pyruntime.snapshot
 # Where the dependencies are, and the interpreter's real file.
 SITE = $$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
 REAL_PYTHON = $$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
@@ -81,6 +82,15 @@ bench: build bench-packages ## ours, runc and crun, interleaved on one bundle (r
 conformance: build ## the OCI runtime-tools suite (root)
 	@conformance/run $(ARGS)
 
+docs: build .venv/.docs ## the documents as a site, in build/site
+	$(VENV) -m mkdocs build -q -f tools/site/mkdocs.yml
+	@echo built build/site/index.html
+
+.venv/.docs: pyproject.toml | $(READY)
+	$(VENV) tools/dependencies.py docs > .venv/requirements-docs.txt
+	$(VENV) -m pip install -q --disable-pip-version-check -r .venv/requirements-docs.txt
+	@touch $@
+
 install: build ## PREFIX/bin/pyruntime, PREFIX/lib/pyruntime, man page, completion; PREFIX is /usr/local, below DESTDIR
 	@tools/install.sh install "$(PREFIX)" "$(DESTDIR)"
 
@@ -94,4 +104,4 @@ clean: ## removes what was built, but for .venv
 distclean: clean ## removes .venv too
 	rm -rf .venv
 
-.PHONY: help build run test test-vm test-engines check bench conformance install uninstall clean distclean
+.PHONY: help build run test test-vm test-engines check bench conformance docs install uninstall clean distclean

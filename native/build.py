@@ -1,9 +1,10 @@
-"""Builds the two cffi modules through which Python reaches the kernel.
+"""Builds the three cffi modules through which Python reaches the kernel.
 
     python native/build.py [--force]
 
 pyruntime/kernel/_shim.abi3.so     system calls (shim.h, shim.c): every command loads it
 pyruntime/kernel/_seccomp.abi3.so  libseccomp (filter.h, filter.c): loaded when a filter must be compiled
+pyruntime/kernel/_snapshot.abi3.so (snapshot.h, snapshot.c): only the snapshot has it, pyruntime/snapshot.py
 
 The headers hold the declarations once, for both readers: the C compiler and cffi. cffi knows no
 preprocessor, so this file prepares them for it: see `declarations`. The compiler is called directly:
@@ -50,7 +51,7 @@ class Module:
         return KERNEL / f"{self.name}.abi3.so"
 
 
-MODULES = (Module("_shim", "shim"), Module("_seccomp", "filter", ("-lseccomp",)))
+MODULES = (Module("_shim", "shim"), Module("_seccomp", "filter", ("-lseccomp",)), Module("_snapshot", "snapshot"))
 CODE = [
     "-O2",
     "-fPIC",

@@ -10,6 +10,8 @@
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
  *   SITE     the directory of the dependencies, when it is another one
  *   ARCHIVE  the file of pyruntime/archive.py
+ *   SNAPSHOT the file of tools/make-snapshot.py: when nothing it was made of has changed since, it is executed in
+ *            the interpreter's place
  *
  * Exit status when the interpreter does not start, as a shell has it: 127 something is missing, 126 it
  * cannot run.
@@ -19,6 +21,7 @@
 #include <linux/memfd.h>
 #include <linux/mount.h>
 #include <linux/stat.h>
+#include <stdint.h>
 
 #include "freestanding.h"
 
@@ -115,14 +118,14 @@ static long exec_descriptor(long fd, char **arguments, char **environment)
 }
 
 /*
- * The interpreter through a read-only mount of its own, that no path leads to: /proc/PID/exe of our process
+ * The program through a read-only mount of its own, that no path leads to: /proc/PID/exe of our process
  * cannot be opened for writing then, whatever rights a container has (CVE-2019-5736). Returns only if that
  * is not possible: it needs CAP_SYS_ADMIN and Linux 5.12.
  */
-static void exec_sealed_mount(char **arguments, char **environment)
+static void exec_sealed_mount(const char *program, char **arguments, char **environment)
 {
     struct mount_attr read_only = {.attr_set = MOUNT_ATTR_RDONLY};
-    long fd = call(SYS_open_tree, AT_FDCWD, (long)PYTHON, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, 0, 0);
+    long fd = call(SYS_open_tree, AT_FDCWD, (long)program, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC, 0, 0);
     if (fd < 0)
         return;
     if (call(SYS_mount_setattr, fd, (long)"", AT_EMPTY_PATH, (long)&read_only, sizeof read_only) == 0)
@@ -131,15 +134,15 @@ static void exec_sealed_mount(char **arguments, char **environment)
 }
 
 /*
- * Whether we, and with us a container, could change the interpreter's file. Its owner always could: chmod
- * needs no permission to write.
+ * Whether we, and with us a container, could change the program's file. Its owner always could: chmod needs no
+ * permission to write.
  */
-static int may_be_overwritten(void)
+static int may_be_overwritten(const char *program)
 {
     struct statx file;
-    return call(SYS_statx, AT_FDCWD, (long)PYTHON, 0, STATX_UID, (long)&file) < 0 ||
+    return call(SYS_statx, AT_FDCWD, (long)program, 0, STATX_UID, (long)&file) < 0 ||
            file.stx_uid == (unsigned)call(SYS_geteuid, 0, 0, 0, 0, 0) ||
-           call(SYS_faccessat, AT_FDCWD, (long)PYTHON, 2 /* W_OK */, 0, 0) == 0;
+           call(SYS_faccessat, AT_FDCWD, (long)program, 2 /* W_OK */, 0, 0) == 0;
 }
 
 /* The interpreter from a sealed copy in memory: slow, for root without CAP_SYS_ADMIN and for a user's own
@@ -166,10 +169,67 @@ static long exec_sealed_copy(char **arguments, char **environment)
     return error < 0 ? error : exec_descriptor(copy, arguments, environment);
 }
 
+/* An entry of the snapshot's table; its file's name follows, `length` bytes with the zeros that fill them up. */
+struct compared {
+    int64_t seconds;
+    int64_t nanoseconds;
+    uint64_t size;
+    uint64_t length;
+    char name[];
+};
+
+static const char magic[24] = "pyruntime snapshot 1";
+enum { TABLE = 4096, TABLE_SIZE = 4 * 4096 };
+
+/*
+ * Whether the snapshot is there, and all files that it was made of are as they were. An update of the interpreter
+ * or of a library, or an edited source in a checkout, makes it old.
+ */
+static int snapshot_is_fresh(void)
+{
+    static union {
+        char bytes[TABLE_SIZE];
+        uint64_t words[TABLE_SIZE / sizeof(uint64_t)];
+    } table;
+    long fd = call(SYS_openat, AT_FDCWD, (long)SNAPSHOT, O_RDONLY | O_CLOEXEC, 0, 0);
+    if (fd < 0)
+        return 0;
+    long size = call(SYS_pread64, fd, (long)table.bytes, sizeof table, TABLE, 0);
+    call(SYS_close, fd, 0, 0, 0, 0);
+    if (size < (long)sizeof magic + (long)sizeof(uint64_t))
+        return 0;
+    for (size_t i = 0; i < sizeof magic; i++)
+        if (table.bytes[i] != magic[i])
+            return 0;
+    const char *place = table.bytes + sizeof magic + sizeof(uint64_t);
+    for (uint64_t left = table.words[sizeof magic / sizeof(uint64_t)]; left > 0; left--) {
+        const struct compared *entry = (const struct compared *)place;
+        struct statx file;
+        place = entry->name + entry->length;
+        if (place > table.bytes + size ||
+            call(SYS_statx, AT_FDCWD, (long)entry->name, 0, STATX_SIZE | STATX_MTIME, (long)&file) < 0 ||
+            file.stx_size != entry->size || file.stx_mtime.tv_sec != entry->seconds ||
+            file.stx_mtime.tv_nsec != entry->nanoseconds)
+            return 0;
+    }
+    return 1;
+}
+
+/* Returns only if the interpreter itself must be started. */
+static void exec_snapshot(char **argv, char **environment)
+{
+    if (!snapshot_is_fresh())
+        return;
+    exec_sealed_mount(SNAPSHOT, argv, environment);
+    if (!may_be_overwritten(SNAPSHOT))
+        call(SYS_execve, (long)SNAPSHOT, (long)argv, (long)environment, 0, 0);
+}
+
 NORETURN static void start(int argc, char **argv, char **environment)
 {
     open_standard_descriptors();
     clean_environment(environment);
+    exec_snapshot(argv, environment);
     long error = call(SYS_faccessat, AT_FDCWD, (long)ARCHIVE, 4 /* R_OK */, 0, 0);
     if (error < 0)
         fail(ARCHIVE, error, "; install pyruntime again");
@@ -182,11 +242,11 @@ NORETURN static void start(int argc, char **argv, char **environment)
         arguments[count++] = argv[i];
     arguments[count] = NULL;
 
-    exec_sealed_mount(arguments, environment);
+    exec_sealed_mount(PYTHON, arguments, environment);
     error = call(SYS_faccessat, AT_FDCWD, (long)PYTHON, 1 /* X_OK */, 0, 0);
     if (error < 0)
         fail(PYTHON, error, error == -ENOENT ? "; install pyruntime again for the Python that is here" : "");
-    if (may_be_overwritten())
+    if (may_be_overwritten(PYTHON))
         error = exec_sealed_copy(arguments, environment);
     else
         error = call(SYS_execve, (long)PYTHON, (long)arguments, (long)environment, 0, 0);

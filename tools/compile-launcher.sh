@@ -3,8 +3,9 @@
 #
 #   tools/compile-launcher.sh OUTPUT PYTHON ARCHIVE LIBRARY [SITE]
 #
-# PYTHON: the interpreter's real file. ARCHIVE: what tools/make-archive.py writes. LIBRARY: the directory of the package.
-# SITE: the directory of its dependencies, if that is another one.
+# PYTHON: the interpreter's real file. ARCHIVE: what tools/make-archive.py writes; beside it is what tools/make-snapshot.py
+# writes, ARCHIVE with the ending .snapshot. LIBRARY: the directory of the package. SITE: the directory of its
+# dependencies, if that is another one.
 set -eu
 
 output=$1 python=$2 archive=$3 library=$4 site=${5-}
@@ -21,7 +22,8 @@ for path in "$python" "$archive" "$library" ${site:+"$site"}; do
     esac
 done
 
-set -- -DPYTHON="\"$python\"" -DARCHIVE="\"$archive\"" -DLIBRARY="\"$library\""
+set -- -DPYTHON="\"$python\"" -DARCHIVE="\"$archive\"" -DSNAPSHOT="\"${archive%.archive}.snapshot\"" \
+    -DLIBRARY="\"$library\""
 [ -z "$site" ] || set -- "$@" -DSITE="\"$site\""
 # Without the C library where freestanding.h knows the architecture.
 if ${CC:-cc} -dM -E - </dev/null | grep -q '__x86_64__ 1'; then

@@ -53,6 +53,8 @@ rm -rf "$stage/bin"
 (cd "$source" && find pyruntime oci-spec -name __pycache__ -prune -o -type f -print | tar -c -T - -f -) |
     tar -x --no-same-owner -C "$stage" -f -
 
+cp "$source/tools/make-snapshot.py" "$stage/"
+
 # unchecked-hash: a start compares no times and reads no sources. A file that a dependency keeps for another version
 # of Python does not compile, and is not imported either.
 "$venv" -m compileall -q -f --invalidation-mode unchecked-hash -s "$stage" -p "$library" "$stage" >/dev/null || true
@@ -74,5 +76,10 @@ mv "$stage" "$destdir$library"
 mv -f "$stage.program" "$destdir$program"
 mv -f "$stage.shim" "$destdir$shim"
 rm -rf "$destdir$library.old"
+# It holds the addresses of these very files, so it is made where they are.
+if [ -n "$destdir" ] || ! "$venv" "$library/make-snapshot.py" "$library/pyruntime.snapshot" "$python" \
+    "$library/pyruntime.archive" "$library"; then
+    echo "note: no snapshot of the interpreter: every command takes some milliseconds longer (docs/performance.md)"
+fi
 "$venv" "$source/tools/make-share.py" "$destdir$prefix/share"
 echo "installed $destdir$program, $destdir$shim and $destdir$library"

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
@@ -170,3 +171,16 @@ def test_destdir(tmp_path: Path) -> None:
     assert code_file(compiled).startswith("/usr/strange/lib/pyruntime/pyruntime/")
     make("uninstall", "PREFIX=/usr/strange", f"DESTDIR={tmp_path}")
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="native/snapshot.c is not written for this architecture")
+def test_the_installation_runs_from_its_snapshot(prefix: Path, library: Path) -> None:
+    snapshot = os.stat(library / "pyruntime.snapshot")
+    process = subprocess.Popen([prefix / "bin/pyruntime", "validate", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while (found := os.stat(f"/proc/{process.pid}/exe").st_ino) != snapshot.st_ino and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        process.communicate(b"{}")
+    assert found == snapshot.st_ino

@@ -7,6 +7,7 @@ like from inside.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -43,6 +44,7 @@ def main():
         "exe": os.readlink("/proc/self/exe"),
         "isolated": sys.flags.isolated,
         "no_site": sys.flags.no_site,
+        "stack": [line.split()[0] for line in open("/proc/self/maps") if line.endswith("[stack]\\n")],
     }
     with open(os.path.join(os.path.dirname(__file__), "report.json"), "w") as file:
         json.dump(report, file)
@@ -74,16 +76,37 @@ class Library:
 
     def __init__(self, path: Path, source: str) -> None:
         self.path = path
+        self.launcher = path / "none yet"
         self.cli = path / "pyruntime/cli"
         self.cli.mkdir(parents=True)
         (path / "pyruntime/__init__.py").touch()
         (self.cli / "__init__.py").touch()
         (self.cli / "main.py").write_text(source)
         shutil.copy(CHECKOUT / "pyruntime/archive.py", path / "pyruntime")
+        self._copy_what_a_snapshot_needs()
         self.cli.chmod(0o777)
-        self.archive = path / "archive"
+        self.archive = path / "pyruntime.archive"
+        self.snapshot = path / "pyruntime.snapshot"
         command = [sys.executable, CHECKOUT / "tools/make-archive.py", self.archive, path, path]
         subprocess.run(command, check=True)
+
+    def _copy_what_a_snapshot_needs(self) -> None:
+        kernel = self.path / "pyruntime/kernel"
+        kernel.mkdir()
+        (kernel / "__init__.py").touch()
+        shutil.copy(CHECKOUT / "pyruntime/kernel/_snapshot.abi3.so", kernel)
+        shutil.copy(CHECKOUT / "pyruntime/snapshot.py", self.path / "pyruntime")
+        backend = importlib.util.find_spec("_cffi_backend")
+        assert backend is not None and backend.origin is not None
+        shutil.copy(backend.origin, self.path)
+
+    def is_snapshot_used(self) -> bool:
+        assert subprocess.run([self.launcher], user=NOBODY, group=NOBODY, extra_groups=[]).returncode == 42
+        return bool(self.report()["exe"] == str(self.snapshot))
+
+    def stack(self) -> str:
+        assert subprocess.run([self.launcher]).returncode == 42
+        return str(self.report()["stack"])
 
     def report(self) -> dict[str, Any]:
         """What the last run wrote; a second call fails unless there was another run."""
@@ -100,14 +123,25 @@ def compile_launcher(output: Path, library: Library, python: str = PYTHON) -> Pa
 
 def compile_with_libc(output: Path, library: Library, python: str = PYTHON) -> Path:
     """As on an architecture that freestanding.h does not know."""
-    values = {"PYTHON": python, "ARCHIVE": library.archive, "LIBRARY": library.path}
+    values = {"PYTHON": python, "ARCHIVE": library.archive, "LIBRARY": library.path, "SNAPSHOT": library.snapshot}
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
     command += [f'-D{name}="{value}"' for name, value in values.items()]
     subprocess.run([*command, CHECKOUT / "native/launcher.c", "-o", output], check=True)
     return output
 
 
+def compile_with_snapshot(output: Path, library: Library, python: str = PYTHON) -> Path:
+    """The interpreter is not started, but its snapshot."""
+    command = [CHECKOUT / "tools/make-snapshot.py", library.snapshot, python, library.archive, library.path]
+    subprocess.run([sys.executable, *command], check=True)
+    (library.cli / "report.json").unlink(missing_ok=True)  # of the snapshot's own test
+    return compile_launcher(output, library, python)
+
+
 Build = Callable[[Path, Library, str], Path]
+BUILDS = {"freestanding": compile_launcher, "libc": compile_with_libc}
+if os.uname().machine == "x86_64":
+    BUILDS["snapshot"] = compile_with_snapshot
 
 
 @pytest.fixture
@@ -124,10 +158,9 @@ def library(folder: Path) -> Library:
     return Library(folder / "library", REPORT)
 
 
-@pytest.fixture(params=[compile_launcher, compile_with_libc], ids=["freestanding", "libc"])
+@pytest.fixture(params=BUILDS)
 def launcher(request: pytest.FixtureRequest, folder: Path, library: Library) -> Path:
-    build: Build = request.param
-    return build(folder / "pyruntime", library, PYTHON)
+    return BUILDS[request.param](folder / "pyruntime", library, PYTHON)
 
 
 def test_interpreter_is_isolated(launcher: Path, library: Library) -> None:
@@ -247,14 +280,16 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("build", [compile_launcher, compile_with_libc])
-def test_interpreter_cannot_be_overwritten(build: Build, folder: Path, own_python: Path) -> None:
-    launcher = build(folder / "pyruntime", Library(folder / "overwrite", OVERWRITE), str(own_python))
-    before = digest(own_python)
+@pytest.mark.parametrize("build", BUILDS)
+def test_what_runs_cannot_be_overwritten(build: str, folder: Path, own_python: Path) -> None:
+    library = Library(folder / "overwrite", OVERWRITE)
+    launcher = BUILDS[build](folder / "pyruntime", library, str(own_python))
+    program = library.snapshot if build == "snapshot" else own_python
+    before = digest(program)
     result = subprocess.run([launcher], capture_output=True, text=True)
     assert "Read-only file system" in result.stdout
     assert "WRITTEN" not in result.stdout
-    assert digest(own_python) == before
+    assert digest(program) == before
 
 
 def test_interpreter_alone_is_overwritten(folder: Path, own_python: Path) -> None:
@@ -287,7 +322,7 @@ def test_root_without_mount_rights_runs_a_sealed_copy(folder: Path, own_python: 
 
 def test_user_runs_an_interpreter_that_is_not_his(launcher: Path, library: Library) -> None:
     assert subprocess.run([launcher], user=NOBODY, group=NOBODY, extra_groups=[]).returncode == 42
-    assert library.report()["exe"] == PYTHON
+    assert library.report()["exe"] == str(library.snapshot if library.snapshot.exists() else PYTHON)
 
 
 def test_user_runs_a_sealed_copy_of_his_own_interpreter(
@@ -355,3 +390,58 @@ def test_the_built_launcher_is_static() -> None:
     headers = subprocess.run(["readelf", "-lW", launcher], capture_output=True, text=True, check=True).stdout
     assert "INTERP" not in headers
     assert "DYNAMIC" not in headers
+
+
+@pytest.fixture
+def snapshot(folder: Path, library: Library, own_python: Path) -> Library:
+    """A library with a snapshot of an interpreter of its own, and the launcher that executes it."""
+    if "snapshot" not in BUILDS:
+        pytest.skip("native/snapshot.c is not written for this architecture")
+    library.launcher = compile_with_snapshot(folder / "pyruntime", library, str(own_python))
+    assert library.is_snapshot_used()
+    return library
+
+
+def test_snapshot_is_not_used_when_a_source_has_changed(snapshot: Library) -> None:
+    main = snapshot.cli / "main.py"
+    main.write_text(main.read_text().replace("return 42", "return 43"))
+    assert subprocess.run([snapshot.launcher]).returncode == 43
+
+
+def test_snapshot_is_not_used_with_another_interpreter(snapshot: Library, own_python: Path) -> None:
+    """As an update of the distribution's Python leaves it, whose mended code must run."""
+    shutil.copy(PYTHON, own_python.with_suffix(".new"))
+    own_python.with_suffix(".new").rename(own_python)
+    assert not snapshot.is_snapshot_used()
+
+
+def test_snapshot_that_is_gone_or_none_is_not_used(snapshot: Library) -> None:
+    for content in b"", b"\x7fELF", b"\0" * 100_000:
+        snapshot.snapshot.write_bytes(content)
+        assert not snapshot.is_snapshot_used()
+    snapshot.snapshot.unlink()
+    assert not snapshot.is_snapshot_used()
+
+
+def test_snapshot_is_made_again_when_it_is_old(snapshot: Library, own_python: Path) -> None:
+    def make() -> int:
+        command = [CHECKOUT / "tools/make-snapshot.py", snapshot.snapshot, own_python, snapshot.archive, snapshot.path]
+        subprocess.run([sys.executable, *command], check=True)
+        return snapshot.snapshot.stat().st_ino
+
+    made = snapshot.snapshot.stat().st_ino
+    assert make() == made
+    os.utime(snapshot.archive)
+    assert make() != made
+
+
+def test_processes_of_a_snapshot_differ_where_they_must(snapshot: Library) -> None:
+    """Its memory is the same in all of them; the addresses that the kernel chooses are not."""
+    (one, other) = (snapshot.stack() for _ in range(2))
+    assert one != other
+
+
+def test_malloc_grows_in_a_process_of_the_snapshot(snapshot: Library, folder: Path) -> None:
+    """Its heap is elsewhere than the snapshot's; more than malloc gets by mmap, in pieces that it gets by brk."""
+    assert subprocess.run([snapshot.launcher, *["x" * 5000] * 300]).returncode == 42
+    assert len(snapshot.report()["argv"]) == 301
