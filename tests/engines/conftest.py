@@ -16,7 +16,7 @@ from engines import daemon, image, table
 from engines import machine as machines
 from engines.buildah import Buildah
 from engines.candidate import Candidate
-from engines.containerd import Containerd
+from engines.containerd import Containerd, ShimContainerd
 from engines.docker import Docker
 from engines.podman import Podman
 
@@ -24,6 +24,7 @@ PROGRAMS = {
     "test_speed": ("containerd", "ctr", "containerd-shim-runc-v2", "runc"),
     "test_buildah": ("buildah",),
     "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
+    "test_shim": ("containerd", "ctr"),
     "test_docker": ("dockerd", "docker", "iptables"),
     "test_docker_modes": ("dockerd", "docker", "iptables"),
     "test_swarm": ("dockerd", "docker", "iptables"),
@@ -38,7 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test with each candidate, all tests of one first."""
     if "candidate" in metafunc.fixturenames:
         names = candidates.names()
-        if "both" in metafunc.fixturenames:  # compares us with runc
+        # "both" compares us with runc; the shim is ours alone.
+        if "both" in metafunc.fixturenames or metafunc.module.__name__.endswith("test_shim"):
             names = [name for name in names if name == "pyruntime"]
         metafunc.parametrize("candidate", names, indirect=True, scope="session")
 
@@ -127,6 +129,18 @@ def archive(folder: Path) -> Path:
 def containerd(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Containerd]:
     """A containerd for a candidate, with the image in it."""
     engine = Containerd(folder / f"containerd-{candidate.name}", candidate)
+    try:
+        engine.start()
+        engine.load(archive)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def shim_containerd(candidate: Candidate, folder: Path, archive: Path) -> Iterator[ShimContainerd]:
+    """A containerd that has our shim in its PATH, with the image in it."""
+    engine = ShimContainerd(folder / f"shim-{candidate.name}", candidate)
     try:
         engine.start()
         engine.load(archive)

@@ -17,6 +17,7 @@ from engines.candidate import Candidate
 from engines.command import ENVIRONMENT, Result
 from engines.daemon import Daemon, Network
 
+SHIM_TYPE = "io.containerd.pyruntime.v1"
 SNAPSHOTTERS = ("native", "overlayfs")
 CONFIG = """\
 version = 2
@@ -152,3 +153,34 @@ class Containerd:
             self.remove(name)
         self.daemon.stop()
         self.network.close()
+
+
+class ShimContainerd(Containerd):
+    """containerd that finds our own shim in its PATH: no runc shim, and no runtime process a command."""
+
+    def __init__(self, folder: Path, candidate: Candidate) -> None:
+        super().__init__(folder, candidate)
+        self.namespace += "-shim"
+        self.client[-1] = self.namespace
+        path = f"{Path(candidate.path).parent}:{command.PATH}"
+        words = [*self.network.enter, "containerd", "--config", str(folder / "config.toml")]
+        self.daemon = Daemon(words, folder / "log", {**ENVIRONMENT, "PATH": path})
+
+    def run_words(
+        self,
+        name: str,
+        words: Sequence[str],
+        flags: Sequence[str],
+        snapshotter: str = "overlayfs",
+        candidate: Candidate | None = None,
+    ) -> list[str]:
+        """As of Containerd; another candidate's containers go by the runc shim."""
+        if candidate is not None and candidate != self.candidate:
+            return super().run_words(name, words, flags, snapshotter, candidate)
+        runtime = ["--runtime", SHIM_TYPE]
+        return ["run", "--snapshotter", snapshotter, *runtime, *flags, image.NAME, name, *words]
+
+    def traces(self, name: str) -> list[str]:
+        """The directories of a container's state and cgroups, and the sockets of shims."""
+        state = Path("/run/containerd/pyruntime") / self.namespace / name
+        return [path for path in leaks.cgroups() if path.endswith(f"/{name}")] + [str(state)] * state.exists()
