@@ -176,7 +176,8 @@ def test_destdir(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="native/snapshot.c is not written for this architecture")
 def test_the_installation_runs_from_its_snapshot(prefix: Path, library: Path) -> None:
     snapshot = os.stat(library / "pyruntime.snapshot")
-    process = subprocess.Popen([prefix / "bin/pyruntime", "validate", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [prefix / "bin/pyruntime", "validate", "-"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30
         while (found := os.stat(f"/proc/{process.pid}/exe").st_ino) != snapshot.st_ino and time.monotonic() < deadline:
