@@ -75,9 +75,13 @@ def inventory(box, verb: str, foreign) -> dict[str, list[str]]:
 
 def descriptors(box, verb: str, foreign) -> list[str]:
     """The numbers of the descriptors of a process that run, start or exec has made."""
-    lines = [line.split()[-3:] for line in output(box, verb, foreign, DESCRIPTORS).splitlines() if "->" in line]
-    # But for that of the list itself.
-    return [number for number, _, target in lines if not (target.startswith("/proc/") and target.endswith("/fd"))]
+    return listed(output(box, verb, foreign, DESCRIPTORS).splitlines())
+
+
+def listed(lines: list[str]) -> list[str]:
+    """The numbers that `ls -l /proc/self/fd` has written, but for that of the list itself."""
+    words = [line.split()[-3:] for line in lines if " -> " in line]
+    return [number for number, _, target in words if not (target.startswith("/proc/") and target.endswith("/fd"))]
 
 
 def output(box, verb: str, foreign, words: list[str]) -> str:
@@ -174,6 +178,51 @@ def test_the_callers_keyring_is_not_the_containers(container):
         keys = box.run(*flags).stdout
         seen[flags] = any("keyring" in line and box.id in line for line in keys.splitlines())
     assert seen == {(): True, ("--no-new-keyring",): False}
+
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+OF_SHELLS = ("PWD", "OLDPWD", "SHLVL", "_")
+HOOK_VARIABLES = ["NAME=of the hook", "PATH=/usr/bin:/bin"]
+
+
+def hook_inventory(box, foreign) -> dict[str, list[str]]:
+    """What hooks of every kind have got, of a container that is made, run and deleted: kind -> lines."""
+    results = {}
+    for kind in HOOKS:
+        # Those before the pivot and those of the runtime see the host's root; the other one the container's.
+        name = f"result-{kind}"
+        results[kind] = box.rootfs / name
+        path = f"/{name}" if kind == "startContainer" else results[kind]
+        script = f"exec >{path}; ls -l /proc/self/fd; cat /proc/self/environ | tr '\\0' '\\n' | sed 's/^/env /'"
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": HOOK_VARIABLES}
+        box.config.setdefault("hooks", {})[kind] = [hook]
+    options = {"pass_fds": foreign, "env": {**ENVIRONMENT, **FOREIGN, **LIBCONTAINER}, "cwd": "/"}
+    if not box.runtime.is_ours:
+        options["env"] = {**ENVIRONMENT, **FOREIGN}
+    box.process["args"] = ["/bin/true"]
+    box.create(**options)
+    box.start(**options)
+    box.wait()
+    box.delete(**options)
+    return {kind: path.read_text().splitlines() for kind, path in results.items()}
+
+
+@pytest.mark.differs(runc="runc 1.1.5 leaves descriptors of its own to createContainer hooks")
+def test_hooks(container, foreign):
+    """Three descriptors each, and their own variables, whoever runs them and wherever."""
+    found = hook_inventory(container(), foreign)
+    for kind in HOOKS:
+        assert listed(found[kind]) == ["0", "1", "2"], kind
+        variables = [line[4:] for line in found[kind] if line.startswith("env ")]
+        assert sorted(one for one in variables if one.partition("=")[0] not in OF_SHELLS) == HOOK_VARIABLES, kind
+
+
+@pytest.mark.ours
+def test_a_leak_into_hooks_is_caught(container, foreign, weakened):
+    box = container()
+    box.runtime = weakened('replace("kernel.files.close_on_exec_from", lambda first: None)')
+    found = hook_inventory(box, foreign)
+    assert len(listed(found["createRuntime"])) == 3 + len(foreign)
 
 
 @pytest.mark.ours
