@@ -74,6 +74,15 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, bool], ...]] = {
         (5, "nr_throttled", "uint64", False),
         (6, "throttled_usec", "uint64", False),
     ),
+    "CreateOptions": (
+        (1, "no_pivot_root", "bool", False),
+        (8, "no_new_keyring", "bool", False),
+        (9, "shim_cgroup", "string", False),
+        (10, "io_uid", "uint32", False),
+        (11, "io_gid", "uint32", False),
+        (12, "criu_work_path", "string", False),
+        (13, "criu_image_path", "string", False),
+    ),
     "CreateTaskRequest": (
         (1, "id", "string", False),
         (2, "bundle", "string", False),

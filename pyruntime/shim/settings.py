@@ -15,6 +15,7 @@ ROOT = "/run/containerd/pyruntime"
 FILE = "pyruntime.json"  # in the bundle: what `delete` needs to know after a SIGKILL of the shim
 
 _RUNC = "containerd.runc.v1.Options"
+_OLD_RUNC = "containerd.linux.runc.CreateOptions"
 _GENERIC = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
 # The names that config.toml of containerd has for the runc shim.
 _TOML = {
@@ -36,6 +37,8 @@ def options(any: dict[str, Any] | None) -> dict[str, Any]:
     type = any["type_url"].rpartition("/")[2]
     if type == _RUNC:
         return wire.decode("Options", any["value"])
+    if type == _OLD_RUNC:
+        return {**found, **wire.decode("CreateOptions", any["value"])}
     if type in _GENERIC:
         given = wire.decode("GenericOptions", any["value"])
         text = given["config_body"].decode() or (read_file(given["config_path"]) if given["config_path"] else "")

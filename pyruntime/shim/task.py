@@ -330,14 +330,14 @@ class Tasks:
         init = container.init
         if init.exit is None or init.told or init.busy:
             return
+        record = container.record
+        if record is not None and not record.private_pid:
+            # What init leaves behind does not die with it.
+            cgroup_kill.signal_all(record.cgroups, _SIGKILL)
         left = [process for process in container.execs.values() if process.busy or (process.pid and not process.told)]
         if not left:
             self._tell_exit(init)
             return
-        record = container.record
-        if record is not None and not record.private_pid:
-            # They do not die with init.
-            cgroup_kill.signal_all(record.cgroups, _SIGKILL)
         self.loop.later(_LAST_EXITS_SECONDS, lambda: None if init.told else self._tell_exit(init))
 
     def _tell_exit(self, process: Process) -> None:
