@@ -1,0 +1,46 @@
+"""The site of docs/: every page is in it, every link leads somewhere, nothing is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyruntime.cli import main
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs", reason="`make docs` installs mkdocs")
+    path = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", "tools/site/mkdocs.yml", "-d", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+def test_every_page_is_there_and_in_the_menu(site: Path) -> None:
+    menu = (site / "index.html").read_text()
+    for page in (*(CHECKOUT / "docs").glob("*.md"), Path("commands.md"), Path("changes.md")):
+        assert (site / f"{page.stem}.html").exists()
+        assert f'href="{page.stem}.html"' in menu or page.stem == "index", page.stem
+
+
+def test_every_command_is_described(site: Path) -> None:
+    text = (site / "commands.html").read_text()
+    for name in main.COMMANDS:
+        assert f'<h2 id="{name}">' in text
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    for page in site.glob("*.html"):
+        assert not re.findall(r'<(?:script|img|link)[^>]+(?:src|href)="(?:https?:)?//', page.read_text()), page.name
+
+
+def test_names_of_pages_are_links(site: Path) -> None:
+    assert '(<a href="handshake.html">handshake</a>)' in (site / "errors.html").read_text()
