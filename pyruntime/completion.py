@@ -20,6 +20,7 @@ _KINDS = {
     "DIR": "DIR",
     "FILE": "FILE",
     "ID": "ID",
+    "KIND": "",
     "PATH": "FILE",
     "SIGNAL": "SIGNAL",
     "SOCKET": "FILE",

@@ -24,6 +24,9 @@ _MORE = {
     "update": "What is not given stays as it is. When any of the limits is refused, none is changed.",
     "events": "Lines of JSON, in the form of runc's: one with statistics at each interval, one at each kill for want "
     "of memory. With --stats the statistics are printed once.",
+    "checkpoint": "criu(8) does it, and must be installed. The container is deleted then, but with --leave-running or "
+    "--pre-dump.",
+    "restore": "The bundle is that of the container, or a copy of it. The exit status is that of run.",
     "spec": "A config.json that is there already is not written over.",
     "validate": "Every problem has its JSON pointer. The exit status is 1 when there is an error among them.",
     "features": "The form is that of features.md of the runtime specification.",

@@ -42,6 +42,8 @@ COMMANDS = {
     "resume": "let a paused container go on",
     "update": "change the resource limits of a container",
     "events": "show resource usage and out-of-memory events",
+    "checkpoint": "write a container's processes to images, by criu",
+    "restore": "make a container again from the images of a checkpoint",
     "spec": "write a sample config.json",
     "validate": "say everything that is wrong with a config.json, without root",
     "explain": "show what would be done for a bundle, step by step, without doing it",

@@ -102,15 +102,20 @@ def make(init: Any, height: int, width: int, uid: int, mounted: bool) -> None:
         posix.fchown(terminal, uid, -1)
     if mounted:
         _bind_console(devices.open_dev(init), terminal)
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
-    init.console.sendmsg([b"/dev/ptmx"], [rights])
-    init.console.close()
+    send(init.console, master)
     posix.close(master)
     for fd in (0, 1, 2):
         posix.dup2(terminal, fd)
     if terminal > 2:
         posix.close(terminal)
     fcntl.ioctl(0, TIOCSCTTY, 0)
+
+
+def send(connection: _socket.socket, master: int) -> None:
+    """Send a terminal's master over a connection, and close that."""
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))
+    connection.sendmsg([b"/dev/ptmx"], [rights])
+    connection.close()
 
 
 def _open_multiplexer(root_fd: int) -> int:

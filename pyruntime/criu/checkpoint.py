@@ -1,0 +1,138 @@
+"""checkpoint: a container's processes, as images from which `restore` makes them again."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import state
+from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.criu import images, messages, service
+from pyruntime.errors import StateError, UsageError
+from pyruntime.plan.request import Request
+from pyruntime.spec import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.state import Record
+
+LOG = "dump.log"
+
+
+def checkpoint(record: Record, values: dict[str, Any]) -> None:
+    """Write the images of a running or paused container. Its processes are gone then, unless --leave-running or
+    --pre-dump. Raises PyruntimeError; then the container runs on."""
+    status = state.status(record)
+    if status not in ("running", "paused"):
+        raise StateError(f"container cannot be checkpointed in {status} state", mend="start it first")
+    if posix.geteuid() != 0:
+        raise StateError("only root can checkpoint a container: criu needs it")
+    parent = values["parent-path"]
+    if parent.startswith("/"):
+        raise UsageError(f"--parent-path {parent} is absolute", mend="give it as seen from the directory of images")
+    service.require_version()
+    directories = images.Directories(values, LOG, make=True)
+    try:
+        if parent and not posix.access(f"{directories.images}/{parent}", posix.F_OK):
+            raise UsageError(f"--parent-path: there is no {parent} below {directories.images}")
+        _dump(record, values, directories)
+    finally:
+        directories.close()
+
+
+def _dump(record: Record, values: dict[str, Any], directories: images.Directories) -> None:
+    config = load.load_object(record.path(state.CONFIG))
+    nowhere: Any = None  # the host's cgroups need not be looked at
+    request = Request(config, id=record.id, bundle=record.bundle, layout=nowhere)
+    links = images.descriptors_of(record.pid)
+    options = images.common(values, directories, LOG)
+    options |= {
+        "pid": record.pid,
+        "root": record.rootfs,
+        "leave_running": values["leave-running"],
+        "tcp_skip_in_flight": values["tcp-skip-in-flight"],
+        "link_remap": values["link-remap"],
+        "parent_img": values["parent-path"],
+        "track_mem": values["pre-dump"] or bool(values["parent-path"]),
+        "freeze_cgroup": record.cgroups.get("freezer") or record.cgroups.get(UNIFIED) or "",
+        "config_file": images.config_file(request),
+        "external": [*external(request, record), *sorted({one for one in links if one.startswith("file[")})],
+    }
+    if values["page-server"]:
+        options["ps"] = page_server(values["page-server"])
+    if not values["pre-dump"]:
+        images.write_descriptors(directories.images, links)
+    ready_fd = int(values["status-fd"] or -1)
+
+    def notified(script: str, pid: int, fd: int) -> None:
+        if script == "status-ready" and ready_fd >= 0:
+            posix.write(ready_fd, b"\0")
+            posix.close(ready_fd)
+
+    criu = service.Service()
+    try:
+        type = messages.PRE_DUMP if values["pre-dump"] else messages.DUMP
+        response = criu.ask(type, options, notified)
+    finally:
+        criu.end()
+    if not response.success:
+        raise service.failure(f"checkpoint {record.id}", response, directories.log)
+
+
+def page_server(text: str) -> tuple[str, int]:
+    """ADDRESS:PORT of --page-server, as criu_page_server_info has it. Raises UsageError."""
+    address, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise UsageError(f"--page-server {text}: use --page-server ADDRESS:PORT to specify server")
+    return address, int(port)
+
+
+def external(request: Request, record: Record) -> list[str]:
+    """What criu is to leave out, since it is the host's: mounts `mnt[PLACE]:NAME`, namespaces `net[INODE]:NAME`."""
+    places = mount_points(record.pid)
+    found = [f"mnt[{place}]:{name}" for place, name in of_host(request, places).items()]
+    for kind, (name, key) in images.EXTERNAL_NAMESPACES.items():
+        if images.joined(request, kind):
+            found.append(f"{name}[{posix.stat(f'/proc/{record.pid}/ns/{name}').st_ino}]:{key}")
+    return found
+
+
+def of_host(request: Request, places: dict[str, str]) -> dict[str, str]:
+    """Mount point -> name, of the container's mounts whose filesystems are the host's.
+
+    places: mount point -> type of filesystem, as mountinfo has them. Names are what `restore` knows them by: the
+    destination, and /dev/null for all masked files."""
+    found = {}
+    for entry in request.config.get("mounts") or ():
+        destination = _clean(entry["destination"])
+        options = entry.get("options") or ()
+        if (entry.get("type") == "bind" or "bind" in options or "rbind" in options) and destination in places:
+            found[destination] = destination
+    if not request.namespace("cgroup")[0]:
+        # Cgroups of the host's view are bound, one for each hierarchy of v1.
+        found |= {place: place for place, kind in places.items() if kind == "cgroup"}
+    for name in request.linux.get("maskedPaths") or ():
+        if places.get(_clean(name), "tmpfs") != "tmpfs":
+            found[_clean(name)] = "/dev/null"
+    for place, kind in places.items():
+        # Device nodes that could not be made in a user namespace.
+        if place.startswith("/dev/") and kind == "devtmpfs":
+            found[place] = place
+    return found
+
+
+def _clean(path: str) -> str:
+    return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
+
+
+def mount_points(pid: int) -> dict[str, str]:
+    """Mount point -> type of filesystem, of a process's mounts; of several on one place the last (proc(5))."""
+    found = {}
+    for line in state.read_file(f"/proc/{pid}/mountinfo").splitlines():
+        front, _, back = line.partition(" - ")
+        place = front.split(" ")[4]
+        for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            place = place.replace(code, character)
+        found[place] = back.partition(" ")[0]
+    return found

@@ -1,0 +1,164 @@
+"""What checkpoint and restore have in common: the directories of images, and what both tell criu."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import fastjson
+from pyruntime.criu import messages
+from pyruntime.errors import StateError, UsageError, errno_name, strerror
+from pyruntime.kernel.constants import CLONE_NEWNET
+from pyruntime.state import read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyruntime.plan.request import Request
+
+# Where standard input, output and error led to: runc's name and form, so that its images can be restored, too.
+DESCRIPTORS = "descriptors.json"
+_CONFIG = "/etc/criu/runc.conf"
+_ANNOTATION = "org.criu.config"
+# Namespaces that config.json has by path: criu leaves them alone, and joins those of the restored container's.
+EXTERNAL_NAMESPACES = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY
+_LOG_LEVEL = 4
+_ENOENT = 2
+
+
+class Directories:
+    """The directories of images and of logs, open for criu (inheritable). paths are absolute."""
+
+    def __init__(self, values: Mapping[str, Any], log: str, *, make: bool) -> None:
+        here = posix.getcwd()
+        self.images = _absolute(values["image-path"] or "checkpoint", here)
+        self.work = _absolute(values["work-path"], here) if values["work-path"] else self.images
+        self.log = f"{self.work}/{log}"
+        self.fds: list[int] = []
+        for path in (self.images, self.work):
+            if make or path != self.images:
+                _make(path)
+            try:
+                fd = posix.open(path, _DIRECTORY)
+            except OSError as error:
+                self.close()
+                raise StateError(
+                    f"{path}: {strerror(error.errno)} ({errno_name(error.errno)})",
+                    why="the images of a checkpoint are looked for there" if error.errno == _ENOENT else None,
+                    mend="give --image-path DIR",
+                ) from None
+            posix.set_inheritable(fd, True)
+            self.fds.append(fd)
+
+    def paths(self) -> dict[int, str]:
+        """Descriptor -> path of each."""
+        return dict(zip(self.fds, (self.images, self.work), strict=True))
+
+    def close(self) -> None:
+        """Close them."""
+        for fd in self.fds:
+            posix.close(fd)
+        self.fds = []
+
+
+def _absolute(path: str, here: str) -> str:
+    return path if path.startswith("/") else f"{here}/{path}"
+
+
+def _make(path: str) -> None:
+    missing = []
+    while not posix.access(path, posix.F_OK):
+        missing.append(path)
+        path = path.rpartition("/")[0] or "/"
+    for one in reversed(missing):
+        posix.mkdir(one, 0o755)
+
+
+def common(values: Mapping[str, Any], directories: Directories, log: str) -> dict[str, Any]:
+    """The options that dump and restore share, from the flags of the command line. Raises UsageError."""
+    mode = values["manage-cgroups-mode"]
+    if mode not in messages.CGROUP_MODES:
+        raise UsageError(f"invalid manage-cgroups-mode: {mode!r}", mend="give soft, full, strict or ignore")
+    return {
+        "images_dir_fd": directories.fds[0],
+        "work_dir_fd": directories.fds[1],
+        "log_level": _LOG_LEVEL,
+        "log_file": log,
+        "manage_cgroups": mode != "ignore",
+        "manage_cgroups_mode": [messages.CGROUP_MODES[mode]],
+        "notify_scripts": True,
+        "tcp_established": values["tcp-established"],
+        "ext_unix_sk": values["ext-unix-sk"],
+        "shell_job": values["shell-job"],
+        "file_locks": values["file-locks"],
+        "empty_ns": empty_namespaces(values["empty-ns"]),
+        "auto_dedup": values["auto-dedup"],
+        "lazy_pages": values["lazy-pages"],
+        "orphan_pts_master": True,
+    }
+
+
+def empty_namespaces(kinds: list[str]) -> int:
+    """The flags of the namespaces of --empty-ns. Raises UsageError."""
+    for kind in kinds:
+        if kind not in ("network", "net"):
+            raise UsageError(f"--empty-ns: namespace {kind!r} is not supported", mend="give network")
+    return CLONE_NEWNET if kinds else 0
+
+
+def config_file(request: Request) -> str:
+    """The file of criu's own options: of the annotation org.criu.config, or runc's when it is there."""
+    wanted: str | None = (request.config.get("annotations") or {}).get(_ANNOTATION)
+    if wanted is not None:
+        return wanted
+    return _CONFIG if posix.access(_CONFIG, posix.R_OK) else ""
+
+
+def joined(request: Request, kind: str) -> str:
+    """The path by which config.json has a namespace of a kind, "" for none."""
+    return request.namespace(kind)[1]
+
+
+def descriptors_of(pid: int) -> list[str]:
+    """Where a process's standard input, output and error lead to: a path or `pipe:[INODE]`.
+
+    What was opened outside of the container's mounts criu cannot find again: it is called `file[MOUNT:INODE]`, in
+    hexadecimal, as criu calls a file that is to be given to it."""
+    mounts = {line.split(" ", 1)[0] for line in read_file(f"/proc/{pid}/mountinfo").splitlines()}
+    found = []
+    for number in range(3):
+        try:
+            link = posix.readlink(f"/proc/{pid}/fd/{number}")
+            fields = dict(line.split(":\t", 1) for line in read_file(f"/proc/{pid}/fdinfo/{number}").splitlines())
+        except OSError:
+            found.append("")  # closed
+            continue
+        if link.startswith("/") and fields["mnt_id"] not in mounts:
+            link = f"file[{int(fields['mnt_id']):x}:{posix.stat(f'/proc/{pid}/fd/{number}').st_ino:x}]"
+        found.append(link)
+    return found
+
+
+def write_descriptors(directory: str, links: list[str]) -> None:
+    """Note what `descriptors_of` found beside the images."""
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
+    fd = posix.open(f"{directory}/{DESCRIPTORS}", flags, 0o600)
+    posix.write(fd, fastjson.dumps(links).encode("utf-8", "surrogateescape"))
+    posix.close(fd)
+
+
+def read_descriptors(directory: str) -> list[str]:
+    """What `write_descriptors` noted. Raises StateError."""
+    path = f"{directory}/{DESCRIPTORS}"
+    try:
+        found: Any = fastjson.loads(read_file(path))
+        if not isinstance(found, list):
+            raise ValueError("it is no array")
+    except (OSError, ValueError) as error:
+        said = strerror(error.errno) if isinstance(error, OSError) else error
+        raise StateError(
+            f"{path}: {said}", why="that is no directory of a container's images", mend="give --image-path DIR"
+        ) from None
+    return [str(link) for link in found]

@@ -1,0 +1,247 @@
+"""restore: a container made again from the images of a checkpoint.
+
+criu makes the namespaces, mounts and processes. Ours are the record, the cgroup (criu is put into it, so that all
+that it forks is there), limits, hooks, the terminal's master, and the standard input and output of now.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from pyruntime import container, state
+from pyruntime.cgroups import limits, place
+from pyruntime.criu import images, messages, service
+from pyruntime.criu.service import Service
+from pyruntime.errors import KernelError, StateError, from_oserror
+from pyruntime.plan.step import execute
+from pyruntime.rootfs import console, path
+from pyruntime.state import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyruntime.log import Log
+    from pyruntime.plan.request import Request
+    from pyruntime.plan.step import Step
+
+LOG = "restore.log"
+_MOUNT_POINT = "criu-root"
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000
+_EROFS = 30
+
+
+class Restorer:
+    """What the steps of a restore act on. pid: criu's until the restored init is there."""
+
+    def __init__(self, request: Request, record: Record, log: Log) -> None:
+        self.request = request
+        self.record = record
+        self.log = log
+        self.pid = 0
+        self.pidfd = -1
+        self.cgroup_tasks: list[int] = []
+        self.cgroup_directory: int | None = None
+        self.trace: Callable[[Step], None] | None = None
+
+    def warn(self, text: str) -> None:
+        """Tell a person."""
+        self.log.warning(text)
+
+    def oci_state(self, status: str) -> dict[str, Any]:
+        """The state for a hook."""
+        return state.oci_state(self.record, status, self.pid)
+
+
+def restore(request: Request, root: str, raw_config: str, log: Log, values: dict[str, Any]) -> Record:
+    """Make a container from images: when this returns, its processes run, init as a child of this process.
+
+    request, root, raw_config, log: as of container.create. values: the flags. Raises PyruntimeError; then nothing
+    is left."""
+    if posix.geteuid() != 0:
+        raise StateError("only root can restore a container: criu needs it")
+    console.check(request)
+    if request.systemd_cgroup:
+        from pyruntime.cgroups import systemd
+
+        systemd.require()
+    service.require_version()
+    directories = images.Directories(values, LOG, make=False)
+    try:
+        descriptors = images.read_descriptors(directories.images)
+        for text in request.warnings:
+            log.warning(text)
+        directory, lock = state.make(root, request.id)
+        record = Record(directory, request.id)
+        try:
+            container.describe(record, request)
+            state.write_atomically(directory, state.CONFIG, raw_config)
+            _restore(Restorer(request, record, log), values, directories, descriptors)
+        except BaseException:
+            container.destroy(record, log)
+            raise
+        finally:
+            posix.close(lock)
+    except OSError as error:
+        raise from_oserror(error, doing="restore the container") from error
+    finally:
+        directories.close()
+    return record
+
+
+def _restore(
+    restorer: Restorer, values: dict[str, Any], directories: images.Directories, descriptors: list[str]
+) -> None:
+    request, record = restorer.request, restorer.record
+    record.save()
+    execute(list(place.plan_create(request)), restorer)
+    _make_mount_points(request)
+    options = images.common(values, directories, LOG)
+    options |= {
+        "rst_sibling": True,
+        "tcp_close": values["tcp-close"],
+        "lsm_profile": values["lsm-profile"],
+        "lsm_mount_context": values["lsm-mount-context"],
+        "config_file": images.config_file(request),
+    }
+    inherited, options["inherit_fd"] = _inherited(request, descriptors)
+    # A mount point for the root, which has to be one: the fifo's directory is ours, and goes with the record.
+    mount_point = record.path(_MOUNT_POINT)
+    posix.mkdir(mount_point, 0o700)
+    criu = Service(request.rootfs(), mount_point, directories.paths())
+    try:
+        _enter_cgroup(restorer, criu.pid)
+        options |= {
+            "root": mount_point,
+            "external": external(request, record),
+            "cg_root": _cgroup_roots(criu.pid) if options["manage_cgroups"] else [],
+        }
+        response = criu.ask(messages.RESTORE, options, lambda *words: _notified(restorer, *words))
+    finally:
+        criu.end()
+        for fd in inherited:
+            posix.close(fd)
+        posix.rmdir(mount_point)
+    if not response.success:
+        raise service.failure(f"restore {record.id}", response, directories.log)
+
+
+def _notified(restorer: Restorer, script: str, pid: int, fd: int) -> None:
+    request, record = restorer.request, restorer.record
+    if script == "setup-namespaces" and request.config.get("hooks"):
+        from pyruntime import hooks
+
+        restorer.pid = pid
+        execute(list(hooks.plan_runtime(request)), restorer)
+    elif script == "orphan-pts-master" and fd >= 0:
+        _send_master(request, fd)
+    elif script == "post-restore":
+        # Nothing of the container runs yet; and criu, which was in its cgroup, needs no more memory.
+        record.pid = restorer.pid = pid
+        record.start = state.start_time(pid)
+        execute(list(limits.plan(request)), restorer)
+        now = time.time_ns()
+        record.created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
+        record.save()
+
+
+def _send_master(request: Request, fd: int) -> None:
+    """Give the terminal's master to whoever waits for it."""
+    if request.console is None and not request.console_socket:
+        return
+    connection = request.console or console.connect(request.console_socket or "")
+    console.send(connection, fd)
+    request.console = None
+
+
+def _enter_cgroup(restorer: Restorer, pid: int) -> None:
+    """Put criu into the container's cgroup, in every hierarchy."""
+    request, record = restorer.request, restorer.record
+    for fd in (*restorer.cgroup_tasks, *(() if restorer.cgroup_directory is None else (restorer.cgroup_directory,))):
+        posix.close(fd)
+    if request.systemd_cgroup:
+        restorer.pid = pid
+        execute(list(place.plan_start(request)), restorer)
+        return
+    for directory in record.cgroups.values():
+        fd = posix.open(f"{directory}/cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC)
+        try:
+            posix.write(fd, b"%d" % pid)
+        finally:
+            posix.close(fd)
+
+
+def _cgroup_roots(pid: int) -> list[tuple[str, str]]:
+    """Where the container's cgroup is, controller by controller, as criu_opts.cg_root has it."""
+    roots = []
+    for line in state.read_file(f"/proc/{pid}/cgroup").splitlines():
+        _, names, own = line.split(":", 2)
+        roots += [(name, own) for name in names.split(",")]
+    return roots
+
+
+def _inherited(request: Request, descriptors: list[str]) -> tuple[list[int], list[tuple[str, int]]]:
+    """(descriptors that were opened, criu_opts.inherit_fd): pipes and files of the host's become what is standard
+    input, output and error now, and namespaces by path those of config.json."""
+    pairs: list[tuple[str, int]] = []
+    for number, link in enumerate(descriptors[:3]):
+        if link.startswith(("pipe:", "file[")) and link not in dict(pairs):
+            pairs.append((link, number))
+    opened = []
+    for kind, (_, key) in images.EXTERNAL_NAMESPACES.items():
+        name = images.joined(request, kind)
+        if name:
+            fd = posix.open(name, posix.O_RDONLY)
+            posix.set_inheritable(fd, True)
+            opened.append(fd)
+            pairs.append((key, fd))
+    return opened, pairs
+
+
+def external(request: Request, record: Record) -> list[str]:
+    """What is mounted from the host, by the names that `checkpoint` gave: `mnt[NAME]:SOURCE`."""
+    sources = {"/dev/null": "/dev/null"}
+    for entry in request.config.get("mounts") or ():
+        options = entry.get("options") or ()
+        if entry.get("type") == "bind" or "bind" in options or "rbind" in options:
+            source = entry.get("source") or ""
+            absolute = source if source.startswith("/") else f"{request.bundle}/{source}"
+            sources[path.clean(entry["destination"])] = absolute
+        elif entry.get("type") == "cgroup" and not request.namespace("cgroup")[0]:
+            for name, directory in record.cgroups.items():
+                sources[f"{path.clean(entry['destination'])}/{name}"] = directory
+    if request.namespace("user")[0]:
+        for name in ("full", "random", "tty", "urandom", "zero"):
+            sources[f"/dev/{name}"] = f"/dev/{name}"
+    return [f"mnt[{name}]:{source}" for name, source in sources.items()]
+
+
+def _make_mount_points(request: Request) -> None:
+    """Make the places of mounts in the rootfs, which may be a fresh one. What is below another mount is criu's."""
+    root_fd = posix.open(request.rootfs(), path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    covered: list[str] = []
+    try:
+        for entry in request.config.get("mounts") or ():
+            destination = path.clean(entry["destination"])
+            if not any(destination.startswith(f"{one}/") for one in covered):
+                _make_mount_point(request, root_fd, destination, entry)
+            covered.append(destination)
+    finally:
+        posix.close(root_fd)
+
+
+def _make_mount_point(request: Request, root_fd: int, destination: str, entry: dict[str, Any]) -> None:
+    options = entry.get("options") or ()
+    directory = True
+    if entry.get("type") == "bind" or "bind" in options or "rbind" in options:
+        source = entry.get("source") or ""
+        source = source if source.startswith("/") else f"{request.bundle}/{source}"
+        directory = posix.stat(source).st_mode & _S_IFMT == _S_IFDIR
+    make = path.make_directory if directory else path.make_file
+    try:
+        posix.close(make(root_fd, destination))
+    except KernelError as error:
+        if error.errno != _EROFS:
+            raise
