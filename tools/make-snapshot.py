@@ -42,7 +42,7 @@ from typing import NoReturn
 
 PAGE = 4096
 TABLE = PAGE
-TABLE_SIZE = 4 * PAGE  # at most; the launcher reads as much
+TABLE_SIZE = 8 * PAGE  # at most; the launcher reads as much
 MAGIC = b"pyruntime snapshot 1\0\0\0\0"
 STACK, STACK_SIZE = 1 << 40, 8 << 20  # addresses that neither a program nor the kernel's choice comes near
 
@@ -69,8 +69,13 @@ ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.pthread.rseq=0:glibc.cpu.hwcaps=" + ",".join(f"-{name}" for name in FEATURES.split()),
 }
 
-# What is imported besides the groups of the archive.
+# What is imported besides the groups of the archive: by the launcher's way to start; and then, because here it costs no
+# time, what some containers ask for and what some commands need. Nothing that imports slow libraries.
 LOADED = ("pyruntime", "pyruntime.archive", "pyruntime.cli", "pyruntime.cli.main", "pyruntime.snapshot")
+ALSO = ("cgroups", "kernel", "plan", "process", "rootfs", "security", "start", "hooks", "netdevices", "notify_socket")
+ALSO += ("rdt", "sysctl", "idmap", "reasons", "cli.list", "cli.pause", "cli.ps", "cli.resume", "cli.update")
+ALSO += ("shim", "operations", "cli.shim", "cli.serve")
+SLOW = ("pyruntime.cgroups.systemd_bus",)
 
 # As native/launcher.c starts the interpreter.
 BOOTSTRAP = """
@@ -328,6 +333,8 @@ def main() -> None:
         sys.exit(f"{archive} is not of this Python")
     _, (index, groups, _) = marshal.loads(data[len(MAGIC_NUMBER) :])
     modules = dict.fromkeys(name for names, _, _ in groups.values() for name in names)
+    also = tuple(f"pyruntime.{name}." for name in ALSO)
+    modules |= dict.fromkeys(name for name in index if f"{name}.".startswith(also) and name not in SLOW)
     loaded = (index[name] for name in {*modules, *LOADED} if name in index)
     sources = {file: (size, time) for file, _, _, size, time in loaded if time}
 
