@@ -1,0 +1,192 @@
+"""What the process may do, and who it is: /proc/PID/status, attr, prlimit(2)."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.audit.finding import Finding, as_asked, cannot_see, compare, drifted
+from pyruntime.process.capabilities import names
+from pyruntime.process.personality import DOMAINS
+from pyruntime.process.rlimits import INFINITY, RESOURCES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyruntime.audit.view import View
+
+_ITSELF = "a process may change this by itself"
+
+
+def uid(view: View, pointer: str, uid: int, **_: Any) -> Iterator[Finding]:
+    """All four user ids."""
+    yield _id(view, pointer, "uid", uid, "Uid", "uid_map")
+
+
+def gid(view: View, pointer: str, gid: int, **_: Any) -> Iterator[Finding]:
+    """All four group ids."""
+    yield _id(view, pointer, "gid", gid, "Gid", "gid_map")
+
+
+def _id(view: View, pointer: str, what: str, asked: int, field: str, file: str) -> Finding:
+    wanted = outside(view, file, asked)
+    found = [int(word) for word in view.status[field].split()]
+    shown = f"{what} {asked}" + (f" (here {wanted})" if wanted != asked else "")
+    if found == [wanted] * 4:
+        return as_asked(pointer, shown)
+    return drifted(pointer, shown, wanted, sorted(set(found)), _ITSELF if asked == 0 else "")
+
+
+def outside(view: View, file: str, number: int) -> int:
+    """An id of the container's as it is seen from here (user_namespaces(7)); -1 for one that is not mapped."""
+    for line in view.read(file).splitlines():
+        inside, here, size = map(int, line.split())
+        if inside <= number < inside + size:
+            return here + number - inside
+    return -1
+
+
+def groups(view: View, pointer: str, groups: list[int], **_: Any) -> Iterator[Finding]:
+    """The additional groups."""
+    wanted = sorted(outside(view, "gid_map", number) for number in groups)
+    found = sorted(int(word) for word in view.status["Groups"].split())
+    if found == wanted or not set(found) - set(wanted) - {outside(view, "gid_map", 0)}:
+        missing = set(wanted) - set(found)
+        yield as_asked(pointer, "additional groups", f"without {sorted(missing)}" if missing else "")
+    else:
+        yield drifted(pointer, "additional groups", wanted or "none", found, _ITSELF)
+
+
+def umask(view: View, pointer: str, umask: str, **_: Any) -> Iterator[Finding]:
+    """The umask, if config.json has one."""
+    if pointer:
+        yield compare(pointer, "umask", umask, view.status.get("Umask", umask), _ITSELF)
+
+
+def no_new_privileges(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+    """no_new_privs, which cannot be taken back."""
+    yield compare(pointer, "no new privileges", "1", view.status.get("NoNewPrivs", "?"))
+
+
+def bounding(view: View, pointer: str, mask: int, **_: Any) -> Iterator[Finding]:
+    """The bounding set."""
+    yield _capabilities(view, pointer, "bounding", "CapBnd", mask, mask)
+
+
+def capabilities(
+    view: View, pointer: str, effective: int, permitted: int, inheritable: int, ambient: int, **_: Any
+) -> Iterator[Finding]:
+    """The other sets, as execve(2) has left them."""
+    after = _after_execve(view, permitted, inheritable, ambient)
+    yield _capabilities(view, f"{pointer}/effective", "effective", "CapEff", effective, after)
+    yield _capabilities(view, f"{pointer}/permitted", "permitted", "CapPrm", permitted, after)
+    yield _capabilities(view, f"{pointer}/inheritable", "inheritable", "CapInh", inheritable, inheritable)
+    yield _capabilities(view, f"{pointer}/ambient", "ambient", "CapAmb", ambient, ambient)
+
+
+def _after_execve(view: View, permitted: int, inheritable: int, ambient: int) -> int:
+    """The permitted set of a program without capabilities of its own (capabilities(7), "Transformation")."""
+    if view.status["Uid"].split()[1] != str(outside(view, "uid_map", 0)):
+        return ambient
+    # Root's programs count as having all file capabilities; no_new_privs lets them gain nothing by that.
+    gained = inheritable | int(view.status["CapBnd"], 16)
+    return gained & permitted if view.status.get("NoNewPrivs") == "1" else gained
+
+
+def _capabilities(view: View, pointer: str, kind: str, field: str, asked: int, after: int) -> Finding:
+    what = f"{kind} capabilities"
+    found = int(view.status[field], 16)
+    if found in (asked, after):
+        return as_asked(pointer, what)
+    more = found & ~(asked | after)
+    if more:
+        note = f"more than asked for: {names(more) or hex(more)}"
+        return drifted(pointer, what, names(asked) or "none", names(found) or hex(found), note)
+    fewer = asked & ~found
+    return as_asked(pointer, what, f"without {names(fewer)}: the host lacks it, or the process gave it up")
+
+
+def seccomp(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+    """A filter is in force. Which, the kernel does not tell."""
+    mode = view.status.get("Seccomp")
+    count = view.status.get("Seccomp_filters", "1")
+    if mode is None:
+        yield cannot_see(pointer, "a filter of system calls", "this kernel has none")
+    elif mode == "2":
+        yield as_asked(pointer, "a filter of system calls", f"in force: {count}; what is in them the kernel keeps")
+    else:
+        yield drifted(pointer, "a filter of system calls", "mode 2 (filter)", f"mode {mode}")
+
+
+def apparmor(view: View, pointer: str, profile: str, **_: Any) -> Iterator[Finding]:
+    """The AppArmor profile."""
+    yield _label(view, pointer, f"the AppArmor profile {profile}", profile, ("attr/apparmor/current", "attr/current"))
+
+
+def selinux(view: View, pointer: str, label: str, **_: Any) -> Iterator[Finding]:
+    """The SELinux label of the process."""
+    yield _label(view, pointer, f"the SELinux label {label}", label, ("attr/current",))
+
+
+def _label(view: View, pointer: str, what: str, asked: str, attributes: tuple[str, ...]) -> Finding:
+    for name in attributes:
+        try:
+            found = view.read(name).strip("\n\0 ")
+        except OSError:
+            continue  # EINVAL: the module is not switched on
+        if found:
+            bare = found.partition(" (")[0]
+            note = "complaining, not enforcing" if "(complain)" in found else ""
+            return compare(pointer, what, asked, bare, note)
+    return cannot_see(pointer, what, "the security module is not switched on on this host")
+
+
+def rlimit(view: View, pointer: str, limit: str, soft: int, hard: int, **_: Any) -> Iterator[Finding]:
+    """A resource limit: prlimit(2)."""
+    import resource
+
+    infinite = resource.RLIM_INFINITY
+    try:
+        found = resource.prlimit(view.pid, RESOURCES[limit])
+    except OSError as error:
+        yield cannot_see(pointer, limit, str(error.strerror))
+        return
+    got = [INFINITY if value == infinite else value for value in found]
+    asked = f"soft {_shown(soft)}, hard {_shown(hard)}"
+    yield compare(pointer, limit, asked, f"soft {_shown(got[0])}, hard {_shown(got[1])}")
+
+
+def _shown(value: int) -> str:
+    return "unlimited" if value == INFINITY else str(value)
+
+
+def oom_score(view: View, pointer: str, value: int, **_: Any) -> Iterator[Finding]:
+    """How readily the process is killed for want of memory."""
+    yield compare(pointer, f"oom_score_adj {value}", str(value), view.read("oom_score_adj").strip())
+
+
+def personality(view: View, pointer: str, domain: str, **_: Any) -> Iterator[Finding]:
+    """The execution domain, the low byte of the personality."""
+    try:
+        found = int(view.read("personality"), 16) & 0xFF
+    except OSError as error:
+        yield cannot_see(pointer, f"personality {domain}", str(error.strerror))
+        return
+    shown = next((name for name, number in DOMAINS.items() if number == found), hex(found))
+    yield compare(pointer, f"personality {domain}", domain, shown)
+
+
+_POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE", 6: "SCHED_DEADLINE"}
+
+
+def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: Any) -> Iterator[Finding]:
+    """The policy, and the priority or the nice value."""
+    number = posix.sched_getscheduler(view.pid) & ~0x40000000  # SCHED_RESET_ON_FORK
+    shown = _POLICIES.get(number, str(number))
+    yield compare(f"{pointer}/policy", f"scheduled as {policy}", policy, shown)
+    if policy in ("SCHED_FIFO", "SCHED_RR"):
+        found = posix.sched_getparam(view.pid).sched_priority
+        yield compare(f"{pointer}/priority", "priority", priority, found)
+    elif policy in ("SCHED_OTHER", "SCHED_BATCH"):
+        yield compare(f"{pointer}/nice", "nice", nice, posix.getpriority(posix.PRIO_PROCESS, view.pid), _ITSELF)

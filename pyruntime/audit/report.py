@@ -1,0 +1,44 @@
+"""An audit as text and as JSON."""
+
+from __future__ import annotations
+
+from pyruntime import fastjson
+from pyruntime.audit.finding import AS_ASKED, CANNOT_SEE, DRIFTED, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.cli.colour import Painter
+
+_COLOURS = {AS_ASKED: "green", DRIFTED: "red", CANNOT_SEE: "yellow"}
+
+
+def count(findings: list[Finding]) -> dict[str, int]:
+    """Verdict -> how many."""
+    return {verdict: sum(one.verdict == verdict for one in findings) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
+
+
+def as_table(findings: list[Finding], about: dict[str, Any], paint: Painter) -> str:
+    """A line a finding: verdict, field, what, and for a drift both values."""
+    width = min(max((len(one.pointer) for one in findings), default=0), 40)
+    lines = []
+    for one in findings:
+        line = f"{paint(one.verdict.ljust(10), _COLOURS[one.verdict])}  {one.pointer.ljust(width)}  {one.what}"
+        if one.verdict == DRIFTED:
+            line += f": asked {one.asked}, found {paint(one.found, 'red')}"
+        if one.note:
+            line += paint(f" ({one.note})", "dim")
+        lines.append(line)
+    found = count(findings)
+    summary = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
+    return "\n".join([*lines, paint(f"{about['name']}, pid {about['pid']}: {summary}", "bold")]) + "\n"
+
+
+def as_json(findings: list[Finding], about: dict[str, Any]) -> str:
+    """One object: about the container, the counts, the findings."""
+    document = about | {
+        "summary": {verdict.replace(" ", "_"): number for verdict, number in count(findings).items()},
+        "findings": [one.to_json() for one in findings],
+    }
+    return fastjson.dumps(document, indent=2) + "\n"

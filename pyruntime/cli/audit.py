@@ -1,0 +1,94 @@
+"""audit: is a running container what its config.json says? Of ours by id, of any runtime's by pid and bundle."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime import container, state
+from pyruntime.audit import build, report
+from pyruntime.audit.finding import DRIFTED
+from pyruntime.audit.view import View
+from pyruntime.cgroups import layout
+from pyruntime.cli import colour
+from pyruntime.cli.flags import Flag, number
+from pyruntime.cli.main import Context
+from pyruntime.errors import StateError, UsageError
+from pyruntime.plan.request import Request
+from pyruntime.spec import check, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USAGE = "ID, or --pid PID --bundle DIR"
+FLAGS = (
+    Flag("pid", "the container's init, as this host numbers it", value="PID"),
+    Flag("bundle", "directory that holds its config.json", short="b", value="DIR"),
+    Flag("format", "table or json", short="f", value="FORMAT", default="table"),
+    Flag("drift", "show only what has drifted"),
+)
+
+DRIFT = 2  # the exit status when something has drifted; 1 is an error, as of every command
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Look, and print: 0 when nothing has drifted, 2 when something has."""
+    if values["format"] not in ("table", "json"):
+        raise UsageError(f"--format: {values['format']!r}", mend="use table or json")
+    if bool(words) == bool(values["pid"]) or len(words) > 1 or bool(values["bundle"]) != bool(values["pid"]):
+        raise UsageError("audit takes an id, or --pid and --bundle", mend="see: pyruntime audit --help")
+    found = layout.find()
+    if words:
+        record = state.load(context.root, words[0])
+        pidfd = container.open_init(record)
+        if pidfd < 0:
+            raise StateError(f"container not running: {record.id} is {state.status(record)}")
+        try:
+            view = View(record.pid, found)
+        finally:
+            # The view holds the process itself by now, and looks whether it lives.
+            posix.close(pidfd)
+        name, bundle, file = record.id, record.bundle, record.path(state.CONFIG)
+        systemd = record.cgroup_manager == "systemd"
+    else:
+        bundle = values["bundle"]
+        if not bundle.startswith("/"):
+            bundle = f"{posix.getcwd()}/{bundle}"
+        name, file = bundle, f"{bundle}/config.json"
+        view = View(number(values["pid"], "pid"), found)
+        systemd = False
+    try:
+        config = load.load_object(file)
+        check.require(config)
+        systemd = systemd or _is_unit(config)
+        request = Request(
+            config,
+            id=name if words else "ID",
+            bundle=bundle.rstrip("/") or "/",
+            layout=found,
+            rootless=context.rootless,
+            systemd_cgroup=systemd,
+        )
+        findings = build.audit(view, request)
+    finally:
+        view.close()
+    drifts = [one for one in findings if one.verdict == DRIFTED]
+    about = {"name": name, "pid": view.pid, "bundle": bundle}
+    shown = drifts if values["drift"] else findings
+    if values["format"] == "json":
+        text = report.as_json(shown, about)
+    else:
+        text = report.as_table(shown, about, colour.of(1))
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[posix.write(1, data) :]
+    except BrokenPipeError:
+        pass  # whoever reads has seen enough
+    return DRIFT if drifts else 0
+
+
+def _is_unit(config: dict[str, Any]) -> bool:
+    """Whether cgroupsPath is slice:prefix:name, as engines write it for --systemd-cgroup."""
+    path = (config.get("linux") or {}).get("cgroupsPath") or ""
+    return path.count(":") == 2 and not path.startswith("/")
