@@ -20,6 +20,7 @@ from pyruntime.shim.jobs import Jobs
 from pyruntime.shim.loop import READ, Loop
 from pyruntime.shim.process import CREATED, PAUSED, RUNNING, STOPPED, Container, Process
 from pyruntime.shim.stdio import Stdio
+from pyruntime.start import fifo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -242,8 +243,42 @@ class Tasks:
 
         if process.id:
             self._bear(process, "exec", OPERATIONS["exec"], failed, done, {"process": process.spec})
-        else:
+        elif not self._open_gate(container, done):
             self._run("start", OPERATIONS["start"], process, done)
+
+    def _open_gate(self, container: Container, done: Callable[[Any, PyruntimeError | None], None]) -> bool:
+        """Start a container from here; False when it takes a child: hooks to run, or not in a state for it."""
+        record = container.record
+        assert record is not None
+        if record.hooks:
+            return False
+        try:
+            lock = state.lock(record.directory, record.id, timeout=0)
+        except PyruntimeError:
+            return False
+        if state.status(record) != "created":
+            posix.close(lock)
+            return False
+        fd = fifo.knock(record)
+
+        def ended(error: PyruntimeError | None) -> None:
+            timer.cancel()
+            self.loop.forget(fd)
+            posix.close(fd)
+            posix.close(lock)
+            done(None, error)
+
+        def passed(events: int) -> None:
+            try:
+                fifo.conclude(record)
+            except PyruntimeError as error:
+                ended(error)
+            else:
+                ended(None)
+
+        timer = self.loop.later(_SECONDS, lambda: ended(PyruntimeError(f"init stands still for {_SECONDS:g} s")))
+        self.loop.watch(fd, 0, passed)  # POLLERR is always told
+        return True
 
     def exec(self, request: Request, reply: Reply) -> None:
         """Exec: note a process that Start will run."""

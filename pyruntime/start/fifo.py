@@ -49,19 +49,8 @@ def open_gate(record: Record) -> None:
 
     Raises StateError when no init waits, and init's own error when it could not become the user's process
     (a startContainer hook failed, execve(2) failed); StepError when it stands still, and is still there."""
-    path = record.path(FIFO)
+    fd = knock(record)
     try:
-        fd = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (2, 6):  # ENOENT, ENXIO
-            raise StateError(
-                f"cannot start container {record.id}: its init is gone",
-                why="it was killed before start, or start was called before",
-                mend=f"pyruntime delete {record.id}",
-            ) from None
-        raise
-    try:
-        posix.write(fd, GO)
         poll = select.poll()
         poll.register(fd, 0)  # POLLERR, "the last reader is gone", is always told
         if not poll.poll(start.PATIENCE * 1000):
@@ -70,8 +59,31 @@ def open_gate(record: Record) -> None:
             standstill.wait(poll, standstill.Watch(record.pid, "to become the user's program"))
     finally:
         posix.close(fd)
+    conclude(record)
+
+
+def knock(record: Record) -> int:
+    """Let init go on: a descriptor that tells POLLERR once it has become the user's process or has died.
+
+    Raises StateError when no init waits."""
+    try:
+        fd = posix.open(record.path(FIFO), posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (2, 6):  # ENOENT, ENXIO
+            raise StateError(
+                f"cannot start container {record.id}: its init is gone",
+                why="it was killed before start, or start was called before",
+                mend=f"pyruntime delete {record.id}",
+            ) from None
+        raise
+    posix.write(fd, GO)
+    return fd
+
+
+def conclude(record: Record) -> None:
+    """Remove the gate that init has passed. Raises init's error when it could not become the user's process."""
     text = read_file(record.path(FAILURE))
-    posix.unlink(path)
+    posix.unlink(record.path(FIFO))
     if text:
         from pyruntime import fastjson
 
