@@ -6,13 +6,14 @@ import json
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support import kernel, leaks, proc
+from support import kernel, leaks, ordinary, proc
 from support.attack import site
 from support.bundle import Bundle, make_base
 from support.runtime import CHECKOUT, ENVIRONMENT, Executable
@@ -96,11 +97,12 @@ class Control:
 class Harness:
     """A place for attempts, of a process that is a subreaper in a mount namespace of its own."""
 
-    def __init__(self, executable: Executable, folder: Path) -> None:
+    def __init__(self, executable: Executable, folder: Path, *, rootless: bool = False) -> None:
         kernel.become_subreaper()
         kernel.enter_private_mounts()
         self.executable = executable
         self.folder = folder
+        self.wrap = ordinary.BECOME if rootless else []
         self.root = folder / "root"
         # Two containers at once: the sandbox of a pod, and the one of the attempt.
         self.id = f"pyrt{os.getpid()}"
@@ -111,14 +113,25 @@ class Harness:
         self.base = make_base(folder / "base")
         self.control = Control(folder / "control")
         self.bundles: dict[str, Bundle] = {}
-        self.sandbox = self._make_sandbox()
+        self.socket: socket.socket | None = None
+        self.device = f"pyrt{os.getpid()}"
+        self.covered: list[str] = []
+        self.sandbox = 0
+        if rootless:
+            self._make_user()
+        else:
+            self.sandbox = self._make_sandbox()
         self.children = set(proc.children())
         self.mounts = proc.read("self", "mountinfo")
 
     def close(self) -> list[str]:
         """Delete the sandbox: what is left of everything after that."""
         left = self._leftovers()
-        self._command("delete", "--force", f"{self.id}-pod", root=self.folder / "pod")
+        if self.sandbox:
+            self._command("delete", "--force", f"{self.id}-pod", root=self.folder / "pod")
+        ordinary.uncover(self.covered)
+        self._listen("")
+        self._make_device("")
         left += leaks.processes(set())
         leaks.remove_cgroup_parent(self.cgroup_parent)
         left += [f"cgroup {path}" for top in leaks.hierarchies() for path in Path(top).glob(f"{self.id}*")]
@@ -164,6 +177,9 @@ class Harness:
             problems += [f"{what} (before delete)" for what in self._leftovers()]
         self._judge(self._command("state", self.id), problems, may_fail=True)
         self._judge(self._delete(), problems, may_fail=False)
+        # Errors in place of a hook are hooks that fail.
+        if fault.victim and scenario.prepare and not (self.bundle.path / scenarios.POSTSTOP).exists():
+            problems.append("the poststop hooks were lost")
         problems += self._leftovers()
         return outcome
 
@@ -207,8 +223,13 @@ class Harness:
         if scenario.name not in self.bundles:
             path = self.folder / f"bundle{len(self.bundles)}"
             cgroup = f"{self.cgroup_parent}/box"
-            self.bundles[scenario.name] = scenarios.make_bundle(scenario, path, self.base, cgroup, self.sandbox)
+            words = {"sandbox": str(self.sandbox), "device": self.device}
+            self.bundles[scenario.name] = scenarios.make_bundle(scenario, path, self.base, cgroup, **words)
+            scenarios.mark_poststop(self.bundles[scenario.name])
         self.bundle = self.bundles[scenario.name]
+        (self.bundle.path / scenarios.POSTSTOP).unlink(missing_ok=True)
+        self._listen("".join((*scenario.prepare, scenario.command)))
+        self._make_device(json.dumps(self.bundle.config))
         for words in scenario.prepare:
             done = self._command(*self._words(words))
             assert done.code == 0, f"{scenario.name}: {done}"
@@ -216,7 +237,12 @@ class Harness:
                 leaks.processes(self.children)
 
     def _words(self, text: str) -> list[str]:
-        names = {"id": self.id, "bundle": self.bundle.path, "pidfile": self.bundle.path / "pid"}
+        names = {
+            "id": self.id,
+            "bundle": self.bundle.path,
+            "pidfile": self.bundle.path / "pid",
+            "socket": self.folder / "console.sock",
+        }
         return text.format(**names).split()
 
     def _spawn_driver(self, scenario: Scenario) -> subprocess.Popen[bytes]:
@@ -229,6 +255,7 @@ class Harness:
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         # A file and no pipe: an init that lives on would hold a pipe open.
+        command = [*self.wrap, *command]
         with open(self.folder / "said", "wb") as said:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=ENVIRONMENT, cwd=self.folder
@@ -309,7 +336,7 @@ class Harness:
                 left.append(f"state {path}")
                 leaks.remove_tree(path) if path.is_dir() else path.unlink()
         for path in self.bundle.path.iterdir() if self.bundles else ():
-            if path.name not in ("rootfs", "config.json", "source", "pid"):
+            if path.name not in ("rootfs", "config.json", "source", "pid", scenarios.POSTSTOP):
                 left.append(f"file {path}")
                 path.unlink()
         return left + leaks.restore_devices(self.devices)
@@ -318,11 +345,45 @@ class Harness:
         pids = set(self._children_of(os.getpid())) - self.children
         return leaks.processes(self.children) if pids else []
 
+    def _listen(self, words: str) -> None:
+        """Be there for a terminal's master: it stays with the socket, unread, until the next attempt."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+            (self.folder / "console.sock").unlink()
+        if "{socket}" in words:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.bind(str(self.folder / "console.sock"))
+            (self.folder / "console.sock").chmod(0o666)
+            self.socket.listen()
+
+    def _make_device(self, config: str) -> None:
+        """A new pair of network devices, if the config wants one; the last ones go, or have gone with a container."""
+        if os.path.exists(f"/sys/class/net/{self.device}p"):
+            subprocess.run(["ip", "link", "del", f"{self.device}p"], check=True)
+        if f'"{self.device}"' in config:
+            words = ["ip", "link", "add", self.device, "type", "veth", "peer", "name", f"{self.device}p"]
+            subprocess.run(words, check=True)
+
+    def _make_user(self) -> None:
+        """Let an ordinary user find his place: one cgroup hierarchy is delegated to him, with ids beside his own."""
+        place = self.folder / "etc"
+        place.mkdir()
+        self.covered = ordinary.cover(place)
+        assert ordinary.has_ranges(self.covered), "newuidmap, or a file of /etc, is missing"
+        self.root.mkdir()
+        os.chown(self.root, ordinary.UID, ordinary.UID)
+        self.control.path.chmod(0o666)
+        pids = Path("/sys/fs/cgroup/pids")
+        if pids.is_dir():
+            (pids / self.cgroup_parent.lstrip("/")).mkdir()
+            os.chown(pids / self.cgroup_parent.lstrip("/"), ordinary.UID, ordinary.UID)
+
     def _make_sandbox(self) -> int:
         """The container whose namespaces a pod shares: its pid."""
         scenario = Scenario("user namespace of a pod", scenarios.guarded_user_namespace, "")
         path = self.folder / "pod-bundle"
-        bundle = scenarios.make_bundle(scenario, path, self.base, f"{self.cgroup_parent}/pod", 0)
+        bundle = scenarios.make_bundle(scenario, path, self.base, f"{self.cgroup_parent}/pod")
         bundle.config["process"]["args"] = ["/bin/sleep", "100000"]
         bundle.save()
         self.bundle = bundle

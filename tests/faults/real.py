@@ -138,7 +138,7 @@ def _create(harness: Harness, count: int, seed: int, deadline: float) -> Iterato
     bundles = []
     for number, base in enumerate(BASES):
         path = harness.folder / f"bundle{number}"
-        bundles.append(scenarios.make_bundle(base, path, harness.base, f"{harness.cgroup_parent}/box", 0))
+        bundles.append(scenarios.make_bundle(base, path, harness.base, f"{harness.cgroup_parent}/box"))
     mutator = Keeping(seed, [bundle.config for bundle in bundles])
     created: Counter[str] = Counter()
     execs: Counter[str] = Counter()

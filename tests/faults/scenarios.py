@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from support import config as configs
+from support import ordinary
 from support.bundle import Bundle
 
 TRUE = "/bin/true"
+POSTSTOP = "poststop"  # a file that the last poststop hook leaves in the bundle
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Words of a command are formatted with `id`, `bundle` and `pidfile`.
+    """Words of a command are formatted with `id`, `bundle`, `pidfile` and `socket`, on which somebody listens.
 
     prepare: commands that bring the container into the state in which `command` is given.
-    steps:   the plan has steps, so that points beside them are the fine ones.
     """
 
     name: str
@@ -175,8 +177,64 @@ def guarded_user_namespace(bundle: Bundle) -> None:
     configs.map_ids(bundle.config)
 
 
+def with_terminal(bundle: Bundle) -> None:
+    """A terminal, whose master goes to a socket, and /dev/console."""
+    sleeping(bundle)
+    bundle.config["process"] |= {"terminal": True, "consoleSize": {"height": 24, "width": 80}}
+
+
+def with_device(bundle: Bundle) -> None:
+    """A network device of the host moves into the container; the harness has made it."""
+    sleeping(bundle)
+    bundle.config["linux"]["netDevices"] = {"{device}": {"name": "eth0"}}
+
+
+def of_a_user(bundle: Bundle) -> None:
+    """What an ordinary user asks for: a map that takes newuidmap(1), a cgroup that is his in one hierarchy only."""
+    config = bundle.config
+    config["process"] |= {"args": ["/bin/sleep", "100"], "oomScoreAdj": 500, "cwd": "/made/for/cwd"}
+    config["process"]["user"] = {"uid": 0, "gid": 0, "additionalGids": [5]}
+    configs.set_namespace(config, "user")
+    first, count = ordinary.RANGE
+    lines = [
+        {"containerID": 0, "hostID": ordinary.UID, "size": 1},
+        {"containerID": 1, "hostID": first, "size": count},
+    ]
+    linux = config["linux"]
+    linux["uidMappings"] = linux["gidMappings"] = lines
+    linux["namespaces"].append({"type": "cgroup"})
+    linux["maskedPaths"] = ["/proc/kcore", "/proc/keys", "/sys/firmware"]
+    linux["readonlyPaths"] = ["/proc/bus", "/proc/sys"]
+    linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    }
+    linux["resources"] = {"pids": {"limit": 100}}
+    configs.add_mount(config, "/tmp", "tmpfs", "tmpfs", ["size=1m"])
+    configs.bind(config, bundle.path, "/mnt", "ro", "nosuid", "nodev")
+    config["hooks"] = {kind: [{"path": TRUE}] for kind in HOOKS}
+
+
+def of_a_user_alone(bundle: Bundle) -> None:
+    """His own id only, which no helper has to map; the host's network and its /sys; no cgroup."""
+    of_a_user(bundle)
+    config = bundle.config
+    linux = config["linux"]
+    linux["uidMappings"] = linux["gidMappings"] = linux["uidMappings"][:1]
+    del config["process"]["user"]["additionalGids"], linux["resources"]
+    configs.drop_namespace(config, "network")
+    config["mounts"] = [one for one in config["mounts"] if one["destination"] != "/sys"]
+    configs.add_mount(config, "/sys", "none", "/sys", ["rbind", "nosuid", "noexec", "nodev", "ro"])
+
+
+def of_a_user_with_terminal(bundle: Bundle) -> None:
+    of_a_user(bundle)
+    bundle.config["process"]["terminal"] = True
+
+
 CREATE = "create --bundle {bundle} --pid-file {pidfile} {id}"
 RUN = "run --detach --bundle {bundle} --pid-file {pidfile} {id}"
+RUN_TERMINAL = "run --detach --bundle {bundle} --pid-file {pidfile} --console-socket {socket} {id}"
 
 # Those of the first group start a container; every phase of its plan is in them.
 STARTS = (
@@ -185,11 +243,14 @@ STARTS = (
     Scenario("run, user namespace", user_namespace, RUN),
     Scenario("run, no namespaces", shared_namespaces, RUN),
     Scenario("run, in a pod", pod, RUN),
+    Scenario("run, terminal", with_terminal, RUN_TERMINAL),
+    Scenario("run, network device", with_device, RUN),
 )
 OTHERS = (
     Scenario("start", sleeping, "start {id}", (CREATE,)),
     Scenario("exec", guarded, "exec --detach {id} /bin/sleep 100", (RUN,)),
     Scenario("exec, user namespace", guarded_user_namespace, "exec {id} /bin/true", (RUN,)),
+    Scenario("exec, terminal", guarded, "exec --detach --tty --console-socket {socket} {id} /bin/sleep 100", (RUN,)),
     Scenario("kill", sleeping, "kill {id} KILL", (RUN,)),
     Scenario("kill --all", shared_namespaces, "kill --all {id} KILL", (RUN,)),
     Scenario("pause", sleeping, "pause {id}", (RUN,)),
@@ -197,20 +258,47 @@ OTHERS = (
     Scenario("update", sleeping, "update --memory 134217728 --pids-limit 50 {id}", (RUN,)),
     Scenario("delete, created", sleeping, "delete --force {id}", (CREATE,)),
     Scenario("delete, running", rich, "delete --force {id}", (RUN,)),
+    Scenario("delete, terminal", with_terminal, "delete --force {id}", (RUN_TERMINAL,)),
     Scenario("delete, no namespaces", shared_namespaces, "delete --force {id}", (RUN,)),
     Scenario("delete, paused", sleeping, "delete --force {id}", (RUN, "pause {id}")),
     Scenario("delete, stopped", sleeping, "delete {id}", (RUN, "kill {id} KILL")),
 )
 ALL = STARTS + OTHERS
+# What an ordinary user does.
+ROOTLESS = (
+    Scenario("rootless run", of_a_user, RUN),
+    Scenario("rootless run, one id", of_a_user_alone, RUN),
+    Scenario("rootless run, terminal", of_a_user_with_terminal, RUN_TERMINAL),
+    Scenario("rootless start", of_a_user, "start {id}", (CREATE,)),
+    Scenario("rootless exec", of_a_user, "exec --detach {id} /bin/sleep 100", (RUN,)),
+    Scenario("rootless exec, terminal", of_a_user, "exec -d -t --console-socket {socket} {id} /bin/sleep 100", (RUN,)),
+    Scenario("rootless kill", of_a_user, "kill {id} KILL", (RUN,)),
+    Scenario("rootless update", of_a_user, "update --pids-limit 50 {id}", (RUN,)),
+    Scenario("rootless delete", of_a_user, "delete --force {id}", (RUN,)),
+    Scenario("rootless delete, one id", of_a_user_alone, "delete --force {id}", (RUN,)),
+)
 
 
-def make_bundle(scenario: Scenario, path: Path, base: Path, cgroup: str, sandbox: int) -> Bundle:
-    """The scenario's bundle; made once, and used for all of its points."""
+def mark_poststop(bundle: Bundle) -> None:
+    """Let the last poststop hook leave the file."""
+    hooks = bundle.config.setdefault("hooks", {}).setdefault("poststop", [])
+    hooks.append({"path": "/usr/bin/touch", "args": ["touch", str(bundle.path / POSTSTOP)]})
+    bundle.save()
+
+
+def make_bundle(scenario: Scenario, path: Path, base: Path, cgroup: str, **words: str) -> Bundle:
+    """The scenario's bundle; made once, and used for all of its points. `words` are put in place of {word}."""
     bundle = Bundle(path, base, configs.default([TRUE]))
     scenario.config(bundle)
-    bundle.config = json.loads(json.dumps(bundle.config).replace("{sandbox}", str(sandbox)))
+    text = json.dumps(bundle.config)
+    for name, value in words.items():
+        text = text.replace(f"{{{name}}}", value)
+    bundle.config = json.loads(text)
     bundle.config["linux"]["cgroupsPath"] = cgroup
-    if "user namespace" in scenario.name or "pod" in scenario.name:
+    if scenario in ROOTLESS:
+        bundle.chown(ordinary.UID, ordinary.UID)
+        os.chown(path, ordinary.UID, ordinary.UID)
+    elif "user namespace" in scenario.name or "pod" in scenario.name:
         bundle.chown(200000, 200000)
     bundle.save()
     return bundle

@@ -1,6 +1,6 @@
 """Breaks off every command at every point, and counts what is left: `make test-faults`.
 
-    python tests/faults/sweep.py [--seconds N] [--every N] [--only WORD] [--workers N]
+    python tests/faults/sweep.py [--rootless] [--seconds N] [--every N] [--only WORD] [--workers N]
 
 Kills: before and after every step of the plan, of the parent, of what it has cloned, and of both; before and after
 every other call of the parent, and every message, of the parent. Errors: each of ENOSPC, EMFILE, ENOMEM and EINTR in
@@ -57,7 +57,7 @@ def work(number: int, args: argparse.Namespace, deadline: float, report) -> None
     """One worker: its share of the attempts. Lines of JSON on `report`."""
     folder = Path(tempfile.mkdtemp(prefix="pyrt-faults", dir="/tmp")) / "place"
     folder.parent.chmod(0o711)
-    harness = Harness(find(), folder)
+    harness = Harness(find(), folder, rootless=args.rootless)
     try:
         _attempts(harness, number, args, deadline, report)
     finally:
@@ -68,7 +68,7 @@ def work(number: int, args: argparse.Namespace, deadline: float, report) -> None
 def _attempts(harness: Harness, number: int, args: argparse.Namespace, deadline: float, report) -> None:
     chosen = random.Random(args.seed)
     planned = []
-    for scenario in scenarios.ALL:
+    for scenario in scenarios.ROOTLESS if args.rootless else scenarios.ALL:
         if args.only in scenario.name:
             planned += [(scenario, fault) for fault in faults(harness.points(scenario))]
     # Shuffled, so that what a time limit cuts off is a sample of all. The same in every worker.
@@ -133,7 +133,7 @@ def tell(lines: list[dict], verbose: bool) -> int:
         for line in missed:
             print(f"not reached: {line['scenario']}: {line['fault']}")
     print(f"{'scenario':26} {'killed':>7} {'errors':>7} {'problems':>9}")
-    for name in dict.fromkeys(scenario.name for scenario in scenarios.ALL):
+    for name in dict.fromkeys(scenario.name for scenario in (*scenarios.ALL, *scenarios.ROOTLESS)):
         its = [line for line in tried if line["scenario"] == name]
         kills = sum(line["kind"] == "kill" for line in its)
         problems = sum(bool(line["problems"]) for line in its)
@@ -156,6 +156,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only scenarios with this word in their name")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=6)
+    parser.add_argument("--rootless", action="store_true", help="what an ordinary user does")
     parser.add_argument("--verbose", action="store_true", help="name the points that were not reached")
     args = parser.parse_args()
     if os.geteuid() != 0:

@@ -18,15 +18,13 @@ from typing import Any
 
 import pytest
 from support import config as configs
-from support import kernel, leaks, proc
+from support import kernel, leaks, ordinary, proc
 from support.bundle import make_base
+from support.ordinary import UID
 from support.runtime import ENVIRONMENT, TIMEOUT, Executable, Result, Runtime
 
 pytestmark = [pytest.mark.ours, pytest.mark.rootless]
 
-UID = 61184  # not in use; systemd has it among those that it gives to nobody
-RANGE = (300000, 65536)
-FILES = ("/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid")
 MIB = 1 << 20
 _numbers = count(1)
 
@@ -41,7 +39,7 @@ class User:
         self.env = env
         self.wrap: list[str] = []
         if os.geteuid() == 0:
-            self.wrap = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--"]
+            self.wrap = ordinary.BECOME
 
     def run(self, *args: str | os.PathLike[str], **options: Any) -> Result:
         return self.runtime.run(*args, **({"root": False, "env": self.env, "wrap": self.wrap} | options))
@@ -113,28 +111,17 @@ def granted(request: pytest.FixtureRequest, place: Path) -> Iterator[tuple[int, 
     """The user's subordinate ids: (first, how many). For a user of our own, files over those of /etc, which only this
     mount namespace sees."""
     kernel.become_subreaper()
-    helpers = all(shutil.which(name) for name in ("newuidmap", "newgidmap"))
     if os.geteuid() != 0:
+        helpers = all(shutil.which(name) for name in ("newuidmap", "newgidmap"))
         name = pwd.getpwuid(os.geteuid()).pw_name
         lines = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
         found = [(int(first), int(size)) for who, first, size in lines if who == name]
         yield found[0] if found and helpers else None
         return
     request.getfixturevalue("machine")
-    extra = {
-        "passwd": f"pyrt:x:{UID}:{UID}::/:/bin/sh\n",
-        "group": f"pyrt:x:{UID}:\n",
-        "subuid": f"pyrt:{RANGE[0]}:{RANGE[1]}\n",
-        "subgid": f"pyrt:{RANGE[0]}:{RANGE[1]}\n",
-    }
-    covered = [file for file in FILES if os.path.exists(file)]
-    for file in covered:
-        copy = place / Path(file).name
-        copy.write_text(Path(file).read_text() + extra[copy.name])
-        kernel.mount(str(copy), file, None, kernel.MS_BIND)
-    yield RANGE if helpers and covered == list(FILES) else None
-    for file in covered:
-        kernel.umount(file)
+    covered = ordinary.cover(place)
+    yield ordinary.RANGE if ordinary.has_ranges(covered) else None
+    ordinary.uncover(covered)
 
 
 @pytest.fixture
