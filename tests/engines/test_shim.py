@@ -61,7 +61,8 @@ def test_events(engine):
         listener.terminate()
         listener.wait()
         reader.join(5)
-    found = [next(word for word in line.split() if word.startswith("/tasks/")) for line in lines if "/tasks/" in line and name in line]
+    ours = [line for line in lines if "/tasks/" in line and name in line]
+    found = [next(word for word in line.split() if word.startswith("/tasks/")) for line in ours]
     wanted = "create start exec-added exec-started exit paused resumed exit delete"
     assert found == [f"/tasks/{word}" for word in wanted.split()]
     exits = [json.loads(line[line.index("{") :]) for line in lines if "/tasks/exit" in line and name in line]
@@ -93,9 +94,8 @@ def test_much_output(engine):
 
 def test_a_client_that_goes_away(engine):
     """run: a client that is killed neither blocks nor ends the container"""
-    words = engine.run_words(
-        engine.name(), ["sh", "-c", "i=0; while [ $i -lt 300 ]; do echo line; i=$((i+1)); sleep 0.01; done; touch /done; sleep 99"], []
-    )
+    script = "i=0; while [ $i -lt 300 ]; do echo line; i=$((i+1)); sleep 0.01; done; touch /done; sleep 99"
+    words = engine.run_words(engine.name(), ["sh", "-c", script], [])
     process = subprocess.Popen([*engine.client, *words], stdout=subprocess.PIPE, env=command.ENVIRONMENT)
     assert process.stdout is not None
     assert process.stdout.readline() == b"line\n"

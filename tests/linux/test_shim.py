@@ -1,0 +1,334 @@
+"""Our containerd shim, asked as containerd asks it (tests/engines/test_shim.py has containerd itself)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import leaks, proc
+from support.shim import PROGRAM, Client, Containerd, Refused, wait_for
+
+CGROUP = f"/{leaks.PREFIX}-tests"
+pytestmark = pytest.mark.ours
+# How many processes the soak test runs; 10000 for the numbers of docs/shim.md.
+CYCLES = int(os.environ.get("PYRUNTIME_TEST_SOAK", "150"))
+
+
+@pytest.fixture
+def containerd(runtime: Any, tmp_path: Path) -> Iterator[Containerd]:
+    """containerd's end; `runtime` looks for what is left behind."""
+    made = Containerd(tmp_path, f"{leaks.PREFIX}-shim")
+    yield made
+    made.close()
+
+
+class Task:
+    """A container by the shim: its id, bundle, address, client and pid of the shim."""
+
+    def __init__(self, containerd: Containerd, bundle: Any, id: str) -> None:
+        self.containerd = containerd
+        self.id = id
+        self.path = Path(bundle.path)
+        self.output = self.path / "output"
+        self.address = containerd.start(self.path, id)
+        self.client = Client(self.address)
+        self.shim = self.client.call("Connect", "ContainerRequest", "ConnectResponse", id=id)["shim_pid"]
+
+    def create(self, **values: Any) -> int:
+        """Create it, with its output in a file: pid of its init."""
+        streams = {"stdout": f"file://{self.output}", "stderr": f"file://{self.output}"}
+        request = {"id": self.id, "bundle": str(self.path), **streams, **values}
+        return self.client.call("Create", "CreateTaskRequest", "PidResponse", **request)["pid"]
+
+    def start(self, exec_id: str = "") -> int:
+        request = {"id": self.id, "exec_id": exec_id}
+        return self.client.call("Start", "ProcessRequest", "PidResponse", **request)["pid"]
+
+    def exec(self, exec_id: str, *args: str) -> None:
+        spec = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+        type = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+        any = {"type_url": type, "value": json.dumps(spec).encode()}
+        self.client.call("Exec", "ExecProcessRequest", id=self.id, exec_id=exec_id, spec=any)
+
+    def wait(self, exec_id: str = "") -> int:
+        request = {"id": self.id, "exec_id": exec_id}
+        return self.client.call("Wait", "ProcessRequest", "WaitResponse", **request)["exit_status"]
+
+    def state(self, exec_id: str = "") -> dict[str, Any]:
+        return self.client.call("State", "ProcessRequest", "StateResponse", id=self.id, exec_id=exec_id)
+
+    def kill(self, number: int = signal.SIGKILL, **values: Any) -> None:
+        self.client.call("Kill", "KillRequest", id=self.id, signal=number, **values)
+
+    def delete(self, exec_id: str = "") -> dict[str, Any]:
+        return self.client.call("Delete", "ProcessRequest", "DeleteResponse", id=self.id, exec_id=exec_id)
+
+    def end(self) -> None:
+        """Whatever state it is in: away with it."""
+        try:
+            os.kill(self.shim, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.client.close()
+        self.containerd.delete(self.path, self.id)
+
+
+@pytest.fixture
+def task(containerd: Containerd, bundle: Any) -> Iterator[Callable[..., Task]]:
+    """Make a container's shim: `task(args=[…])` as `bundle`."""
+    made: list[Task] = []
+
+    def make(args: list[str] | None = None, sh: str | None = None, **fields: Any) -> Task:
+        one = bundle(args, sh, **fields)
+        id = f"{leaks.PREFIX}-{len(made) + 1}"
+        one.config["linux"]["cgroupsPath"] = f"{CGROUP}/{id}"
+        one.save()
+        made.append(Task(containerd, one, id))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def test_a_life(task: Callable[..., Task], containerd: Containerd) -> None:
+    """Create, Start, Wait, Delete, Shutdown, and an event for each."""
+    one = task(sh="echo hello; exit 3")
+    pid = one.create()
+    assert one.state()["status"] == 1
+    assert one.start() == pid
+    assert one.wait() == 3
+    state = one.state()
+    assert (state["status"], state["exit_status"], state["pid"]) == (3, 3, pid)
+    gone = one.delete()
+    assert (gone["pid"], gone["exit_status"]) == (pid, 3)
+    assert gone["exited_at"]["seconds"] > 1_600_000_000
+    assert one.output.read_text() == "hello\n"
+    one.client.call("Shutdown", "ShutdownRequest", id=one.id)
+    wait_for(lambda: proc.process_state(one.shim) in ("", "Z"), "the shim has ended")
+    assert containerd.topics() == ["create", "start", "exit", "delete"]
+    assert not os.path.exists(one.address.removeprefix("unix://"))
+
+
+def test_the_exit_of_init_is_told_last(task: Callable[..., Task], containerd: Containerd) -> None:
+    """Processes of exec die with init; their exits are told before its own, and each after its start."""
+    one = task(["/bin/sleep", "1000"])
+    one.create()
+    one.start()
+    for exec_id in "ab":
+        one.exec(exec_id, "sleep", "1000")
+        one.start(exec_id)
+    one.kill()
+    assert one.wait() == 137
+    wait_for(lambda: containerd.topics().count("exit") == 3, "three exits")
+    exits = [event["id"] for topic, event in containerd.events if topic == "/tasks/exit"]
+    assert sorted(exits[:2]) == ["a", "b"]
+    assert exits[2] == one.id
+    with pytest.raises(Refused, match="stopped") as refused:
+        one.exec("c", "true")
+    assert refused.value.code == 9
+
+
+def test_a_fast_exit_is_told_after_its_start(task: Callable[..., Task], containerd: Containerd) -> None:
+    one = task(["/bin/sleep", "1000"])
+    one.create()
+    one.start()
+    for number in range(20):
+        one.exec(f"e{number}", "true")
+        one.start(f"e{number}")
+        assert one.wait(f"e{number}") == 0
+        one.delete(f"e{number}")
+    wait_for(lambda: containerd.topics().count("exit") == 20, "all exits")
+    of_execs = [topic for topic in containerd.topics() if topic not in ("create", "start")]
+    assert of_execs == ["exec-added", "exec-started", "exit"] * 20
+
+
+def test_many_wait_at_once_on_one_connection(task: Callable[..., Task]) -> None:
+    """A Wait that takes long does not hinder what comes after it."""
+    one = task(["/bin/sleep", "1000"])
+    one.create()
+    one.start()
+    streams = [one.client.send("Wait", "ProcessRequest", id=one.id) for _ in range(5)]
+    asked = one.client.send("State", "ProcessRequest", id=one.id)
+    assert one.client.receive("StateResponse")[0] == asked
+    other = Client(one.address)
+    other.call("Kill", "KillRequest", id=one.id, signal=signal.SIGTERM)
+    other.call("Kill", "KillRequest", id=one.id, signal=signal.SIGKILL)
+    answers = [one.client.receive("WaitResponse") for _ in streams]
+    assert sorted(stream for stream, _ in answers) == streams
+    assert {answer["exit_status"] for _, answer in answers} <= {137, 143}
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "message", "values", "code"),
+    [
+        ("State", "ProcessRequest", {"id": "other"}, 5),
+        ("Start", "ProcessRequest", {"exec_id": "none"}, 5),
+        ("Create", "CreateTaskRequest", {"bundle": "/nowhere"}, 6),
+        ("Start", "ProcessRequest", {}, 9),
+        ("Delete", "ProcessRequest", {}, 9),
+        ("Checkpoint", "CheckpointTaskRequest", {}, 12),
+        ("Nothing", "Empty", {}, 12),
+    ],
+)
+def test_refusals(task: Callable[..., Task], method: str, message: str, values: dict[str, Any], code: int) -> None:
+    one = task(["/bin/sleep", "1000"])
+    one.create()
+    one.start()
+    with pytest.raises(Refused) as refused:
+        one.client.call(method, message, **{"id": one.id, **values})
+    assert refused.value.code == code
+    assert one.state()["status"] == 2
+
+
+def test_an_error_of_create_leaves_nothing(task: Callable[..., Task], containerd: Containerd) -> None:
+    one = task(["/no/such"])
+    with pytest.raises(Refused, match=r"OCI runtime create failed: .*/no/such: no such file or directory") as refused:
+        one.create()
+    assert refused.value.code == 2
+    with pytest.raises(Refused):
+        one.state()
+    assert containerd.topics() == []
+    wait_for(lambda: not [path for path in leaks.cgroups() if path.endswith(one.id)], "no cgroups")
+
+
+def test_an_error_of_exec(task: Callable[..., Task]) -> None:
+    one = task(["/bin/sleep", "1000"])
+    one.create()
+    one.start()
+    one.exec("bad", "/no/such")
+    with pytest.raises(Refused, match=r"OCI runtime exec failed: .*no such file or directory"):
+        one.start("bad")
+    one.delete("bad")
+    one.exec("good", "true")
+    one.start("good")
+    assert one.wait("good") == 0
+
+
+RUBBISH = [b"x" * 100, b"\xff" * 10, b"\0\0\0\5\0\0\0\1\1\0rubbi", b"\0\0\0\1\0\0"]
+
+
+@pytest.mark.parametrize("data", RUBBISH, ids=range(len(RUBBISH)))
+def test_rubbish_harms_nobody(task: Callable[..., Task], data: bytes) -> None:
+    one = task(["/bin/sleep", "1000"])
+    with socket.socket(socket.AF_UNIX) as rubbish:
+        rubbish.connect(one.address.removeprefix("unix://"))
+        rubbish.sendall(data)
+        one.create()
+        one.start()
+    assert one.state()["status"] == 2
+
+
+def test_events_wait_for_containerd(task: Callable[..., Task], containerd: Containerd) -> None:
+    """An event that is not answered is sent again, and those after it wait."""
+    one = task(["/bin/sleep", "1000"])
+    containerd.answering = False
+    one.create()
+    one.start()
+    assert containerd.topics() == []
+    containerd.answering = True
+    wait_for(lambda: containerd.topics() == ["create", "start"], "both events, in order")
+
+
+def test_a_pod_has_one_shim(containerd: Containerd, bundle: Any) -> None:
+    """Containers with one sandbox id, each after the other; Shutdown ends nothing before the last is gone."""
+    paths = []
+    for number in (1, 2):
+        one = bundle(["/bin/sleep", "1000"], annotations={"io.kubernetes.cri.sandbox-id": "pod"})
+        one.config["linux"]["cgroupsPath"] = f"{CGROUP}/pod{number}"
+        one.save()
+        paths.append(one)
+    tasks = [Task(containerd, one, f"{leaks.PREFIX}-pod{number}") for number, one in enumerate(paths)]
+    try:
+        assert tasks[0].address == tasks[1].address
+        assert tasks[0].shim == tasks[1].shim
+        for one in tasks:
+            one.create()
+            one.start()
+        tasks[0].kill()
+        assert tasks[0].wait() == 137
+        tasks[0].delete()
+        tasks[0].client.call("Shutdown", "ShutdownRequest", id=tasks[0].id)
+        assert tasks[1].state()["status"] == 2
+        tasks[1].kill()
+        tasks[1].wait()
+        tasks[1].delete()
+        tasks[1].client.call("Shutdown", "ShutdownRequest", id=tasks[1].id)
+        wait_for(lambda: proc.process_state(tasks[0].shim) in ("", "Z"), "the shim has ended")
+    finally:
+        for one in tasks:
+            one.end()
+
+
+def test_delete_after_a_sigkill_of_the_shim(task: Callable[..., Task], containerd: Containerd) -> None:
+    one = task(["/bin/sleep", "1000"])
+    pid = one.create()
+    one.start()
+    os.kill(one.shim, signal.SIGKILL)
+    gone = containerd.delete(one.path, one.id)
+    assert gone["exit_status"] == 137
+    assert proc.process_state(pid) in ("", "Z")
+    assert not [path for path in leaks.cgroups() if path.endswith(one.id)]
+    again = containerd.start(one.path, one.id)
+    assert again == one.address
+    client = Client(again)
+    client.call("Shutdown", "ShutdownRequest", id=one.id)
+    client.close()
+
+
+def test_what_containerd_2_is_answered(containerd: Containerd, bundle: Any) -> None:
+    """JSON where the environment tells of shims of version 3; -info."""
+    one = bundle(["/bin/true"])
+    one.save()
+    words = [str(PROGRAM), *containerd.flags("two"), "start"]
+    result = subprocess.run(
+        words, cwd=one.path, stdin=subprocess.DEVNULL, capture_output=True, env={"MAX_SHIM_VERSION": "3"}, timeout=30
+    )
+    answer = json.loads(result.stdout)
+    assert (answer["version"], answer["protocol"]) == (3, "ttrpc")
+    client = Client(answer["address"])
+    client.send("Connect", "ContainerRequest", service="containerd.task.v3.Task", id="two")
+    assert client.receive("ConnectResponse")[1]["shim_pid"] > 0
+    client.call("Shutdown", "ShutdownRequest", id="two")
+    client.close()
+    info = subprocess.run([str(PROGRAM), "-info"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    assert b"io.containerd.pyruntime.v1" in info.stdout
+    assert info.returncode == 0
+
+
+def test_cycles_leave_nothing(task: Callable[..., Task], record_property: Callable[..., None]) -> None:
+    """Exec after exec: no descriptor, no zombie, no memory."""
+    one = task(["/bin/sleep", "1000"])
+    pid = one.create()
+    one.start()
+
+    def cycle(number: int) -> None:
+        one.exec(f"e{number}", "true")
+        one.start(f"e{number}")
+        assert one.wait(f"e{number}") == 0
+        one.delete(f"e{number}")
+
+    def look() -> tuple[int, int]:
+        kib = int(proc.parse_status(proc.read(one.shim, "status"))["VmRSS"].split()[0])
+        return len(os.listdir(f"/proc/{one.shim}/fd")), kib
+
+    for number in range(20):
+        cycle(number)
+    wait_for(lambda: proc.children(one.shim) == [pid], "no children but init")
+    before = look()
+    for number in range(20, CYCLES):
+        cycle(number)
+    wait_for(lambda: proc.children(one.shim) == [pid], "no children but init")
+    after = look()
+    record_property("measured", f"{CYCLES} cycles: {before} -> {after} (descriptors, KiB)")
+    print(f"{CYCLES} cycles: {before} -> {after} (descriptors, KiB)")
+    assert after[0] <= before[0]
+    assert after[1] - before[1] < 600

@@ -1,0 +1,164 @@
+"""Our containerd shim without containerd: started as containerd would, and asked by a plain ttrpc client."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from pyruntime.shim import wire
+from pyruntime.shim.ttrpc import frame
+from support.runtime import DEFAULT
+
+PROGRAM = Path(DEFAULT).parent / "containerd-shim-pyruntime-v1"
+SERVICE = "containerd.task.v2.Task"
+
+
+class Refused(Exception):
+    """An error in a response: code of gRPC, words."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Client:
+    """A connection to a shim."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(address.removeprefix("unix://"))
+        self.socket.settimeout(30)
+        self._stream = -1
+
+    def send(self, method: str, message: str, service: str = SERVICE, **values: Any) -> int:
+        """Send a request: its stream."""
+        self._stream += 2
+        request = {"service": service, "method": method, "payload": wire.encode(message, values)}
+        self.socket.sendall(frame(self._stream, 1, wire.encode("Request", request)))
+        return self._stream
+
+    def receive(self, answer: str) -> tuple[int, dict[str, Any]]:
+        """The next response: (stream, message). Raises Refused."""
+        head = self._read(10)
+        data = self._read(int.from_bytes(head[:4], "big"))
+        response = wire.decode("Response", data)
+        if response["status"] and response["status"]["code"]:
+            raise Refused(response["status"]["code"], response["status"]["message"])
+        return int.from_bytes(head[4:8], "big"), wire.decode(answer, response["payload"])
+
+    def call(self, method: str, message: str, answer: str = "Empty", **values: Any) -> dict[str, Any]:
+        """Send a request and wait for its response."""
+        self.send(method, message, **values)
+        return self.receive(answer)[1]
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            chunk = self.socket.recv(size - len(data))
+            if not chunk:
+                raise ConnectionResetError("the shim has closed the connection")
+            data += chunk
+        return data
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Containerd:
+    """What of containerd a shim needs: the service for events, which are kept in `events` as (topic, message)."""
+
+    def __init__(self, folder: Path, namespace: str) -> None:
+        self.folder = folder
+        self.namespace = namespace
+        self.address = folder / "events.sock"
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.answering = True
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.address))
+        self._listener.listen()
+        self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def start(self, bundle: Path, id: str) -> str:
+        """Let a shim be started for a bundle: its address."""
+        result = subprocess.run(
+            [str(PROGRAM), *self.flags(id), "start"],
+            cwd=bundle,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.environ["PATH"], "TTRPC_ADDRESS": str(self.address)},
+            text=True,
+            timeout=30,
+        )
+        assert result.returncode == 0 and result.stdout.startswith("unix://"), result.stdout
+        return result.stdout
+
+    def delete(self, bundle: Path, id: str) -> dict[str, Any]:
+        """Let the shim clean up after one that is gone."""
+        words = [str(PROGRAM), *self.flags(id), "-bundle", str(bundle), "delete"]
+        result = subprocess.run(words, cwd=bundle, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+        assert result.returncode == 0, result.stderr
+        return wire.decode("DeleteResponse", result.stdout)
+
+    def flags(self, id: str) -> list[str]:
+        """What containerd gives with every command."""
+        return ["-namespace", self.namespace, "-address", str(self.folder), "-publish-binary", "/bin/true", "-id", id]
+
+    def topics(self) -> list[str]:
+        """The events so far, by name."""
+        return [topic.removeprefix("/tasks/") for topic, _ in self.events]
+
+    def _serve(self) -> None:
+        connections: dict[int, socket.socket] = {}
+        while True:
+            ready, _, _ = select.select([self._stop[0], self._listener, *connections.values()], [], [])
+            for one in ready:
+                if one == self._stop[0]:
+                    return
+                if one is self._listener:
+                    connection, _ = self._listener.accept()
+                    connections[connection.fileno()] = connection
+                elif not self._event(one):
+                    del connections[one.fileno()]
+                    one.close()
+
+    def _event(self, connection: socket.socket) -> bool:
+        try:
+            head = connection.recv(10, socket.MSG_WAITALL)
+            data = connection.recv(int.from_bytes(head[:4], "big"), socket.MSG_WAITALL)
+        except OSError:
+            return False
+        if not head:
+            return False
+        if not self.answering:
+            return False
+        request = wire.decode("Request", data)
+        assert request["metadata"] == [{"key": "containerd-namespace-ttrpc", "value": self.namespace}]
+        envelope = wire.decode("ForwardRequest", request["payload"])["envelope"]
+        name = envelope["event"]["type_url"].removeprefix("containerd.events.")
+        self.events.append((envelope["topic"], wire.decode(name, envelope["event"]["value"])))
+        connection.sendall(frame(int.from_bytes(head[4:8], "big"), 2, wire.encode("Response", {})))
+        return True
+
+    def close(self) -> None:
+        os.write(self._stop[1], b"x")
+        self._thread.join(5)
+        self._listener.close()
+        for fd in self._stop:
+            os.close(fd)
+
+
+def wait_for(condition: Any, what: str, seconds: float = 10.0) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
