@@ -81,6 +81,20 @@ def test_a_command_that_fails_says_why_in_one_line(prefix: Path, tmp_path: Path)
     assert "does not exist" in result.stderr
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="native/snapshot.c is not written for this architecture")
+def test_the_installation_runs_from_its_snapshot(prefix: Path, library: Path) -> None:
+    snapshot = os.stat(library / "pyruntime.snapshot")
+    command = [prefix / "bin/pyruntime", "validate", "-"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while (found := os.stat(f"/proc/{process.pid}/exe").st_ino) != snapshot.st_ino and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        process.communicate(b"{}")
+    assert found == snapshot.st_ino
+
+
 def test_every_dependency_is_there(library: Path) -> None:
     code = (
         f"import sys; sys.path[:0] = [{str(library)!r}];"
@@ -171,17 +185,3 @@ def test_destdir(tmp_path: Path) -> None:
     assert code_file(compiled).startswith("/usr/strange/lib/pyruntime/pyruntime/")
     make("uninstall", "PREFIX=/usr/strange", f"DESTDIR={tmp_path}")
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
-
-
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="native/snapshot.c is not written for this architecture")
-def test_the_installation_runs_from_its_snapshot(prefix: Path, library: Path) -> None:
-    snapshot = os.stat(library / "pyruntime.snapshot")
-    command = [prefix / "bin/pyruntime", "validate", "-"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 30
-        while (found := os.stat(f"/proc/{process.pid}/exe").st_ino) != snapshot.st_ino and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        process.communicate(b"{}")
-    assert found == snapshot.st_ino
