@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _DEATH_SECONDS = 10.0
+_QUICK_DEATH_SECONDS = 0.1
 _FAIR_SECONDS = 1.0  # in which other commands usually get done
 _O_PATH = 0o10000000
 _TRIES, _DONE = 2, -1  # of a poststop hook
@@ -94,6 +95,8 @@ def describe(record: Record, request: Request) -> None:
     record.annotations = config.get("annotations") or {}
     record.rootfs = request.rootfs()
     record.private_pid = request.has_new("pid")
+    if not request.new_keyring:
+        record.extra["no_new_keyring"] = True  # for `exec`
     if not request.namespace("mount")[0]:
         # An engine may have mounted the rootfs: that is not ours to take away.
         record.extra["foreign_mounts"] = _mounts_on(record.rootfs)
@@ -177,8 +180,10 @@ def open_init(record: Record) -> int:
     return pidfd
 
 
-def kill_all(record: Record) -> None:
-    """Kill init and everything in the container's cgroup, and wait until init is dead. Raises StateError."""
+def kill_all(record: Record) -> str:
+    """Kill init and everything in the container's cgroup, and wait until init is dead. Raises StateError.
+
+    Gives back why init cannot be reaped yet, "" if it is gone (unreaped.py)."""
     from pyruntime.cgroups import kill as cgroup_kill
 
     pidfd = open_init(record)
@@ -194,12 +199,11 @@ def kill_all(record: Record) -> None:
         if pidfd >= 0:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            if not poll.poll(_DEATH_SECONDS * 1000):
-                raise StateError(
-                    f"container {record.id}: init (pid {record.pid}) did not die within {_DEATH_SECONDS:g} s",
-                    why="it is stuck in the kernel, on a dead network filesystem or a failing disk for example",
-                    mend=f"look at /proc/{record.pid}/stack, then delete again",
-                )
+            if not poll.poll(_QUICK_DEATH_SECONDS * 1000):
+                from pyruntime import unreaped
+
+                return unreaped.await_death(record, poll, _DEATH_SECONDS)
+        return ""
     finally:
         if pidfd >= 0:
             posix.close(pidfd)
@@ -284,7 +288,9 @@ def destroy(record: Record, log: Log) -> None:
     """Undo everything that the record says may exist, and run the poststop hooks. What is not there is no error.
 
     The record goes last: whoever is killed meanwhile leaves it to the next `delete`."""
-    kill_all(record)
+    held = kill_all(record)
+    if held:
+        log.warning(f"the container's init (pid {record.pid}) is dead and stays a zombie for the sake of {held}")
     from pyruntime.cgroups import remove as cgroup_remove
 
     if record.cgroup_manager == "systemd":

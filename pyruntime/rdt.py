@@ -32,6 +32,16 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step(f"{_FIELD}/enableMonitoring", monitor, group=group, name=request.id)
 
 
+def plan_exec(request: Request) -> Iterator[Step]:
+    """SETUP: one more process into the container's group, and into what counts it."""
+    given = request.linux.get("intelRdt")
+    if given:
+        paths = [_path(given.get("closID") or request.id)]
+        if given.get("enableMonitoring"):
+            paths.append(f"{paths[0]}/mon_groups/{request.id}")
+        yield Step(_FIELD, join, paths=paths)
+
+
 def schemata(given: dict[str, Any]) -> list[str]:
     """The lines to be written: those of l3CacheSchema but for its MB: lines when memBwSchema has one, that of
     memBwSchema, and those of schemata, which has the last word."""
@@ -46,7 +56,7 @@ def schemata(given: dict[str, Any]) -> list[str]:
 def enter(parent: Any, group: str, own: bool, lines: list[str]) -> None:
     """put init into the resctrl group {group}"""
     _require()
-    path = ROOT if group == "/" else f"{ROOT}/{group}"
+    path = _path(group)
     exists = posix.access(path, posix.F_OK)
     if not exists:
         if not own and not lines:
@@ -62,6 +72,17 @@ def enter(parent: Any, group: str, own: bool, lines: list[str]) -> None:
     _write(f"{path}/tasks", str(parent.pid))
 
 
+def join(parent: Any, paths: list[str]) -> None:
+    """put the process into the resctrl groups {paths}"""
+    # The monitoring group is of the other one, and is left when that is entered: so it comes after.
+    for path in paths:
+        _write(f"{path}/tasks", str(parent.pid))
+
+
+def _path(group: str) -> str:
+    return ROOT if group == "/" else f"{ROOT}/{group}"
+
+
 def write_schemata(path: str, lines: list[str]) -> None:
     """Set a group's shares. Raises StepError with the kernel's own words."""
     for line in lines:
@@ -70,7 +91,7 @@ def write_schemata(path: str, lines: list[str]) -> None:
 
 def monitor(parent: Any, group: str, name: str) -> None:
     """count what the container uses in the monitoring group {name}"""
-    path = f"{ROOT if group == '/' else f'{ROOT}/{group}'}/mon_groups/{name}"
+    path = f"{_path(group)}/mon_groups/{name}"
     parent.record.extra["rdt_monitor"] = path
     parent.record.save()
     posix.mkdir(path, 0o755)

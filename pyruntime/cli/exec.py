@@ -88,6 +88,7 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         cgroups=enter.chosen(record.cgroups, values["cgroup"]),
         sub_cgroup=bool(values["cgroup"]),
         rootless=context.rootless,
+        new_keyring="no_new_keyring" not in record.extra,
         preserve_fds=preserve_fds,
         console_socket=values["console-socket"] or None,
         detach=values["detach"],

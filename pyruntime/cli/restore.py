@@ -36,7 +36,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     detach = values["detach"]
     if values["pid-file"]:
         pidfile.check(values["pid-file"])
-    asked = {**values, "no-new-keyring": True, "preserve-fds": ""}
+    asked = {**values, "no-new-keyring": False, "preserve-fds": ""}
     request, raw = create.request_of(context, asked, id, detach=detach)
     relay = None
     if request.process.get("terminal"):

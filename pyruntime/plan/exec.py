@@ -33,6 +33,7 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (PREPARE, affinity.plan_initial),
     (PREPARE, enter.plan_open),
     (SETUP, _plan_oom),
+    (SETUP, rare("/linux/intelRdt", "rdt", "plan_exec")),
     (ENTER, enter.plan),
     (ENTER, target.plan),
     (ENTER, keyring.plan),

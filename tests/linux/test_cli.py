@@ -188,6 +188,17 @@ def test_session_keyring(container):
     assert f"_ses.{other.id}" not in other.run("--no-new-keyring").stdout
 
 
+@pytest.mark.differs(crun="crun 1.8.1 calls it by the id alone", sometimes=True)
+@pytest.mark.parametrize("flags", [[], ["--no-new-keyring"]], ids=["of its own", "of the caller"])
+def test_session_keyring_of_exec(container, flags):
+    """What is run in the container later has the keyring that its first process got."""
+    box = container(["/bin/sleep", "100"])
+    box.create(*flags)
+    box.start()
+    keys = box.runtime.run("exec", box.id, "cat", "/proc/keys").stdout
+    assert (f"_ses.{box.id}" in keys) == (not flags)
+
+
 class TestList:
     def test_nothing(self, runtime):
         assert runtime.run("list", "-q").stdout == ""
