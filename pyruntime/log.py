@@ -47,6 +47,9 @@ class Log:
             _write_all(2, lines or f"pyruntime: {text}\n")
 
     def _write(self, level: str, text: str) -> None:
+        if not self.path and self.format == "text" and posix.isatty(2):
+            _write_all(2, f"pyruntime: {level}: {text}\n")  # a person knows what time it is
+            return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.format == "json":
             line = fastjson.dumps({"level": level, "msg": text, "time": now})

@@ -136,11 +136,11 @@ def run(arguments: list[str]) -> int:
             from pyruntime import reasons
 
             reasons.add(error)
-        log.error(f"{name} failed: {error}" if name else str(error), _for_person(name, error))
+        log.error(f"{name} failed: {error}" if name else str(error), _for_person(name, error, arguments))
         return error.exit_code
     except OSError as error:
         failure = from_oserror(error, doing=name)
-        log.error(f"{name} failed: {failure}", _for_person(name, failure))
+        log.error(f"{name} failed: {failure}", _for_person(name, failure, arguments))
         return 1
     except Exception as error:
         if log.debugging:
@@ -152,13 +152,13 @@ def run(arguments: list[str]) -> int:
         return 1
 
 
-def _for_person(name: str, error: PyruntimeError) -> str:
+def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:
     """The error as a terminal shows it, "" when standard error is none: then it is one line."""
     if not posix.isatty(2):
         return ""
     from pyruntime.cli import colour, person
 
-    return person.lines(name, error, colour.of(2))
+    return person.lines(name, error, colour.of(2), arguments)
 
 
 def one_id(words: list[str], command: str) -> str:

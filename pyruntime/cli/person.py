@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from pyruntime.cli.colour import Painter
 
 
-def lines(command: str, error: PyruntimeError, paint: Painter) -> str:
+def lines(command: str, error: PyruntimeError, paint: Painter, arguments: list[str] | None = None) -> str:
     """The error as text of two or three lines.
 
-    command: what was to be done, "" when it did not come to that."""
+    command:   what was to be done, "" when it did not come to that.
+    arguments: the command line, which says where config.json is."""
     first = error.brief or error
     head = f"pyruntime: {command} failed" if command else "pyruntime"
     if first.pointer:
-        head += f" at {first.pointer} of config.json"
+        head += f" at {first.pointer} of config.json{_line_of(command, first.pointer, arguments or [])}"
     elif first.pointer is not None:
         head += " at config.json"
     reason = first.message
@@ -42,6 +43,25 @@ def lines(command: str, error: PyruntimeError, paint: Painter) -> str:
     if error.others:
         shown.append(f"  and {error.others} more: pyruntime validate shows all of them")
     return "\n".join(shown) + "\n"
+
+
+def _line_of(command: str, pointer: str, arguments: list[str]) -> str:
+    """The line of a field, as ", line 41"; "" where it is not known."""
+    if command not in ("create", "run"):
+        return ""
+    from pyruntime.spec import load
+    from pyruntime.spec.position import Positions
+
+    bundle = "."
+    for index, word in enumerate(arguments):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name in ("b", "bundle"):
+            bundle = value if equals else "".join(arguments[index + 1 : index + 2])
+    try:
+        text = load.read_config(bundle).decode()
+    except (PyruntimeError, ValueError):
+        return ""
+    return f", line {Positions(text).find(pointer)[0]}"
 
 
 def _general_mend(error: PyruntimeError) -> str:

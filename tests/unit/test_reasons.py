@@ -97,6 +97,17 @@ def test_of_several_problems_the_first() -> None:
     assert "/process/cwd" in str(error)
 
 
+def test_the_line_of_the_field(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{\n "ociVersion": "1.0.2",\n "process": {\n  "cwd": "/"\n }\n}\n')
+    error = ConfigError("m", pointer="/process/cwd")
+    for flags in (["--bundle", str(tmp_path)], [f"--bundle={tmp_path}"], ["-b", str(tmp_path)]):
+        text = person.lines("create", error, PLAIN, ["--debug", "create", *flags, "box"])
+        assert text.startswith("pyruntime: create failed at /process/cwd of config.json, line 4\n")
+    for command, bundle in (("exec", tmp_path), ("create", tmp_path / "nosuch")):
+        text = person.lines(command, error, PLAIN, [command, "--bundle", str(bundle), "box"])
+        assert text.startswith(f"pyruntime: {command} failed at /process/cwd of config.json\n")
+
+
 def test_what_moves_a_cursor_is_not_written() -> None:
     text = person.lines("create", ConfigError("a \x1b[2J b\nc", pointer="/x\r"), PLAIN)
     assert "\x1b" not in text and "\r" not in text and text.count("\n") == 3

@@ -18,7 +18,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="`make docs` installs mkdocs")
     path = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", "tools/site/mkdocs.yml", "-d", str(path)]
+    flags = ["--strict", "-q", "-f", "tools/site/mkdocs.yml", "-d", str(path)]
+    command = [sys.executable, "-m", "mkdocs", "build", *flags]
     result = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
     assert result.returncode == 0, result.stderr
     return path
