@@ -1,0 +1,111 @@
+"""Why a program does not run, a hook fails or a right is missing, provoked: what the error says.
+
+Source: execve(2), "ERRORS"; the bug trackers of runc, crun and youki.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+from support.refusal import create_refused, error_lines
+
+pytestmark = pytest.mark.ours
+
+
+def test_a_script_with_carriage_returns(container):
+    """crun#439, podman#10436: `no such file or directory`, and the file is there."""
+    box = container(["/entry.sh"])
+    box.bundle.write("entry.sh", "#!/bin/sh\r\necho\r\n", 0o755)
+    create_refused(box, "/process/args/0", "CRLF", '"/bin/sh\\r"', "dos2unix")
+
+
+def test_a_script_whose_interpreter_is_missing(container):
+    box = container(["/entry"])
+    box.bundle.write("entry", "#!/usr/bin/python9 -u\n", 0o755)
+    create_refused(box, "/process/args/0", "#!", "/usr/bin/python9", "put /usr/bin/python9 into the image")
+
+
+def test_a_program_whose_loader_is_missing(container):
+    """crun guesses: `missing dynamic library?`. PT_INTERP has its name."""
+    program = shutil.which("true")
+    assert program is not None
+    box = container(["/bin/dynamic"])
+    box.bundle.write("bin/dynamic", Path(program).read_bytes(), 0o755)
+    create_refused(box, "/process/args/0", "is linked against the interpreter", "/ld-linux", "static program")
+
+
+def test_a_program_for_another_machine(container):
+    machine = 22 if os.uname().machine != "s390x" else 62
+    fields = (2, machine, 1, 0, 64, 0, 0, 64, 56, 0, 0, 0, 0)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", *fields)
+    box = container(["/app"])
+    box.bundle.write("app", header + bytes(100), 0o755)
+    create_refused(box, "/process/args/0", "exec format error", f"this machine is {os.uname().machine}", "architecture")
+
+
+def test_a_script_without_a_first_line(container):
+    box = container(["/entry"])
+    box.bundle.write("entry", "echo hello\n", 0o755)
+    create_refused(box, "exec format error", "neither an ELF program nor a script", "begin the script with #!/bin/sh")
+
+
+def test_a_program_that_is_not_executable(container):
+    box = container(["/entry"])
+    box.bundle.write("entry", "#!/bin/sh\n", 0o644)
+    create_refused(box, "permission denied", "not executable for this user", "chmod +x")
+
+
+def test_a_program_that_is_not_in_the_path(container):
+    box = container(["nosuch"])
+    create_refused(box, "executable file not found in $PATH", "the PATH of process.env is", "absolute path")
+
+
+def test_a_hook_says_why(container):
+    """runc#733, crun#2248: which hook, with what it said."""
+    script = "echo no bridge br0 >&2; exit 3"
+    hooks = [{"path": "/bin/true"}, {"path": "/bin/sh", "args": ["sh", "-c", script]}]
+    box = container(hooks={"createRuntime": hooks})
+    create_refused(box, "/hooks/createRuntime/1", "createRuntime hook #1", "exit status 3", "no bridge br0")
+
+
+def test_a_limit_that_may_not_be_raised(container):
+    """As root without CAP_SYS_RESOURCE."""
+    box = container()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("there is no hard limit to be raised here")
+    box.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": hard + 1}]
+    wrap = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "--"]
+    words = ("/process/rlimits/0", str(hard), "CAP_SYS_RESOURCE", "ask for less")
+    create_refused(box, *words, wrap=wrap)
+
+
+def test_an_oom_score_that_may_not_be_lowered(container):
+    box = container()
+    before = int(Path("/proc/self/oom_score_adj").read_text())
+    box.process["oomScoreAdj"] = before - 1
+    wrap = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "--"]
+    create_refused(box, "/process/oomScoreAdj", f"it is {before} here", "CAP_SYS_RESOURCE", wrap=wrap)
+
+
+def test_an_apparmor_profile_that_is_not_loaded(container):
+    if not Path("/sys/kernel/security/apparmor/profiles").exists():
+        pytest.skip("no AppArmor on this host (`make test-vm` has it)")
+    box = container()
+    box.process["apparmorProfile"] = "pyruntime-nosuch"
+    create_refused(box, "/process/apparmorProfile", "not loaded", "apparmor_parser")
+
+
+def test_what_fails_after_the_gate_is_told_by_start(container):
+    """An error of execve(2) itself, with a reason, from a process that has no channel any more."""
+    box = container(["/bin/echo", "x" * 200_000])
+    box.create()
+    result = box.start(check=None)
+    line = error_lines(result)[-1]
+    assert result.code == 1
+    assert "argument list too long" in line and "128 KiB" in line, line
