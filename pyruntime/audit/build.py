@@ -77,6 +77,7 @@ MEANS = frozenset(
     affinity.reset create.create devices.link_ptmx keyring.join namespaces.join
     namespaces.make_cgroup_namespace network.raise_loopback notify_socket.make_directory place.join
     program.change_directory program.change_directory_as_user program.find program.keep_descriptors program.make_cwd
+    program.reset_signals
     root.change_root root.move_root root.pivot seccomp.prepare user.own_stdio
     systemd.note systemd.set_properties systemd.start
     """.split()
@@ -87,7 +88,7 @@ def audit(view: View, request: Request) -> list[Finding]:
     """All findings, in the order of the plan. Raises PyruntimeError when the process has ended meanwhile."""
     directories = _directories(request)
     findings = [*namespaces.audit(view, request), *limits.place(view, request, directories)]
-    checks = CHECKS | limits.Limits(view, directories).checks()
+    checks = CHECKS | limits.Limits(view, request, directories).checks()
     plan = build.build(request)
     for step in (step for phase in PHASES for step in plan.steps[phase]):
         findings += _look(view, step, checks)

@@ -52,8 +52,10 @@ def place(view: View, request: Request, directories: dict[str, str]) -> Iterator
 class Limits:
     """Reads limits in the container's own cgroups: where its init is, or as far up from there as config.json says."""
 
-    def __init__(self, view: View, directories: dict[str, str]) -> None:
+    def __init__(self, view: View, request: Request, directories: dict[str, str]) -> None:
         self.directories = dict(view.cgroups)
+        resources = request.linux.get("resources") or {}
+        self.shares: int = (resources.get("cpu") or {}).get("shares") or 0
         for name, asked in directories.items():
             found = view.cgroups.get(name)
             # systemd in a container moves itself into a cgroup below; the limits are above.
@@ -109,6 +111,8 @@ class Limits:
                 why = str(text.strerror)
             elif same(file, value, text):
                 return as_asked(pointer, what)
+            elif file == "cpu.weight" and text.strip() == str(_older_weight(self.shares)):
+                return as_asked(pointer, what, f"{text.strip()}, by the conversion of shares up to 2025")
             else:
                 return drifted(pointer, what, value, _shown(text.strip()))
         return cannot_see(pointer, what, why)
@@ -140,6 +144,11 @@ def same(file: str, asked: str, found: str) -> bool:
     if isinstance(one, int) and isinstance(other, int) and (file.startswith("memory.") or ".limit_in_bytes" in file):
         return _whole_pages(one, file) == _whole_pages(other, file)
     return one == other
+
+
+def _older_weight(shares: int) -> int:
+    """cpu.weight for shares as runtimes had it until 2025: linear, so that 1024 is 39, and not 100."""
+    return 1 + (shares - 2) * 9999 // 262142
 
 
 def _whole_pages(number: int, file: str) -> int:

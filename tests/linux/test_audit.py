@@ -91,8 +91,16 @@ class Box:
         subprocess.run(["nsenter", "-t", str(self.pid), *flags, "--", *command], check=True, timeout=10)
 
 
+UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+only_v1 = pytest.mark.skipif(UNIFIED, reason="of cgroup v2 the kernel does not show it")
+
+
 def hierarchies(pid: int) -> dict[str, Path]:
+    """Controller -> the cgroup that a process is in."""
     found = {}
+    if UNIFIED:
+        place = Path("/sys/fs/cgroup" + Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::")[2])
+        return dict.fromkeys(("pids", "memory"), place)
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(","):
@@ -127,7 +135,7 @@ def test_nothing_has_drifted(box: Box) -> None:
     found = box.audit()
     assert [one for one in found.values() if one["verdict"] == "drifted"] == []
     unseen = {field for (field, _), one in found.items() if one["verdict"] == "cannot see"}
-    assert unseen <= {"/process/env", "/process/args"}
+    assert unseen <= {"/process/env", "/process/args"} | ({"/linux/resources/devices"} if UNIFIED else set())
     assert len(found) > 50
     # The things that matter were looked at, and not passed over.
     for field in (
@@ -205,14 +213,15 @@ def test_a_mount_that_nobody_asked_for(box: Box) -> None:
 
 def test_limits_of_the_cgroup(box: Box) -> None:
     (box.cgroups["pids"] / "pids.max").write_text("1000")
-    (box.cgroups["memory"] / "memory.limit_in_bytes").write_text(str(128 << 20))
-    found = {one["field"]: (one["asked"], one["found"]) for one in box.drifts()}
+    (box.cgroups["memory"] / ("memory.max" if UNIFIED else "memory.limit_in_bytes")).write_text(str(128 << 20))
+    found = {one["field"].removesuffix("/limit"): (one["asked"], one["found"]) for one in box.drifts()}
     assert found == {
-        "/linux/resources/pids/limit": ("50", "1000"),
+        "/linux/resources/pids": ("50", "1000"),
         "/linux/resources/memory": (str(64 << 20), str(128 << 20)),
     }
 
 
+@only_v1
 def test_a_device_that_was_allowed_afterwards(box: Box) -> None:
     (box.cgroups["devices"] / "devices.allow").write_text("b 8:0 rwm")
     [found] = box.drifts()
@@ -221,10 +230,10 @@ def test_a_device_that_was_allowed_afterwards(box: Box) -> None:
 
 
 def test_another_cgroup(box: Box) -> None:
-    tasks = box.cgroups["pids"].parent / "tasks"
-    tasks.write_text(str(box.pid))
+    file = "cgroup.procs" if UNIFIED else "tasks"
+    (Path("/sys/fs/cgroup") / ("" if UNIFIED else "pids") / file).write_text(str(box.pid))
     assert "/linux/cgroupsPath" in box.fields()
-    (box.cgroups["pids"] / "tasks").write_text(str(box.pid))
+    (box.cgroups["pids"] / file).write_text(str(box.pid))
     assert box.fields() == []
 
 
@@ -354,6 +363,19 @@ def test_a_time_namespace(container: Any) -> None:
     box.config["linux"]["timeOffsets"]["monotonic"]["secs"] = 101
     box.bundle.save()
     assert Box(box.pid, box.bundle, box.runtime, {}).fields() == ["/linux/timeOffsets/monotonic"]
+
+
+@pytest.mark.skipif(not os.path.exists("/sys/kernel/security/apparmor"), reason="needs AppArmor: see make test-vm")
+def test_an_apparmor_profile(container: Any) -> None:
+    box = container(["/bin/sleep", "1000"])
+    box.process["apparmorProfile"] = "unconfined"
+    box.create()
+    box.start()
+    box.runtime.run("audit", box.id)
+    box.process["apparmorProfile"] = "other"
+    box.bundle.save()
+    [found] = Box(box.pid, box.bundle, box.runtime, {}).drifts()
+    assert (found["field"], found["found"]) == ("/process/apparmorProfile", "unconfined")
 
 
 def test_a_process_that_gives_up_rights_has_not_drifted(container: Any) -> None:
