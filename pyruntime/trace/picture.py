@@ -8,7 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What is left of a pause (the container runs, init waits for `start`) in a picture, of the time of all the rest.
+# A pause (the container runs, init waits for `start`) is cut when it is longer than this part of the rest; and what is
+# left of it then.
+_LONG_PAUSE = 0.4
 _LEFT_OF_PAUSE = 0.04
 
 
@@ -20,7 +22,9 @@ class Scale:
     def __init__(self, trace: Trace) -> None:
         whole = trace.whole
         self.begin = whole.start
-        self.cuts = _pauses(trace)
+        pauses = _pauses(trace)
+        busy = whole.end - whole.start - sum(end - start for start, end in pauses)
+        self.cuts = [(start, end) for start, end in pauses if end - start > busy * _LONG_PAUSE]
         taken = sum(end - start for start, end in self.cuts)
         self._rest = max(whole.end - whole.start - taken, 1)
         self._left = int(self._rest * _LEFT_OF_PAUSE)

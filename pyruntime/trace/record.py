@@ -251,8 +251,8 @@ def traced(path: str, module: Any, command: str, context: Context, values: dict[
         restore()
         try:
             _save(path, recorder.finish(command, id, error))
-        except OSError as failure:
-            context.log.warning(f"cannot write the trace {path}: {failure.strerror}")
+        except Exception as failure:  # whatever it is, it must not stand in place of the command's own error
+            context.log.warning(f"cannot write the trace {path}: {failure}")
 
 
 def _file(path: str, command: str, id: str) -> str:

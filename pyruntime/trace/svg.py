@@ -11,6 +11,7 @@ WIDTH = 1200
 _LEFT, _RIGHT, _TOP = 12, 12, 64
 _ROW = 19
 _BAND = 34  # between the bands: room for the arrows
+_LONGEST_REASON = 170
 _LETTER = 6.1  # width of a letter of 11 px, about
 _SHOWN_MESSAGES = ("procHooks", "procHooksDone", "procReady", "procRun", "procWaiting", "procError", "procSeccomp")
 
@@ -143,8 +144,10 @@ def draw(trace: Trace) -> str:
     height = picture.y - _BAND + 26
     whole = trace.whole
     title = f"pyruntime {trace.command}: {whole.result}, {duration(whole.duration)}"
+    reason = ""
     if whole.result == FAILED and trace.error is not None:
-        title += f": {trace.error.get('message', '')}"[:150]
+        reason = str(trace.error.get("message", ""))
+        reason = reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
@@ -152,6 +155,7 @@ def draw(trace: Trace) -> str:
             f"<style>{_STYLE}</style>",
             f'<rect class="paper" width="{WIDTH}" height="{height}"/>',
             f'<text class="title" x="{_LEFT}" y="24">{_safe(title)}</text>',
+            f'<text x="{_LEFT}" y="43">{_safe(reason)}</text>' if reason else "",
             *_legend(trace),
             *picture.parts,
             f'<text class="small" x="{_LEFT}" y="{height - 8}">pyruntime {_safe(trace.version)}; '
@@ -165,12 +169,12 @@ def _legend(trace: Trace) -> list[str]:
     kinds = {event.kind for event in trace.events} - {COMMAND}
     words = {STEP: "a step of the plan", "call": "other work", "wait": "waits for the other", PAUSE: "nothing to do"}
     parts = []
-    x = WIDTH - 470
-    for kind, word in words.items():
-        if kind in kinds:
-            parts.append(f'<rect class="{kind}" x="{x}" y="14" width="12" height="12" rx="2"/>')
-            parts.append(f'<text x="{x + 16}" y="24">{word}</text>')
-            x += int(len(word) * 6) + 34
+    shown = [(kind, word) for kind, word in words.items() if kind in kinds]
+    x = WIDTH - _RIGHT - sum(int(len(word) * _LETTER) + 30 for _, word in shown)
+    for kind, word in shown:
+        parts.append(f'<rect class="{kind}" x="{x}" y="14" width="12" height="12" rx="2"/>')
+        parts.append(f'<text x="{x + 16}" y="24">{word}</text>')
+        x += int(len(word) * _LETTER) + 30
     return parts
 
 
