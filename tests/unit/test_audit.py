@@ -15,7 +15,7 @@ from pyruntime.audit.mountinfo import Mounts
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Of `exec` alone, which no audit plans.
 EXEC = {f"affinity.set_{one}" for one in ("final", "initial")}
-EXEC |= {"enter.join", "enter.open_tasks", "target.enter_root", "target.join"}
+EXEC |= {"enter.join", "enter.open_tasks", "rdt.join", "target.enter_root", "target.join"}
 
 
 def planned() -> set[str]:
