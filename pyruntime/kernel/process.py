@@ -106,6 +106,24 @@ def set_keyring_permissions(keyring: int, permissions: int) -> None:
     check(lib.shim_keyring_setperm(keyring, permissions), "keyctl", "SETPERM", hex(permissions))
 
 
+def wait_and_execute(
+    gate: int, failure: int, words: str, program: str, args: list[str], environment: dict[str, str]
+) -> None:
+    """Wait for the gate without the interpreter's memory, then execve(2). Returns only where that cannot be done.
+
+    An error of execve(2) is written to `failure`: the words, three digits, and the end of a JSON string and object."""
+    texts = [ffi.new("char[]", text(arg)) for arg in args]
+    variables = [ffi.new("char[]", text(f"{name}={value}")) for name, value in environment.items()]
+    lib.shim_wait_and_execute(
+        gate,
+        failure,
+        text(words),
+        text(program),
+        ffi.new("char *[]", [*texts, ffi.NULL]),
+        ffi.new("char *[]", [*variables, ffi.NULL]),
+    )
+
+
 def reset_signals() -> None:
     """Every signal to its default action, none blocked: a program starts as its image expects."""
     check(lib.shim_reset_signals(), "sigprocmask")

@@ -72,6 +72,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (READY, rare("/process/ioPriority", "process.ioprio")),
     (READY, rlimits.plan),
     (BECOME, program.plan_descriptors),
+    (BECOME, program.plan_signals),
     (BECOME, program.plan_environment),
     (BECOME, program.plan_chdir),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_privileged")),

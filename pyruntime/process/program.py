@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyruntime import fastjson
 from pyruntime.errors import ConfigError, StepError, errno_name, strerror
 from pyruntime.kernel import process
 from pyruntime.plan.step import Step
@@ -65,6 +66,18 @@ def plan_execute(request: Request) -> Iterator[Step]:
     args = request.process.get("args")
     if args:
         yield Step("/process/args", execute, args=args, preserve_fds=request.preserve_fds)
+
+
+def plan_signals(request: Request) -> Iterator[Step]:
+    """BECOME, before a seccomp filter that may forbid it."""
+    if request.process:
+        yield Step("", reset_signals)
+
+
+def may_forget(steps: list[Any], seccomp: dict[str, Any] | None) -> bool:
+    """Whether init may wait for `start` without the interpreter: execve(2) is all that is left to do, and the
+    container's filter does not kill for the system calls that forgetting takes (mmap, madvise)."""
+    return len(steps) == 1 and "KILL" not in (seccomp or {}).get("defaultAction", "")
 
 
 def make_cwd(init: Any, cwd: str) -> None:
@@ -226,6 +239,29 @@ def keep_descriptors(init: Any, preserve_fds: int) -> None:
             pass  # the caller counted one that is not open, as runc allows
 
 
+def reset_signals(init: Any) -> None:
+    """give all signals their default action, and block none"""
+    process.reset_signals()
+
+
+def wait_and_execute(init: Any, args: list[str], preserve_fds: int) -> None:
+    """Wait at the gate and execute, as the step `execute` does, but with no more memory than that takes.
+
+    Returns where it cannot be done: on other architectures than x86-64, or when mmap(2) fails."""
+    words = fastjson.dumps({"execve": init.program, "errno": ""})[:-2]
+    process.wait_and_execute(init.gate, init.failure, words, init.program, args, init.environment)
+
+
+def not_executed(program: str, number: int) -> StepError:
+    """The error of execve(2)."""
+    return StepError(
+        f"exec {program}: {strerror(number)}",
+        syscall=f'execve("{program}")',
+        errno=errno_name(number),
+        pointer="/process/args",
+    )
+
+
 def execute(init: Any, args: list[str], preserve_fds: int) -> None:
     """execute {args}"""
     try:
@@ -233,12 +269,7 @@ def execute(init: Any, args: list[str], preserve_fds: int) -> None:
         init.close_descriptors(3 + preserve_fds)
     except OSError:
         pass  # the container's seccomp filter forbids it; everything since `keep_descriptors` is close-on-exec
-    process.reset_signals()
     try:
         posix.execve(init.program, args, init.environment)
     except OSError as error:
-        raise StepError(
-            f"exec {init.program}: {strerror(error.errno)}",
-            syscall=f'execve("{init.program}")',
-            errno=errno_name(error.errno),
-        ) from None
+        raise not_executed(init.program, error.errno or 0) from None

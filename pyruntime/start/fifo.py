@@ -23,6 +23,8 @@ from pyruntime.state import FAILURE, FIFO, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyruntime.state import Record
 
 GO = b"0"
@@ -87,4 +89,9 @@ def conclude(record: Record) -> None:
     if text:
         from pyruntime import fastjson
 
-        raise from_json(fastjson.loads(text))  # type: ignore[arg-type]
+        fields: Any = fastjson.loads(text)
+        if "execve" in fields:
+            from pyruntime.process import program
+
+            raise program.not_executed(fields["execve"], int(fields["errno"]))
+        raise from_json(fields)

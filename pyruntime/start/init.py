@@ -13,7 +13,8 @@ from pyruntime import fastjson
 from pyruntime.errors import PyruntimeError, StepError, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC
-from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json
+from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json, recording
+from pyruntime.process import program
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 
@@ -142,6 +143,8 @@ def _initialize(init_pipe: int, init: Init) -> None:
     init.channel.close()
     init.trace = None
 
+    if plan.get("forget") and recording() is None:
+        program.wait_and_execute(init, **steps[EXECUTE][0].args)
     fifo.wait(init.gate)
     execute(steps[EXECUTE], init)
     if not steps[EXECUTE]:

@@ -13,7 +13,8 @@ from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.namespaces import KINDS
-from pyruntime.plan.step import HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute, recording
+from pyruntime.plan.step import EXECUTE, HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute, recording
+from pyruntime.process import program
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 from pyruntime.start.init import Init, start_initialization
@@ -192,7 +193,7 @@ def _join_around(parent: Parent) -> list[tuple[int, int]]:
     own: list[tuple[int, int]] = []
     for pointer, kind, path in parent.plan.namespaces.around:
         flag, name = KINDS[kind]
-        own.append((posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC), flag))
+        here = posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
             if path:
                 fd = namespaces.open_namespace(kind, path)
@@ -200,8 +201,13 @@ def _join_around(parent: Parent) -> list[tuple[int, int]]:
                 posix.close(fd)
             else:
                 process.unshare(CLONE_NEWTIME)
+            own.append((here, flag))
+            here = -1
+            if not path:
                 _write_time_offsets(parent.request.linux.get("timeOffsets") or {})
         except BaseException as error:
+            if here >= 0:  # where we still are: an ordinary user may not even enter that again
+                posix.close(here)
             _go_back(own)
             if isinstance(error, OSError):
                 doing = f"join the {kind} namespace {path}" if path else f"make the {kind} namespace"
@@ -297,6 +303,7 @@ def _send_plan(parent: Parent, write_end: int) -> None:
         "state": state.oci_state(parent.record, "creating", 0),
         "user_namespace": parent.request.namespace("user")[0],
         "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
+        "forget": program.may_forget(parent.plan.steps[EXECUTE], parent.request.linux.get("seccomp")),
     }
     write_plan(parent, write_end, fastjson.dumps(message).encode("utf-8", "surrogateescape"))
 

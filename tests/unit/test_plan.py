@@ -253,6 +253,7 @@ GOLDEN = [
     ("enter", "user.set_no_new_privileges", "/process/noNewPrivileges"),
     ("ready", "rlimits.set_limit", "/process/rlimits/0"),
     ("become", "program.keep_descriptors", ""),
+    ("become", "program.reset_signals", ""),
     ("become", "program.set_environment", "/process/env"),
     ("become", "program.change_directory", "/process/cwd"),
     ("become", "capabilities.limit", "/process/capabilities/bounding"),
