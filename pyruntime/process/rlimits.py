@@ -52,10 +52,13 @@ def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
     except KernelError as error:
         if error.errno != 1:
             raise
+        own = _hard_limit(limit)
+        why = f"{hard} is more than the hard limit of this runtime ({own})"
+        if own == "unlimited" or (own.isdigit() and hard <= int(own)):
+            why = "the container is another user's"
         raise StepError(
             f"set {limit} to soft {soft}, hard {hard}: operation not permitted (EPERM)",
-            why=f"{hard} is more than the hard limit of this runtime ({_hard_limit(limit)}), and it lacks "
-            "CAP_SYS_RESOURCE",
+            why=f"{why}, and this runtime lacks CAP_SYS_RESOURCE",
             mend="ask for less, or run with CAP_SYS_RESOURCE",
             step=f"set {limit} to soft {soft}, hard {hard}",
             syscall=error.call(),
