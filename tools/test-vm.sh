@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs tests in the emulated machine of tools/vmtest: what only pure cgroup v2, systemd, AppArmor or an ordinary user
-# with delegated cgroups can show. Once as root, once as the user `tester`.
+# Runs tests in the emulated machine of tools/vmtest: what only pure cgroup v2, systemd, AppArmor, criu or an ordinary
+# user with delegated cgroups can show. Once as root, once as the user `tester`, and once as root with all controllers
+# of cgroup v1.
 #
-#   tools/test-vm.sh [PYTEST ARGUMENT...]     arguments replace root's list of tests
+#   tools/test-vm.sh [PYTEST ARGUMENT...]     arguments are instead of all that: one run as root, cgroup v2
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,14 @@ if ! tools/packages.sh vm; then
     echo "test-vm: nothing was tested: qemu and what makes its image (see above) cannot be installed here"
     exit 0
 fi
-[ $# -gt 0 ] || set -- $(sed 's/#.*//' tests/linux/vm-tests)
+# The list has a section for each layout.
+section() {
+    sed "1,/^\[$1\]/d;/^\[/,\$d" tests/linux/vm-tests
+}
+ONLY_ROOT=${1:+yes}
+[ $# -gt 0 ] || set -- $(section v2)
+user=$(section user)
+v1=$(section v1)
 
 # A copy of what the tests need: the checkout may change meanwhile, and its build/ holds the machine's own disk.
 stage=$(mktemp -d "$PWD/build/stage-XXXXXX")
@@ -32,9 +40,17 @@ run() {
 pytest="$PWD/.venv/bin/python -m pytest -p no:cacheprovider"
 
 status=0
-echo "test-vm: as root, cgroup v2 and systemd"
-run --timeout 3000 -- $pytest "$@" || status=$?
-[ "$status" -lt 128 ] || exit "$status" # interrupted
-echo "test-vm: as an ordinary user"
-run --timeout 1200 --user tester -- $pytest tests/linux/test_rootless.py || status=$?
+stage() {
+    echo "test-vm: $1"
+    shift
+    run "$@" || {
+        last=$?
+        [ "$last" -lt 128 ] || exit "$last" # interrupted
+        status=$last
+    }
+}
+stage "as root, cgroup v2 and systemd" --timeout 3600 -- $pytest "$@"
+[ -z "$ONLY_ROOT" ] || exit "$status"
+stage "as an ordinary user" --timeout 1200 --user tester -- $pytest $user
+stage "as root, cgroup v1" --timeout 1800 --cgroup v1 -- $pytest $v1
 exit "$status"
