@@ -28,7 +28,9 @@ _MORE = {
     "--pre-dump.",
     "restore": "The bundle is that of the container, or a copy of it. The exit status is that of run.",
     "spec": "A config.json that is there already is not written over.",
-    "validate": "Every problem has its JSON pointer. The exit status is 1 when there is an error among them.",
+    "validate": "Every finding has its JSON pointer. Files, kernel, cgroups and users of this host are looked at too. "
+    "The exit status is 1 when there is an error among them.",
+    "doctor": "Nothing is changed. The exit status is 1 when no container can be made here.",
     "features": "The form is that of features.md of the runtime specification.",
     "completion": "Installed ones are found by the shells; else, for bash: . <(pyruntime completion bash)",
 }
@@ -71,6 +73,9 @@ gives 255 when there is none.
 .TP
 .B XDG_RUNTIME_DIR
 where an ordinary user's containers have their state.
+.TP
+.B NO_COLOR
+when it is set, and not empty, a terminal gets no colour.
 .TP
 .B NOTIFY_SOCKET
 the container's READY=1 is passed on to it (sd_notify(3)).
