@@ -65,7 +65,7 @@ def namespace_limits(error: PyruntimeError) -> Answer:
 
 def process_limits(error: PyruntimeError) -> Answer:
     """Which cgroup has as many processes as it may have: the container's for exec, else the runtime's own."""
-    full = _full_cgroup(_directory_of(error) or _own_pids_cgroup())
+    full = _full_cgroup(_directory_of(error)) or _full_cgroup(_own_pids_cgroup())
     if full:
         directory, limit = full
         return (

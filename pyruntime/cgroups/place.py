@@ -128,7 +128,10 @@ def clone(parent: Any, flags: int) -> tuple[int, int]:
     try:
         return process.clone(flags, cgroup_fd=parent.cgroup_directory)
     except KernelError as error:
-        if parent.cgroup_directory is None or error.errno not in _NOT_INTO:
+        if parent.cgroup_directory is None:
+            raise
+        if error.errno not in _NOT_INTO:
+            error.arguments += (parent.record.cgroups[UNIFIED],)
             raise
     flags_of_file = posix.O_WRONLY | posix.O_CLOEXEC
     parent.cgroup_tasks.append(posix.open("cgroup.procs", flags_of_file, dir_fd=parent.cgroup_directory))

@@ -21,6 +21,7 @@ from support.refusal import error_lines, nothing_left, refused
 pytestmark = pytest.mark.ours
 
 USER = 65534
+V2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
 AS_USER = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
 
 
@@ -82,7 +83,7 @@ def test_a_limit_on_cgroup_namespaces(container):
 
 @pytest.fixture
 def full_cgroup() -> Iterator[Path]:
-    """A cgroup with room for one process."""
+    """A cgroup with room for no more than the runtime itself."""
     top = next((Path(p) for p in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), None)
     if top is None:
         pytest.skip("no pids controller on this host")
@@ -98,14 +99,20 @@ def full_cgroup() -> Iterator[Path]:
 
 
 def test_a_limit_on_processes(container, full_cgroup):
-    wrap = shell(f"echo $$ > {full_cgroup}/cgroup.procs")
-    words = ("pids.max of", str(full_cgroup), "is 1", "pids.limit")
-    told(container(), "clone3", "EAGAIN", *words, wrap=wrap)
+    box = container()
+    if V2:  # where init is born into its own cgroup, the limit is that of one above
+        (full_cgroup / "cgroup.subtree_control").write_text("+pids")
+        (full_cgroup / "pids.max").write_text("0")
+        box.config["linux"]["cgroupsPath"] = f"/{full_cgroup.name}/box"
+        told(box, "clone3", "EAGAIN", "pids.max of", str(full_cgroup), "is 0", "pids.limit")
+    else:
+        words = ("pids.max of", str(full_cgroup), "is 1", "pids.limit")
+        told(box, "clone3", "EAGAIN", *words, wrap=shell(f"echo $$ > {full_cgroup}/cgroup.procs"))
 
 
 def test_exec_into_a_full_container(container):
     """runc#4083: a Go runtime that aborts, where pids.max was reached."""
-    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+    if not V2:
         pytest.skip("on v1 a process enters its cgroup after its birth, when pids.max no longer counts")
     box = container(["/bin/sleep", "100"])
     box.config["linux"]["resources"] = {"pids": {"limit": 1}}
