@@ -21,6 +21,10 @@ _SIGKILL = 9
 _CHUNK = 65536
 
 
+class Lost(PyruntimeError):
+    """A child ended without a word, or had to be killed: what it has made is still there."""
+
+
 class Jobs:
     """The children at work.
 
@@ -83,8 +87,8 @@ class Jobs:
             timer.cancel()
             value, error = None, None
             try:
-                if late and not data:
-                    raise PyruntimeError(f"{name}: not done within {seconds:g} s, and given up")
+                if not data:
+                    raise Lost(f"{name}: " + (f"not done within {seconds:g} s, and given up" if late else "killed"))
                 value, warnings = operations.result(bytes(data), name)
                 for text in warnings:
                     self.warn(text)

@@ -6,6 +6,7 @@ it needs: containerd connects meanwhile.
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from pyruntime import fastjson
@@ -75,15 +76,21 @@ def _listen(path: str) -> _socket.socket | None:
     except FileNotFoundError:
         posix.mkdir(DIRECTORY.rpartition("/")[0], 0o711)
         posix.mkdir(DIRECTORY, 0o700)
+    # The containers of a pod may be started at once: one looks, and listens, at a time.
+    lock = posix.open(DIRECTORY, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return ttrpc.listen(path)
+        except OSError as error:
+            if error.errno != _EADDRINUSE:
+                raise
+        if ttrpc.connects(path):
+            return None
+        posix.unlink(path)  # of a shim that was killed
         return ttrpc.listen(path)
-    except OSError as error:
-        if error.errno != _EADDRINUSE:
-            raise
-    if ttrpc.connects(path):
-        return None
-    posix.unlink(path)  # of a shim that was killed
-    return ttrpc.listen(path)
+    finally:
+        posix.close(lock)
 
 
 def _read_input() -> bytes:

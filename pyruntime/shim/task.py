@@ -16,7 +16,7 @@ from pyruntime.errors import NotFound, PyruntimeError
 from pyruntime.operations import OPERATIONS
 from pyruntime.shim import console, settings, ttrpc, wire, work
 from pyruntime.shim.events import Publisher, timestamp
-from pyruntime.shim.jobs import Jobs
+from pyruntime.shim.jobs import Jobs, Lost
 from pyruntime.shim.loop import READ, Loop
 from pyruntime.shim.process import CREATED, PAUSED, RUNNING, STOPPED, Container, Process
 from pyruntime.shim.stdio import Stdio
@@ -116,14 +116,15 @@ class Tasks:
         init = container.init = Process(container, "", stdio)
         init.busy = True
         settings.note(bundle, made, mounted=container.mounted)
+        taken = state.exists(made.root, id)  # somebody else's of the same name is not ours to remove
         self.containers[id] = container
 
         def failed(error: PyruntimeError) -> None:
             self.containers.pop(id, None)
             stdio.close()
-            # A child that was killed half way leaves what the record says.
-            self._run("delete", work.delete, init, lambda value, error: None, bundle=bundle, mounted=container.mounted,
-                      force=True)  # fmt: skip
+            if isinstance(error, Lost) and not taken:
+                gone = {"bundle": bundle, "mounted": container.mounted, "force": True}
+                self._run("delete", work.delete, init, lambda value, error: None, **gone)
             reply.fail(ttrpc.UNKNOWN, f"OCI runtime create failed: {error}")
 
         def done(value: Any, error: PyruntimeError | None) -> None:
