@@ -73,8 +73,9 @@ class Client:
 class Containerd:
     """What of containerd a shim needs: the service for events, which are kept in `events` as (topic, message)."""
 
-    def __init__(self, folder: Path, namespace: str) -> None:
+    def __init__(self, folder: Path, namespace: str, program: str = str(PROGRAM)) -> None:
         self.folder = folder
+        self.program = program
         self.namespace = namespace
         self.address = folder / "events.sock"
         self.events: list[tuple[str, dict[str, Any]]] = []
@@ -89,12 +90,12 @@ class Containerd:
     def start(self, bundle: Path, id: str) -> str:
         """Let a shim be started for a bundle: its address."""
         result = subprocess.run(
-            [str(PROGRAM), *self.flags(id), "start"],
+            [self.program, *self.flags(id), "start"],
             cwd=bundle,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "TTRPC_ADDRESS": str(self.address)},
+            env={"PATH": os.environ["PATH"], "TTRPC_ADDRESS": str(self.address), "GOMAXPROCS": "2"},
             text=True,
             timeout=30,
         )
@@ -103,7 +104,7 @@ class Containerd:
 
     def delete(self, bundle: Path, id: str) -> dict[str, Any]:
         """Let the shim clean up after one that is gone."""
-        words = [str(PROGRAM), *self.flags(id), "-bundle", str(bundle), "delete"]
+        words = [self.program, *self.flags(id), "-bundle", str(bundle), "delete"]
         result = subprocess.run(words, cwd=bundle, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
         assert result.returncode == 0, result.stderr
         return wire.decode("DeleteResponse", result.stdout)
