@@ -79,6 +79,10 @@ def unit_of(request: Request) -> tuple[str, str]:
         )
     slice, prefix, name = parts
     slice = slice or default
+    if name.endswith(".slice"):
+        raise ConfigError(
+            f'"{name}" is the name of a slice, which holds no processes', pointer=POINTER, mend='as "a-b.slice:box:web"'
+        )
     if not slice.endswith(".slice") or "/" in path or ".." in path or not name:
         raise ConfigError(f'"{path}" is no slice:prefix:name', pointer=POINTER, mend='as "system.slice:box:web"')
     return slice, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"

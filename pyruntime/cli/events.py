@@ -7,10 +7,10 @@ import select
 import time
 
 from pyruntime import container, fastjson, state
-from pyruntime.cgroups import oom, stats
+from pyruntime.cgroups import oom, pressure, stats
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
-from pyruntime.errors import StateError, UsageError
+from pyruntime.errors import StateError, UsageError, strerror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ USAGE = "ID"
 FLAGS = (
     Flag("interval", "time between statistics: 5s, 500ms, 1m", value="TIME", default="5s"),
     Flag("stats", "print the statistics once"),
+    Flag("pressure", "tell of memory pressure from this level on, too", value="|".join(pressure.LEVELS)),
 )
 
 _UNITS = (("ms", 0.001), ("us", 0.000001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
@@ -32,17 +33,30 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     interval = seconds(values["interval"])
     if interval <= 0:
         raise UsageError("duration interval must be greater than 0", mend="give --interval 5s, for example")
+    if values["pressure"] not in ("", *pressure.LEVELS):
+        raise UsageError(f"invalid pressure: {values['pressure']!r}", mend=f"give {', '.join(pressure.LEVELS)}")
     record = state.load(context.root, one_id(words, "events"))
     if state.status(record) == "stopped":
         raise StateError(f"container not running: {record.id} is stopped")
     if values["stats"]:
         _print(record, "stats", stats.read(record.cgroups))
         return 0
-    _follow(record, interval)
+    squeeze = _pressure(record, values["pressure"]) if values["pressure"] else None
+    _follow(record, interval, squeeze)
     return 0
 
 
-def _follow(record: Record, interval: float) -> None:
+def _pressure(record: Record, level: str) -> pressure.Watch:
+    try:
+        return pressure.Watch(record.cgroups, level)
+    except OSError as error:
+        raise StateError(
+            f"the memory pressure of {record.id} cannot be told: {strerror(error.errno)}",
+            why="it has no memory cgroup of its own, or the kernel does not count pressure (CONFIG_PSI, psi=1)",
+        ) from None
+
+
+def _follow(record: Record, interval: float, squeeze: pressure.Watch | None) -> None:
     pidfd = container.open_init(record)
     if pidfd < 0:
         return
@@ -54,6 +68,8 @@ def _follow(record: Record, interval: float) -> None:
         poll.register(watch.fd, watch.events)
     except OSError:
         pass  # no memory cgroup: statistics only
+    if squeeze is not None:
+        poll.register(squeeze.fd, squeeze.events)
     due = time.monotonic() + interval
     while True:
         ready = {fd for fd, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)}
@@ -62,6 +78,8 @@ def _follow(record: Record, interval: float) -> None:
                 _print(record, "oom", None)
             if watch.gone:
                 return
+        if squeeze is not None and squeeze.fd in ready and squeeze.pending():
+            _print(record, "pressure", {"level": squeeze.level})
         if pidfd in ready:
             return
         if time.monotonic() >= due:

@@ -1,4 +1,4 @@
-"""process.apparmorProfile, and exec's --apparmor: a loaded profile holds for the process. Needs AppArmor: `make test-vm`."""
+"""process.apparmorProfile, and exec's --apparmor: a loaded profile holds. Needs AppArmor (`make test-vm`)."""
 
 from __future__ import annotations
 

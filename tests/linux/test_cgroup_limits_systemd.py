@@ -51,6 +51,21 @@ def scope(one: Container) -> Path:
     return TOP / f"{leaks.PREFIX}.slice/box-{one.id}.scope"
 
 
+@needs_systemd
+def test_a_slice_in_a_slice(box: Any) -> None:
+    """systemd makes those that are missing, each in the one that its name says (systemd.slice(5))."""
+    one = box()
+    one.config["linux"]["cgroupsPath"] = f"{leaks.PREFIX}-web-front.slice:box:{one.id}"
+    one.create("--pid-file", str(one.pid_file), flags=FLAG, timeout=SLOW)
+    slices = [f"{leaks.PREFIX}.slice", f"{leaks.PREFIX}-web.slice", f"{leaks.PREFIX}-web-front.slice"]
+    place = (TOP if v2 else TOP / "systemd").joinpath(*slices, f"box-{one.id}.scope")
+    assert str(one.pid) in (place / "cgroup.procs").read_text().split()
+    assert show(f"box-{one.id}.scope", "Slice") == slices[-1]
+    one.delete("--force", timeout=SLOW)
+    assert not place.exists()
+    subprocess.run(["systemctl", "stop", *reversed(slices)], check=False, capture_output=True)
+
+
 @pytest.mark.skipif(booted, reason="systemd runs here")
 def test_without_systemd(box: Any) -> None:
     one = box()

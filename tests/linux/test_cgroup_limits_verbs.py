@@ -173,6 +173,26 @@ def test_events_tell_of_a_kill_for_want_of_memory(container: Any) -> None:
     assert set(kinds) == {"stats", "oom"}
 
 
+@needs("memory")
+@pytest.mark.ours
+def test_events_tell_of_memory_pressure(container: Any) -> None:
+    """Cached pages that must be taken back all the time are pressure, and no reason to kill."""
+    busy = "while [ ! -e /go ]; do sleep 0.05; done; while :; do dd if=/dev/zero of=/file bs=1M count=100; done 2>&-"
+    one = started(container, ["sh", "-c", busy], memory={"limit": 16 * MIB})
+    events = one.runtime.spawn("events", "--interval", "200ms", "--pressure", "low", one.id)
+    proc.wait_until(lambda: '"stats"' in events.stdout, "the first statistics")
+    assert '"pressure"' not in events.stdout
+    (one.rootfs / "go").touch()
+    proc.wait_until(lambda: '"pressure"' in events.stdout, "the event")
+    one.kill("KILL")
+    one.wait()
+    assert events.wait().code == 0
+    found = [json.loads(line) for line in events.stdout.splitlines()]
+    assert {"type": "pressure", "id": one.id, "data": {"level": "low"}} in found
+    result = one.runtime.run("events", "--pressure", "odd", one.id, check=1)
+    assert "low, medium, critical" in result.stderr
+
+
 @needs("cpu")
 @needs("cpuset")
 @needs("memory")

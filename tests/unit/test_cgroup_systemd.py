@@ -34,7 +34,9 @@ def test_unit(path: str, slice: str, unit: str) -> None:
     assert systemd.unit_of(request(path)) == (slice, unit)
 
 
-@pytest.mark.parametrize("path", ["/a/b", "a:b", "a.slice:b:", "a.slice:../b:c", "noslice:a:b", "a.slice:b:c:d"])
+@pytest.mark.parametrize(
+    "path", ["/a/b", "a:b", "a.slice:b:", "a.slice:../b:c", "noslice:a:b", "a.slice:b:c:d", "a.slice::b.slice"]
+)
 def test_bad_path(path: str) -> None:
     with pytest.raises(ConfigError) as caught:
         systemd.unit_of(request(path))
