@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 USAGE = "ID [OPTIONS OF ps(1)]"
 MIXED = False  # what follows the id is ps's
+SECONDS = 10.0  # for ps(1)
 FLAGS = (Flag("format", "form of the list", short="f", value="table|json", default="table"),)
 
 
@@ -46,7 +47,14 @@ def table(options: list[str], pids: set[int]) -> str:
     import subprocess
 
     try:
-        result = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
+        result = subprocess.run(["ps", *options], capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise StateError(
+            f"ps {' '.join(options)} does not end within {SECONDS:g} s",
+            why="it reads the arguments of every process of the host, and one of them may have its own where nothing "
+            "answers (in a mapped file of a FUSE filesystem)",
+            mend="use --format json, which looks at no process",
+        ) from None
     except FileNotFoundError:
         raise PyruntimeError("ps(1) is not in PATH", mend="install procps, or use --format json") from None
     if result.returncode != 0:

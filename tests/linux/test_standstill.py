@@ -11,7 +11,7 @@ import pytest
 from support import attack, leaks, proc, silent
 from support.agent import Agent
 from support.refusal import refused
-from support.runtime import Runtime
+from support.runtime import ENVIRONMENT, Runtime
 
 pytestmark = pytest.mark.ours
 
@@ -204,6 +204,19 @@ def test_exec_into_a_paused_container_waits_if_it_is_told_to(container, hasty):
     assert command.process.poll() is None
     box.runtime.run("resume", box.id)
     assert command.wait().stdout == "hello\n"
+
+
+def test_ps_that_hangs(container, hasty, runtime):
+    """ps(1) reads the arguments of processes, and who has FUSE can have it wait for them. Here it just hangs."""
+    box = hasty(container(["/bin/sleep", "100"]), "from pyruntime.cli import ps\nps.SECONDS = 0.5\n")
+    box.create()
+    folder = runtime.folder / "programs"
+    folder.mkdir()
+    (folder / "ps").symlink_to("/bin/sleep")
+    environment = {**ENVIRONMENT, "PATH": f"{folder}:{ENVIRONMENT['PATH']}"}
+    result = runtime.run("ps", box.id, "100", env=environment, check=None)
+    refused(runtime, result, "does not end within 0.5 s", "--format json")
+    assert runtime.run("ps", "--format", "json", box.id, env=environment).stdout == f"[{box.pid}]\n"
 
 
 def test_slow_is_not_silent(container, hasty):
