@@ -111,6 +111,14 @@ def test_a_filesystem_of_roots(box) -> None:  # noqa: F811
     refused(one, "/mounts/", "EPERM" if os.path.exists("/dev/vda") else "ENO")
 
 
+def test_mapped_owners(box) -> None:  # noqa: F811
+    one = box()
+    one.config["mounts"].append(
+        {"destination": "/mnt", "type": "bind", "source": str(one.path), "options": ["bind", "idmap"]}
+    )
+    refused(one, "/mounts/", "for root only", "CAP_SYS_ADMIN")
+
+
 def test_a_sysctl_of_roots(box) -> None:  # noqa: F811
     one = box()
     one.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
