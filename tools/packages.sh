@@ -12,7 +12,7 @@ for task in "$@"; do
     test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev zsh fish groff-base" ;;
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
         containernetworking-plugins" ;;
-    bench) wanted="$wanted busybox-static runc crun" ;;
+    bench) wanted="$wanted busybox-static runc crun strace" ;;
     vm) wanted="$wanted qemu-system-x86 qemu-utils mmdebstrap e2fsprogs zstd" ;;
     *) echo "$0: no such task: $task" >&2; exit 2 ;;
     esac

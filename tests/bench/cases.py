@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -165,6 +168,65 @@ class Waiting(Case):
         self.runtime.reap(pid)
 
 
+class Limit(Case):
+    """Not a time: the smallest memory limit, to 32 KiB, with which /bin/true runs three times."""
+
+    label = "smallest memory limit"
+    share = 30
+    least, most, step = 64, 16384, 32  # KiB
+
+    def prepare(self) -> None:
+        self.config = bundles.plain(self.rootfs, TRUE)
+        self.path = self.bundle(self.config)
+
+    def once(self) -> None:
+        low, high = self.least, self.most
+        if not self._runs(high):
+            raise Refused(self.runtime.last_line())
+        while high - low > self.step:
+            middle = (low + high) // 2
+            if all(self._runs(middle) for _ in range(3)):
+                high = middle
+            else:
+                low = middle
+        self.memory = {"limit": high}
+
+    def _runs(self, limit: int) -> bool:
+        linux = self.config["linux"]
+        assert isinstance(linux, dict)
+        linux["resources"] = {**linux["resources"], "memory": {"limit": limit * 1024}}
+        Path(self.path, "config.json").write_text(json.dumps(self.config))
+        name = self.name()
+        if self.runtime.reap(self.runtime.spawn("run", "--bundle", self.path, name)) == 0:
+            return True
+        self.runtime.reap(self.runtime.spawn("delete", "--force", name))
+        return False
+
+
+class Calls(Alive):
+    """Not a time: how many system calls the commands take, by strace."""
+
+    label = "system calls"
+    share = 30
+
+    def once(self) -> None:
+        name = self.name()
+        bundle = self.bundle(bundles.plain(self.rootfs, TRUE))
+        run, execute = ["run", "--bundle", bundle, name], ["exec", self.sleeper, "/bin/true"]
+        self.memory = {words[0]: self._count(words) for words in (run, ["state", self.sleeper], execute)}
+
+    def _count(self, words: list[str]) -> int:
+        trace = self.runtime.home / "trace"
+        strace = shutil.which("strace")
+        if strace is None:
+            raise Refused("no strace: apt-get install strace")
+        # A line a call; a call that was interrupted by another thread's has two, of which one is `resumed`.
+        command = [strace, "-f", "-o", str(trace), self.runtime.path, "--root", self.runtime.root, *words]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        lines = trace.read_text(errors="replace").splitlines()
+        return sum(1 for line in lines if "(" in line and " resumed>" not in line)
+
+
 def memory(pid: int) -> dict[str, int]:
     """Resident, proportional and private memory of PID in KiB (proc_pid_smaps_rollup)."""
     rows: dict[str, int] = {}
@@ -177,7 +239,8 @@ def memory(pid: int) -> dict[str, int]:
 CASES: dict[str, type[Case]] = {
     "run": Run, "run-docker": RunDocker, "lifecycle": Lifecycle, "state": State, "version": Version,
     "kill": Kill, "exec": Exec, "parallel": Parallel, "lifecycle-500": LifecycleInCrowd,
-    "parallel-500": ParallelInCrowd, "list-500": ListCrowd, "waiting": Waiting,
+    "parallel-500": ParallelInCrowd, "list-500": ListCrowd, "waiting": Waiting, "limit": Limit,
+    "calls": Calls,
 }
 
 

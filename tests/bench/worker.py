@@ -62,7 +62,7 @@ class Runtime:
         self.root = str(home / "root")
         self.pid_file = str(home / "pid")
         self.stderr = str(home / "stderr")
-        self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "FLOOR_ROOTFS": os.environ["FLOOR_ROOTFS"]}
         self.statuses: dict[int, int] = {}
         self.used = Usage()
 
