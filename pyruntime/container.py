@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.log import Log
+    from pyruntime.plan.build import Plan
     from pyruntime.plan.request import Request
 
 _SIGKILL = 9
@@ -45,14 +46,9 @@ class HookActor:
         return state.oci_state(self.record, status)
 
 
-def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
-    """Create a container: when this returns, init waits for `start`. On an error nothing is left.
-
-    request:    what to make (plan/request.py).
-    root:       the directory of all containers' state.
-    raw_config: config.json as it was read, kept for `exec` and `update`."""
+def plan_for(request: Request) -> Plan:
+    """What is to be done for a request; asks nothing of the rootfs. Raises PyruntimeError."""
     from pyruntime.plan import build
-    from pyruntime.start import parent
 
     state.check_id(request.id)
     if request.process.get("terminal") or request.console_socket:
@@ -63,7 +59,20 @@ def create(request: Request, root: str, raw_config: str, log: Log) -> Record:
         from pyruntime.cgroups import systemd
 
         systemd.require()
-    plan = build.build(request)
+    return build.build(request)
+
+
+def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | None = None) -> Record:
+    """Create a container: when this returns, init waits for `start`. On an error nothing is left.
+
+    request:    what to make (plan/request.py).
+    root:       the directory of all containers' state.
+    raw_config: config.json as it was read, kept for `exec` and `update`.
+    plan:       what `plan_for` has made of the request, if that was done before."""
+    from pyruntime.start import parent
+
+    if plan is None:
+        plan = plan_for(request)
     for text in request.warnings:
         log.warning(text)
     directory, lock = state.make(root, request.id)

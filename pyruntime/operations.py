@@ -68,6 +68,25 @@ def create(settings: Settings, id: str, *, console: int = -1, **options: Any) ->
     return {"pid": record.pid, "start": record.start}
 
 
+class Prepared:
+    """A container that is planned, and of which nothing is made yet.
+
+    raw: config.json as it was read."""
+
+    def __init__(self, settings: Settings, id: str, **options: Any) -> None:
+        """Arguments as of `create`. Raises PyruntimeError."""
+        context: Any = settings
+        self.settings = settings
+        self.request, self.raw = cli_create.request_of(context, {**_CREATE_DEFAULTS, **options}, id, detach=False)
+        self.plan = container.plan_for(self.request)
+
+    def create(self, console: int = -1) -> dict[str, Any]:
+        """Make it, as `create` does."""
+        _set_console(self.request, console)
+        record = container.create(self.request, self.settings.root, self.raw, self.settings.log, self.plan)
+        return {"pid": record.pid, "start": record.start}
+
+
 def start(settings: Settings, id: str) -> None:
     """Let a container's init become the user's process."""
     container.start(state.load(settings.root, id), settings.log)
@@ -215,6 +234,7 @@ def fork(
     *,
     stdio: tuple[int, ...] = (),
     console: int = -1,
+    kept: tuple[int, ...] = (),
     arguments: dict[str, Any] | None = None,
 ) -> int:
     """Do an operation, `work(settings, id, **arguments)`, in a child: its pid.
@@ -222,12 +242,12 @@ def fork(
     The child writes one JSON object to the descriptor answer, and ends: {"value", "warnings"} or
     {"error", "warnings"}; see `result`. name: the operation, for messages.
 
-    stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null."""
+    stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null. kept: others that it keeps."""
     pid = posix.fork()
     if pid != 0:
         return pid
     try:
-        _perform(name, work, settings, id, answer, stdio, console, arguments or {})
+        _perform(name, work, settings, id, answer, stdio, console, kept, arguments or {})
     finally:
         posix._exit(1)  # nothing of the child may climb into the caller's loop
 
@@ -240,20 +260,13 @@ def _perform(
     answer: int,
     stdio: tuple[int, ...],
     console: int,
+    kept: tuple[int, ...],
     arguments: dict[str, Any],
 ) -> NoReturn:
     gc.disable()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    if stdio:
-        # Above 2 first: one of them may be where another is to go.
-        high = [fd if fd > 2 else _above(fd) for fd in stdio]
-        for number, fd in enumerate(high):
-            posix.dup2(fd, number)
-    else:
-        null = posix.open("/dev/null", posix.O_RDWR)
-        for number in (0, 1, 2):
-            posix.dup2(null, number)
-    files.close_all_but([answer, console] if console >= 0 else [answer], 3)
+    take_streams(stdio)
+    files.close_all_but([fd for fd in (answer, console, *kept) if fd >= 0], 3)
     if console >= 0:
         arguments = {**arguments, "console": console}
     answered: dict[str, Any] = {}
@@ -268,6 +281,19 @@ def _perform(
     answered["warnings"] = settings.log.texts
     posix.write(answer, fastjson.dumps(answered).encode("utf-8", "surrogateescape"))
     posix._exit(0)
+
+
+def take_streams(stdio: tuple[int, ...]) -> None:
+    """Make these descriptors this process's 0, 1 and 2; without them /dev/null."""
+    if stdio:
+        # Above 2 first: one of them may be where another is to go.
+        high = [fd if fd > 2 else _above(fd) for fd in stdio]
+        for number, fd in enumerate(high):
+            posix.dup2(fd, number)
+        return
+    null = posix.open("/dev/null", posix.O_RDWR)
+    for number in (0, 1, 2):
+        posix.dup2(null, number)
 
 
 def _explained(error: PyruntimeError) -> dict[str, Any]:

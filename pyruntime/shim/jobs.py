@@ -7,7 +7,9 @@ import posix
 from pyruntime import operations
 from pyruntime.errors import PyruntimeError
 from pyruntime.operations import Settings
+from pyruntime.shim import spare as spares
 from pyruntime.shim.loop import READ, Loop
+from pyruntime.shim.spare import Spare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,22 +51,18 @@ class Jobs:
         stdio: tuple[int, ...] = (),
         console: int = -1,
         birth: bool = False,
+        spare: Spare | None = None,
         **arguments: Any,
     ) -> None:
         """Do work(settings, id, **arguments) in a child, and call done with what came of it.
 
-        After so many seconds the child is killed, and done gets an error."""
-        reading, writing = posix.pipe2(posix.O_CLOEXEC)
-        try:
-            pid = operations.fork(
-                name, work, settings, id, writing, stdio=stdio, console=console, arguments=arguments
-            )
-        except BaseException:
-            posix.close(reading)
-            raise
-        finally:
-            posix.close(writing)
-        self.pids.add(pid)
+        After so many seconds the child is killed, and done gets an error. spare: a child that is there already."""
+        if spare is not None and spare.tell(arguments["mounts"], stdio, console):
+            pid, reading = spare.pid, spare.reading
+        else:
+            if spare is not None:
+                posix.close(spare.reading)
+            pid, reading = self._fork(name, work, settings, id, stdio=stdio, console=console, arguments=arguments)
         self.birthing += birth
         data = bytearray()
         late = False
@@ -100,3 +98,30 @@ class Jobs:
                 self.birthing -= birth
 
         self.loop.watch(reading, READ, ready)
+
+    def _fork(
+        self, name: str, work: Callable[..., Any], settings: Settings, id: str, **options: Any
+    ) -> tuple[int, int]:
+        """Fork a child as operations.fork does: its pid, and where its answer will be read."""
+        reading, writing = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            pid = operations.fork(name, work, settings, id, writing, **options)
+        except BaseException:
+            posix.close(reading)
+            raise
+        finally:
+            posix.close(writing)
+        self.pids.add(pid)
+        return pid, reading
+
+    def prepare(
+        self, work: Callable[..., Any], id: str, bundle: str, made: Settings, chosen: dict[str, Any], **arguments: Any
+    ) -> Spare:
+        """Fork a child that may be asked to create a container later (spare.py)."""
+        ours, theirs = spares.pair()
+        try:
+            arguments = {"socket": theirs.fileno(), "bundle": bundle, **arguments}
+            pid, reading = self._fork("create", work, made, id, kept=(theirs.fileno(),), arguments=arguments)
+        finally:
+            theirs.close()
+        return Spare(id, bundle, made, chosen, pid, reading, ours)

@@ -39,7 +39,7 @@ def start(id: str, namespace: str, address: str) -> int:
         write_atomically(".", "address", f"unix://{path}", replace=posix.access("address", posix.F_OK))
         if posix.fork() == 0:
             try:
-                _serve(listener, path, namespace, chosen)
+                _serve(listener, path, namespace, id, chosen)
             except BaseException as error:  # nobody above would know what to do with it
                 from pyruntime.shim.service import warn
 
@@ -136,7 +136,7 @@ def _answer(address: str, given: bytes) -> str:
     return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
 
 
-def _serve(listener: _socket.socket, path: str, namespace: str, chosen: dict[str, Any]) -> None:
+def _serve(listener: _socket.socket, path: str, namespace: str, id: str, chosen: dict[str, Any]) -> None:
     """Be the shim."""
     posix.setpgid(0, 0)
     # containerd reads what `start` writes until everybody has closed it.
@@ -158,7 +158,9 @@ def _serve(listener: _socket.socket, path: str, namespace: str, chosen: dict[str
     for name in (b"NOTIFY_SOCKET", b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES"):
         posix.environ.pop(name, None)
     events = posix.environ.get(b"TTRPC_ADDRESS", b"").decode("utf-8", "surrogateescape")
-    Service(listener, path, namespace, events).serve()
+    service = Service(listener, path, namespace, events)
+    service.tasks.prepare(id, posix.getcwd(), chosen)
+    service.serve()
     posix._exit(0)
 
 

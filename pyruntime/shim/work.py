@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import posix
+
 from pyruntime import operations
+from pyruntime.errors import PyruntimeError
 from pyruntime.operations import Settings
-from pyruntime.shim import rootfs
+from pyruntime.shim import rootfs, spare
+from pyruntime.spec import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,3 +32,29 @@ def delete(settings: Settings, id: str, *, bundle: str, mounted: bool, force: bo
     operations.delete(settings, id, force=force)
     if mounted:
         rootfs.unmount(f"{bundle}/rootfs")
+
+
+def create_when_told(settings: Settings, id: str, *, socket: int, bundle: str, **options: Any) -> Any:
+    """Plan a container now, and create it once the word comes (spare.py); to no word, end."""
+    prepared = None
+    try:
+        prepared = operations.Prepared(settings, id, bundle=bundle, **options)
+    except (PyruntimeError, OSError):
+        pass  # whatever it is, it is found again when somebody waits for the words
+    told = spare.receive(socket)
+    if told is None:
+        posix._exit(0)
+    mounts, stdio, console = told
+    operations.take_streams(stdio)
+    for fd in (socket, *stdio):
+        posix.close(fd)
+    if prepared is None or load.read_config(bundle).decode("utf-8", "surrogateescape") != prepared.raw:
+        return create(settings, id, mounts=mounts, bundle=bundle, console=console, **options)
+    target = f"{bundle}/rootfs"
+    rootfs.mount_all(mounts, target)
+    try:
+        return prepared.create(console)
+    except BaseException:
+        if mounts:
+            rootfs.unmount(target)
+        raise
