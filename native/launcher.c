@@ -179,7 +179,7 @@ struct compared {
 };
 
 static const char magic[24] = "pyruntime snapshot 1";
-enum { TABLE = 4096, TABLE_SIZE = 8 * 4096 };
+enum { TABLE = 2 * 4096, TABLE_SIZE = 8 * 4096 };
 
 /*
  * Whether the snapshot is there, and all files that it was made of are as they were. An update of the interpreter

@@ -17,7 +17,7 @@ What makes that memory the same, wherever and whenever it is loaded:
   processor of the architecture has, so that an image of a machine's disk works on another machine.
 * Nothing is bound lazily, and no restartable sequence is registered: both are the old process's business.
 
-The file begins with a page of ELF headers; from byte TABLE on stands what the launcher compares: for each file
+The file begins with ELF headers; from byte TABLE on stands what the launcher compares: for each file
 that the interpreter has read, modification time (seconds, nanoseconds), size, name; all little-endian.
 
 Exit status 3: this machine cannot do it (another architecture, ptrace or personality refused). The runtime works
@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import NoReturn
 
 PAGE = 4096
-TABLE = PAGE
+TABLE = 2 * PAGE
 TABLE_SIZE = 8 * PAGE  # at most; the launcher reads as much
 MAGIC = b"pyruntime snapshot 1\0\0\0\0"
 STACK, STACK_SIZE = 1 << 40, 8 << 20  # addresses that neither a program nor the kernel's choice comes near
@@ -280,7 +280,7 @@ def write_file(file: Path, segments: list[Mapping], entry: int, table: bytes) ->
     head = identity + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, len(headers), 0, 0, 0)
     head += b"".join(headers)
     if len(head) > TABLE:
-        sys.exit(f"{__file__}: {len(headers)} segments are too many for one page")
+        sys.exit(f"{__file__}: {len(headers)} segments are too many: change TABLE here and in launcher.c")
     file.write_bytes(head.ljust(TABLE, b"\0") + body)
     file.chmod(0o755)
 
