@@ -5,6 +5,8 @@ filesystem that does not answer, a link) is touched."""
 
 from __future__ import annotations
 
+from pyruntime.errors import StateError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,36 +44,40 @@ class Mount:
 
 
 class Mounts:
-    """All mounts of a process."""
+    """All mounts of a process. Raises StateError for a list that makes no sense.
+
+    A container may have a hundred thousand of them (fs.mount-max), so that nothing here may look at each for each."""
 
     def __init__(self, text: str) -> None:
-        self.all = [Mount(line) for line in text.splitlines() if " - " in line]
+        try:
+            self.all = [Mount(line) for line in text.splitlines() if " - " in line]
+        except (ValueError, IndexError):
+            raise StateError("the kernel's list of the container's mounts cannot be read") from None
         self.by_id = {mount.id: mount for mount in self.all}
-        self._below: dict[int, list[Mount]] = {}
+        # (parent, mount point) -> mounts on it, the later one over the earlier.
+        self._on: dict[tuple[int, str], list[Mount]] = {}
         for mount in self.all:
-            self._below.setdefault(mount.parent, []).append(mount)
+            self._on.setdefault((mount.parent, mount.place), []).append(mount)
+        self._top: dict[int, Mount] = {}
+        roots = [mount for mount in self.all if mount.place == "/"]
+        lowest = next((mount for mount in roots if mount.parent not in self.by_id), roots[0] if roots else None)
+        self._root = None if lowest is None else self._topmost(lowest)
 
     def root(self) -> Mount | None:
         """The mount that the process sees as /; None when its root is no mount."""
-        found = next((m for m in self.all if m.place == "/" and m.parent not in self.by_id), None)
-        if found is None:
-            found = next((m for m in self.all if m.place == "/"), None)
-        return None if found is None else self._topmost(found)
+        return self._root
 
     def seen_at(self, place: str) -> Mount | None:
         """The mount that a walk along a clean absolute path without links ends in."""
         current = self.root()
-        while current is not None:
-            crossed = [
-                mount
-                for mount in self._below.get(current.id, ())
-                if len(mount.place) > len(current.place) and _is_at_or_above(mount.place, place)
-            ]
-            if not crossed:
-                return current
-            # A walk meets the mount points from the root on.
-            current = self._topmost(min(crossed, key=lambda mount: len(mount.place)))
-        return None
+        if current is None:
+            return None
+        # A walk meets the mount points from the root on, and from each mount on only what is mounted on that one.
+        for at in (*_ends(place), len(place)):
+            crossed = self._on.get((current.id, place[:at]))
+            if crossed and at > len(current.place.rstrip("/")):
+                current = self._topmost(crossed[-1])
+        return current
 
     def mounted_on(self, place: str) -> Mount | None:
         """The mount whose mount point is this very path, if that is what one sees there."""
@@ -86,17 +92,27 @@ class Mounts:
 
     def _topmost(self, mount: Mount) -> Mount:
         """The one that lies over the others on the same mount point."""
-        passed = {mount.id}
-        while True:
-            over = [m for m in self._below.get(mount.id, ()) if m.place == mount.place and m.id not in passed]
+        passed = []
+        top = self._top.get(mount.id)
+        while top is None:
+            passed.append(mount.id)
+            self._top[mount.id] = mount  # a list that goes in circles ends where it was
+            over = self._on.get((mount.id, mount.place))
             if not over:
-                return mount
-            mount = over[-1]
-            passed.add(mount.id)
+                top = mount
+            else:
+                mount = over[-1]
+                top = self._top.get(mount.id)
+        self._top.update(dict.fromkeys(passed, top))
+        return top
 
 
-def _is_at_or_above(one: str, other: str) -> bool:
-    return one in ("/", other) or other.startswith(one + "/")
+def _ends(place: str) -> Iterator[int]:
+    """Where the names of a path end, but for the last."""
+    at = place.find("/", 1)
+    while at > 0:
+        yield at
+        at = place.find("/", at + 1)
 
 
 def _unescaped(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pyruntime.audit import build, devices, limits, mounts
 from pyruntime.audit.finding import Finding
 from pyruntime.audit.limits import Limits
 from pyruntime.audit.mountinfo import Mounts
+from pyruntime.errors import StateError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Of `exec` alone, which no audit plans.
@@ -74,6 +76,29 @@ def test_a_mount_over_the_root_hides_all() -> None:
     found = Mounts(MOUNTINFO + "26 20 0:10 / / rw - tmpfs none rw\n")
     assert found.seen_at("/proc/kcore").id == 26
     assert found.mounted_on("/proc") is None
+
+
+def test_a_hundred_thousand_mounts_take_no_hour() -> None:
+    lines = [MOUNTINFO, *(f"{n} 20 0:9 / /m{n} rw - tmpfs none rw\n" for n in range(100, 100_100))]
+    begin = time.monotonic()
+    found = Mounts("".join(lines))
+    assert sum(1 for _ in found.seen()) == 100_005
+    assert time.monotonic() - begin < 20
+
+
+def test_a_high_pile_of_mounts_takes_no_hour() -> None:
+    lines = [MOUNTINFO, "100 20 0:9 / /m rw - tmpfs none rw\n"]
+    lines += [f"{n} {n - 1} 0:9 / /m rw - tmpfs none rw\n" for n in range(101, 50_000)]
+    begin = time.monotonic()
+    found = Mounts("".join(lines))
+    assert found.mounted_on("/m").id == 49_999
+    assert {mount.place for mount in found.seen()} == {"/", "/proc", "/proc/kcore", "/dev", "/dev/sh m", "/m"}
+    assert time.monotonic() - begin < 20
+
+
+def test_a_list_that_cannot_be_read() -> None:
+    with pytest.raises(StateError):
+        Mounts("one two three - four\n")
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", "1 1 0:1 / / rw - a b c\n", "1 2 0:1 / /x rw - a b c\n"])
