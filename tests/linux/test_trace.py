@@ -179,6 +179,22 @@ def test_the_clock_of_a_time_namespace_is_set_back(container, tmp_path, offset):
     assert 0 < join.duration < 5e9
 
 
+def test_a_user_namespace(container, tmp_path):
+    box = container(["/bin/sleep", "100"])
+    linux = box.config["linux"]
+    linux["namespaces"].append({"type": "user"})
+    linux["uidMappings"] = linux["gidMappings"] = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    box.bundle.chown(100000, 100000)
+    box.create("--trace", str(tmp_path / "create.json"))
+    trace = traces.read(tmp_path / "create.json")
+    assert "idmap.write_map" in traces.steps(trace, "parent")
+    assert traces.steps(trace, "init")[-1] in ("program.find", "seccomp.load")
+    box.runtime.run("start", "--trace", str(tmp_path / "start.json"), box.id)
+    assert traces.steps(traces.read(tmp_path / "start.json"), "init") == ["program.execute"]
+    box.runtime.run("exec", "--trace", str(tmp_path / "exec.json"), box.id, "/bin/true")
+    assert traces.steps(traces.read(tmp_path / "exec.json"), "init")[-1] == "program.execute"
+
+
 def test_before_the_command_and_into_a_directory(container, tmp_path):
     """An engine chooses the words after the command; what is before it can be configured."""
     box = container(["/bin/sleep", "100"])
