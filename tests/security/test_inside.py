@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from support import config, proc
+from support import config, leaks, proc
 from support.runtime import ENVIRONMENT
 
 DEFAULT_MOUNTS = [
@@ -106,6 +106,31 @@ VERBS = ["run", "start", "exec"]
 @pytest.mark.parametrize("verb", VERBS)
 def test_descriptors(container, foreign, verb):
     assert descriptors(container(), verb, foreign) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("verb", ["start", "exec"])
+def test_descriptors_beside_a_terminal(container, foreign, verb):
+    """Neither its master nor the socket on which that went away."""
+    box = container(["/bin/sleep", "1000"])
+    script = "ls -l /proc/self/fd >/list.new; mv /list.new /list; sleep 1000"
+    path = box.runtime.folder / "console.sock"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+        one.listen()
+        if verb == "start":
+            box.config["process"] |= {"terminal": True, "args": ["/bin/sh", "-c", script]}
+        box.create(*(("--console-socket", str(path)) if verb == "start" else ()), pass_fds=foreign)
+        box.start(pass_fds=foreign)
+        if verb == "exec":
+            words = ("exec", "--detach", "--tty", "--console-socket", str(path), box.id, "/bin/sh", "-c", script)
+            box.runtime.run(*words, pass_fds=foreign)
+        # The master stays with the socket: were it closed, the process would be hung up on.
+        proc.wait_until((box.rootfs / "list").exists, "the list is there")
+        box.kill("KILL")
+        # Init does not end before the other one is reaped (pid_namespaces(7)).
+        proc.wait_until(lambda: leaks.reap() or proc.process_state(box.pid) == "", "it ends")
+    path.unlink()
+    assert listed((box.rootfs / "list").read_text().splitlines()) == ["0", "1", "2"]
 
 
 PASSES = pytest.mark.differs(crun="crun 1.8.1 passes LISTEN_PID on")
