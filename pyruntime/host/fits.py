@@ -200,8 +200,10 @@ def check_rights(request: Request) -> Iterator[Finding]:
             yield Finding("error", f"/process/rlimits/{index}", message, why=why, mend="ask for less", rule="rlimit")
     score, own = request.process.get("oomScoreAdj"), facts.text("/proc/self/oom_score_adj")
     if score is not None and own and score < int(own):
-        message = f"oom_score_adj is {own} here, and lowering it takes CAP_SYS_RESOURCE"
-        yield Finding("error", "/process/oomScoreAdj", message, mend=f"ask for {own} or more", rule="oom")
+        message = f"oom_score_adj is {own} here, and lowering it to {score} may take CAP_SYS_RESOURCE"
+        why = "only the kernel knows whether it was that low before (oom_score_adj_min)"
+        mend = f"ask for {own} or more"
+        yield Finding("warning", "/process/oomScoreAdj", message, why=why, mend=mend, rule="oom")
 
 
 def check_sysctl(request: Request) -> Iterator[Finding]:
