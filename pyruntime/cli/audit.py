@@ -24,7 +24,7 @@ USAGE = "ID, or --pid PID --bundle DIR"
 FLAGS = (
     Flag("pid", "the container's init, as this host numbers it", value="PID"),
     Flag("bundle", "directory that holds its config.json", short="b", value="DIR"),
-    Flag("format", "table or json", short="f", value="FORMAT", default="table"),
+    Flag("format", "form of the result", short="f", value="table|json", default="table"),
     Flag("drift", "show only what has drifted"),
 )
 
