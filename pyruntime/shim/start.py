@@ -33,10 +33,11 @@ def start(id: str, namespace: str, address: str) -> int:
         raise PyruntimeError("start needs -id and -namespace", mend="it is containerd that calls it")
     given = _read_input()
     path = socket_path(address, namespace, _group(id))
+    # In each bundle of a group: from here containerd knows after a restart where the container is served.
+    write_atomically(".", "address", f"unix://{path}", replace=posix.access("address", posix.F_OK))
     listener = _listen(path)
     if listener is not None:
         chosen = _options(given)
-        write_atomically(".", "address", f"unix://{path}", replace=posix.access("address", posix.F_OK))
         if posix.fork() == 0:
             try:
                 _serve(listener, path, namespace, id, chosen)

@@ -191,7 +191,9 @@ class Tasks(Lives):
     def shut_down(self, request: Request, reply: Reply) -> None:
         """Shutdown: end the shim, unless it has containers left."""
         reply.send("Empty", {})
-        if not self.containers or request["now"]:
+        # One whose bundle is gone was removed without us, by `delete`.
+        left = [one for one in self.containers.values() if posix.access(one.bundle, posix.F_OK)]
+        if not left or request["now"]:
             self.shutdown()
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,8 @@ def test_a_pod_has_one_shim(containerd: Containerd, bundle: Any) -> None:
     try:
         assert tasks[0].address == tasks[1].address
         assert tasks[0].shim == tasks[1].shim
+        # containerd finds each by its own bundle after a restart.
+        assert [(one.path / "address").read_text() for one in tasks] == [tasks[0].address] * 2
         for one in tasks:
             one.create()
             one.start()
@@ -266,6 +269,23 @@ def test_a_pod_has_one_shim(containerd: Containerd, bundle: Any) -> None:
     finally:
         for one in tasks:
             one.end()
+
+
+def test_containers_of_a_pod_may_begin_at_once(containerd: Containerd, bundle: Any) -> None:
+    """Ten starts at the same moment leave one shim."""
+    bundles = [bundle(["/bin/true"], annotations={"io.containerd.runc.v2.group": "crowd"}) for _ in range(10)]
+    for one in bundles:
+        one.save()
+    with ThreadPoolExecutor(10) as pool:
+        addresses = list(pool.map(lambda number: containerd.start(bundles[number].path, f"c{number}"), range(10)))
+    assert len(set(addresses)) == 1
+    clients = [Client(address) for address in addresses]
+    shims = {client.call("Connect", "ContainerRequest", "ConnectResponse", id="c")["shim_pid"] for client in clients}
+    assert len(shims) == 1
+    clients[0].call("Shutdown", "ShutdownRequest", id="c")
+    for client in clients:
+        client.close()
+    wait_for(lambda: proc.process_state(shims.copy().pop()) in ("", "Z"), "the shim has ended")
 
 
 def test_delete_after_a_sigkill_of_the_shim(task: Callable[..., Task], containerd: Containerd) -> None:
