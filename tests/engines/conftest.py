@@ -24,6 +24,8 @@ PROGRAMS = {
     "test_speed": ("containerd", "ctr", "containerd-shim-runc-v2", "runc"),
     "test_buildah": ("buildah",),
     "test_containerd": ("containerd", "ctr", "containerd-shim-runc-v2"),
+    "test_cri": ("containerd", "ctr", "containerd-shim-runc-v2"),
+    "test_shim_cri": ("containerd", "ctr"),
     "test_shim": ("containerd", "ctr"),
     "test_docker": ("dockerd", "docker", "iptables"),
     "test_docker_modes": ("dockerd", "docker", "iptables"),
@@ -40,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "candidate" in metafunc.fixturenames:
         names = candidates.names()
         # "both" compares us with runc; the shim is ours alone.
-        if "both" in metafunc.fixturenames or metafunc.module.__name__.endswith("test_shim"):
+        if "both" in metafunc.fixturenames or metafunc.module.__name__.endswith(("test_shim", "test_shim_cri")):
             names = [name for name in names if name == "pyruntime"]
         metafunc.parametrize("candidate", names, indirect=True, scope="session")
 
