@@ -14,7 +14,7 @@ PARENT = "parent"  # the command itself
 INIT = "init"  # the container's first process, or the one that exec brings into it
 
 # Kinds of events.
-COMMAND = "command"  # the whole of it
+COMMAND = "command"  # the whole of it, and the whole of what init did: viewers hang arrows only on bars
 STEP = "step"  # a step of the plan
 CALL = "call"  # what else the command does
 WAIT = "wait"  # for the other process
@@ -99,7 +99,7 @@ class Trace:
     @property
     def whole(self) -> Event:
         """The event of the command itself, which all others lie in."""
-        return next(event for event in self.events if event.kind == COMMAND)
+        return next(event for event in self.events if event.kind == COMMAND and event.track == PARENT)
 
     def on(self, track: str) -> list[Event]:
         """The events of a track, in the order in which they began; what holds others before them."""
@@ -134,11 +134,14 @@ class Trace:
             events.append(self._flow("f", number, message, other, message.received))
         return {"displayTimeUnit": "ns", "otherData": about, "traceEvents": events}
 
+    def name_of_init(self) -> str:
+        """Who the other process is."""
+        return f"{'the process in' if self.command == 'exec' else 'init of'} {self.id}"
+
     def _names(self) -> list[tuple[str, str]]:
         names = [(PARENT, f"pyruntime {self.command}")]
         if any(event.track == INIT for event in self.events):
-            what = "the process in" if self.command == "exec" else "init of"
-            names.append((INIT, f"{what} {self.id}"))
+            names.append((INIT, self.name_of_init()))
         return names
 
     def _complete(self, event: Event) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def from_json(data: Any) -> Trace:
             elif one["ph"] == "f":
                 sender, time = sent[one["id"]]
                 trace.messages.append(Message(str(one["name"]), sender, time, round(one["ts"] * _NS)))
-        if not any(event.kind == COMMAND for event in trace.events):
+        if not any(event.kind == COMMAND and event.track == PARENT for event in trace.events):
             raise KeyError(COMMAND)
         return trace
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -163,9 +163,10 @@ class Recorder:
         trace.events = [whole, *self.events, *self._own_steps()]
         spool = self._read_spool()
         if spool is not None:
-            trace.events += spool.events(self.left or end, since=self.begin)
             trace.messages = spool.messages(self.sent, self.received)
-        failed = [event for event in trace.events if event.result != OK and event is not whole]
+            trace.events += spool.events(self.left or end, since=self.begin)
+            trace.events += _whole_of_init(trace)
+        failed = [event for event in trace.events if event.result != OK and event.kind != COMMAND]
         if failure is not None and failed:
             # The step that failed, not what it was done within.
             max(failed, key=lambda event: (event.kind == STEP, event.end)).error = failure
@@ -213,6 +214,16 @@ class Recorder:
         except OSError:
             return None  # `create` was called without --trace
         return Spool(text.encode("utf-8", "surrogateescape"))
+
+
+def _whole_of_init(trace: Trace) -> list[Event]:
+    """One event that holds all of init's, and the messages that it sent between them."""
+    found = trace.on(INIT)
+    if not found:
+        return []
+    end = max([event.end for event in found] + [one.sent for one in trace.messages if one.sender == INIT])
+    result = next((event.result for event in found if event.result != OK), OK)
+    return [Event(INIT, COMMAND, trace.name_of_init(), found[0].start, end, result)]
 
 
 def _words(error: BaseException | None) -> dict[str, Any] | None:

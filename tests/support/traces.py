@@ -24,6 +24,10 @@ def read(path: Path) -> events.Trace:
         nest(trace.on(track))
     for message in trace.messages:
         assert message.sent <= message.received, message.name
+        # A viewer drops an arrow whose ends lie on no bar.
+        other = "init" if message.sender == "parent" else "parent"
+        for track, moment in ((message.sender, message.sent), (other, message.received)):
+            assert any(event.start <= moment <= event.end for event in trace.on(track)), message.name
     return trace
 
 
