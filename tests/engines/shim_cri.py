@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support import leaks
+from support import leaks, proc
 
 from engines import image
 from engines.candidate import Candidate
@@ -93,6 +93,21 @@ class Cri(ShimContainerd):
         (folder / "config.toml").write_text(CONFIG.format(folder=folder))
         self.namespace = self.client[-1] = NAMESPACE
         self._pods: list[str] = []
+
+    def start(self) -> None:
+        """Start it; ready when the CRI plugin is, too."""
+        import grpc
+
+        super().start()
+
+        def answers() -> bool:
+            try:
+                self.ask("ListPodSandbox", "CriEmpty")
+            except grpc.RpcError:
+                return False  # "server is not initialized yet"
+            return True
+
+        proc.wait_until(answers, "the CRI plugin answers")
 
     def load(self, archive: Path) -> None:
         """Import the image, and one for the pods' own containers."""
