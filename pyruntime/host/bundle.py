@@ -7,6 +7,7 @@ import posix
 from pyruntime.errors import KernelError, StepError, strerror
 from pyruntime.host import facts
 from pyruntime.host.finding import Finding, near, of_error
+from pyruntime.kernel import files
 from pyruntime.process import image
 from pyruntime.rootfs import options
 from pyruntime.rootfs import path as rootfs_path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _S_IFMT, _S_IFDIR, _S_IFREG, _S_IFBLK = 0o170000, 0o040000, 0o100000, 0o060000
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+# Filesystems without FS_ALLOW_IDMAP in any kernel so far, by their numbers in statfs(2).
+_UNMAPPABLE = {0x9FA0: "proc", 0x62656572: "sysfs", 0x63677270: "cgroup2", 0x27E0EB: "cgroup", 0x6969: "nfs"}
 # What root of a user namespace may mount (FS_USERNS_MOUNT in the kernel); cgroup is one of the names for cgroup2.
 _FOR_USERS = frozenset(
     "binder bpf cgroup cgroup2 devpts erofs fuse mqueue none overlay proc ramfs sysfs tmpfs bind".split()
@@ -76,6 +79,8 @@ def check_mounts(request: Request, with_bundle: bool) -> Iterator[Finding]:
             continue
         if parsed.bind or kind == "bind":
             yield from _check_source(request, pointer, entry.get("source") or "", with_bundle)
+            if parsed.idmap or entry.get("uidMappings"):
+                yield from _check_mapped(pointer, entry.get("source") or "")
             continue
         yield from _check_filesystem(request, pointer, kind)
         yield from _check_words(pointer, kind, parsed.data)
@@ -92,6 +97,26 @@ def _check_source(request: Request, pointer: str, source: str, with_bundle: bool
             f"{pointer}/source",
             f"{path} is missing",
             mend=near(name, facts.names(directory or "/"), "make it on the host, or correct the source"),
+            rule="mount-source",
+        )
+
+
+def _check_mapped(pointer: str, source: str) -> Iterator[Finding]:
+    try:
+        fd = posix.open(source, rootfs_path.O_PATH | posix.O_CLOEXEC)
+    except (OSError, ValueError):
+        return  # said already
+    try:
+        kind = _UNMAPPABLE.get(files.filesystem_magic(fd))
+    finally:
+        posix.close(fd)
+    if kind:
+        yield Finding(
+            "error",
+            f"{pointer}/uidMappings",
+            f"{source} is on {kind}, whose owners cannot be mapped",
+            why="mount_setattr(2) with MOUNT_ATTR_IDMAP takes a filesystem with FS_ALLOW_IDMAP",
+            mend="use a source on ext4, xfs, btrfs, tmpfs (Linux 6.3), …, or leave out idmap and the mappings",
             rule="mount-source",
         )
 

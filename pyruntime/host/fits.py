@@ -223,6 +223,8 @@ def check_sysctl(request: Request) -> Iterator[Finding]:
 def check_cgroup(request: Request) -> Iterator[Finding]:
     """The container's place in the hierarchies, and what its limits speak of: CPUs, nodes, devices, page sizes."""
     resources = request.linux.get("resources") or {}
+    if request.systemd_cgroup and not facts.exists("/run/systemd/system"):  # sd_booted(3)
+        yield Finding("error", "", "systemd is not running", mend="leave --systemd-cgroup out", rule="cgroup")
     if request.layout.kind == "none":
         yield Finding("warning", "/linux/cgroupsPath", "no cgroup hierarchy is to be seen", rule="cgroup")
     else:

@@ -6,13 +6,17 @@ Source: execve(2), "ERRORS"; the bug trackers of runc, crun and youki.
 from __future__ import annotations
 
 import os
+import pty
 import resource
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
+from support.config import bind
 from support.refusal import create_refused, error_lines
+from support.runtime import ENVIRONMENT
 
 pytestmark = pytest.mark.ours
 
@@ -109,3 +113,30 @@ def test_what_fails_after_the_gate_is_told_by_start(container):
     line = error_lines(result)[-1]
     assert result.code == 1
     assert "argument list too long" in line and "128 KiB" in line, line
+
+
+def test_a_person_gets_three_lines_and_a_log_one(container, runtime):
+    """At a terminal: where with its line, the reason, the mend. An engine reads the log, where nothing differs."""
+    box = container()
+    bind(box.config, "/nosuch/data", "/data")
+    box.bundle.save()
+    log = runtime.folder / "log"
+    master, terminal = pty.openpty()
+    command = [runtime.executable.path, "--root", str(runtime.root), "--log", str(log), "create"]
+    environment = {**ENVIRONMENT, "NO_COLOR": "1"}
+    result = subprocess.run(
+        [*command, "--bundle", str(box.bundle.path), box.id], stderr=terminal, env=environment, stdin=subprocess.DEVNULL
+    )
+    os.close(terminal)
+    lines = os.read(master, 65536).decode().splitlines()
+    os.close(master)
+    assert result.returncode == 1
+    text = box.bundle.config_file.read_text().splitlines()
+    line = next(number for number, words in enumerate(text, 1) if words.strip() == "{" and "/data" in text[number])
+    assert lines == [
+        f"pyruntime: create failed at /mounts/5 of config.json, line {line}",
+        "  reason  bind /nosuch/data on /data: no such file or directory (ENOENT): the source of the mount is missing",
+        "  mend    make it on the host, or correct the source",
+    ]
+    assert len(log.read_text().splitlines()) == 1
+    assert "open_tree(" in log.read_text()

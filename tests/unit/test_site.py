@@ -43,5 +43,11 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
         assert not re.findall(r'<(?:script|img|link)[^>]+(?:src|href)="(?:https?:)?//', page.read_text()), page.name
 
 
+def test_no_link_leads_out_of_the_site(site: Path) -> None:
+    for page in set(site.glob("*.html")) - {site / "404.html"}:
+        for target in re.findall(r'<a [^>]*href="([^"#:]+)(?:#[^"]*)?"', page.read_text()):
+            assert (site / target).exists(), f"{page.name}: {target}"
+
+
 def test_names_of_pages_are_links(site: Path) -> None:
     assert '(<a href="handshake.html">handshake</a>)' in (site / "errors.html").read_text()

@@ -140,6 +140,22 @@ def test_a_missing_source(sample: Sample, tmp_path: Path) -> None:
     sample.one("/mounts/0/source", f"{tmp_path}/date is missing", "did you mean data?")
 
 
+def test_a_source_whose_owners_cannot_be_mapped(sample: Sample) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mapped mounts are for root only, which is what would be said")
+    maps = [{"containerID": 0, "hostID": 1000, "size": 1}]
+    mount = {"destination": "/d", "type": "bind", "source": "/proc/sys", "options": ["bind"]}
+    sample.config["mounts"] = [{**mount, "uidMappings": maps, "gidMappings": maps}]
+    sample.one("/mounts/0/uidMappings", "/proc/sys is on proc", "ext4")
+
+
+def test_systemd_that_is_not_running(sample: Sample) -> None:
+    if Path("/run/systemd/system").exists():
+        pytest.skip("systemd is running")
+    sample.linux["cgroupsPath"] = "a.slice:b:c"
+    sample.one("", "systemd is not running", flags=("--systemd-cgroup",))
+
+
 def test_an_unknown_filesystem(sample: Sample) -> None:
     sample.config["mounts"] = [{"destination": "/d", "type": "tmpsf", "source": "none"}]
     sample.one("/mounts/0/type", "'tmpsf'", "did you mean tmpfs?")

@@ -13,6 +13,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# Documents beside docs/ that are pages of the site, too.
+ABOVE = {"CHANGELOG.md": "changes.md", "SECURITY.md": "promises.md"}
 sys.path.insert(0, str(CHECKOUT))
 
 from pyruntime.cli import main  # noqa: E402
@@ -33,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made here."""
     made = {
         "commands.md": commands_page(),
-        "changes.md": (CHECKOUT / "CHANGELOG.md").read_text(),
+        **{page: (CHECKOUT / name).read_text() for name, page in ABOVE.items()},
         "site.css": (Path(__file__).parent / "site.css").read_text(),
     }
     for name, text in made.items():
@@ -45,6 +47,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Names of other pages become links; in code they stay as they are."""
     there = {file.src_uri for file in files}
 
+    for name, page_of_it in ABOVE.items():
+        markdown = markdown.replace(f"](../{name})", f"]({page_of_it})")
+    if page.file.src_uri in ABOVE.values():
+        markdown = markdown.replace("](docs/", "](")
+
     def link(match: re.Match[str]) -> str:
         name = f"{match[1]}.md"
         return f"[{match[1]}]({name})" if name in there and name != page.file.src_uri else match[0]
@@ -55,6 +62,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         if line.startswith("```"):
             code = not code
         if not code and not line.startswith("    "):
+            line = re.sub(r"\[([^]]+)\]\(\.\./[\w./-]+\)", r"\1", line)  # of files of the repository the name is enough
             line = re.sub(r"(?<![`\w/\[])(?<!\]\()docs/([\w-]+)\.md(?![`\w\]])", link, line)
         lines.append(line)
     return "\n".join(lines)
