@@ -54,9 +54,14 @@ test: build test-packages ## all tests that this machine can run
 test-vm: build ## tests on pure cgroup v2 with systemd, and as an ordinary user, in an emulated machine (root)
 	@tools/test-vm.sh $(ARGS)
 
-test-engines: build engines-packages ## containerd, docker, podman, buildah; ENGINES_RUNTIME=pyruntime,runc (root)
+test-engines: build engines-packages .venv/.engines ## containerd, docker, podman, buildah; ENGINES_RUNTIME=pyruntime,runc (root)
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
 	@$(VENV) -m pytest tests/engines $(ARGS)
+
+.venv/.engines: pyproject.toml $(READY)
+	@$(VENV) tools/dependencies.py engines > .venv/engines.txt
+	@$(VENV) -m pip install -q --disable-pip-version-check -r .venv/engines.txt
+	@touch $@
 
 test-faults: build test-packages ## every command broken off at every point; 200 containers at once (root)
 	@$(VENV) tests/faults/sweep.py $(ARGS)

@@ -17,6 +17,7 @@ from engines import machine as machines
 from engines.buildah import Buildah
 from engines.candidate import Candidate
 from engines.containerd import Containerd, ShimContainerd
+from engines.cri import Cri
 from engines.docker import Docker
 from engines.podman import Podman
 
@@ -51,6 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip without root or engine; what is known of a candidate is an expected failure."""
     here = str(Path(__file__).parent)
     absent = {module: daemon.missing(programs) for module, programs in PROGRAMS.items()}
+    hindrance = machines.hindrance() if os.geteuid() == 0 else ""
+    unfiltered = machines.hindrance(iptables=True) if os.geteuid() == 0 else ""
     for item in items:
         if not str(item.path).startswith(here):
             continue
@@ -58,6 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root: it runs real engines"))
         elif program := absent.get(item.path.stem):
             item.add_marker(pytest.mark.skip(reason=f"{program} is not installed (tools/packages.sh engines)"))
+        elif hindrance:
+            item.add_marker(pytest.mark.skip(reason=hindrance))
+        elif unfiltered and "iptables" in PROGRAMS.get(item.path.stem, ()):
+            item.add_marker(pytest.mark.skip(reason=unfiltered))
         callspec = getattr(item, "callspec", None)
         name = callspec.params.get("candidate") if callspec else None
         for mark in item.iter_markers("differs"):
@@ -143,6 +150,19 @@ def containerd(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Co
 def shim_containerd(candidate: Candidate, folder: Path, archive: Path) -> Iterator[ShimContainerd]:
     """A containerd that has our shim in its PATH, with the image in it."""
     engine = ShimContainerd(folder / f"shim-{candidate.name}", candidate)
+    try:
+        engine.start()
+        engine.load(archive)
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def cri(candidate: Candidate, folder: Path, archive: Path) -> Iterator[Cri]:
+    """A containerd with its CRI plugin for a candidate, with the image in it."""
+    pytest.importorskip("grpc", reason="grpcio is not installed (make test-engines)")
+    engine = Cri(folder / f"cri-{candidate.name}", candidate)
     try:
         engine.start()
         engine.load(archive)
