@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import sys
 
 from pyruntime.cgroups.layout import Layout
 from pyruntime.host import facts, fits
@@ -69,6 +70,7 @@ def examine(layout: Layout, root: str, rootless: bool) -> Iterator[Check]:
     yield _seccomp()
     yield _security_modules()
     yield _state(root)
+    yield _snapshot()
     yield from _others()
 
 
@@ -298,6 +300,18 @@ def _state(root: str) -> Check:
         root if writable else f"{place} is not writable for this user",
         "no container's state can be kept",
         "give another directory with --root, or set XDG_RUNTIME_DIR",
+    )
+
+
+def _snapshot() -> Check:
+    """The one of this very process: another command may be the first after an update of the interpreter."""
+    used = "pyruntime.snapshot" in sys.modules
+    return Check(
+        "snapshot",
+        "ok" if used or posix.uname().machine != "x86_64" else "warning",
+        "commands start from a snapshot of the interpreter" if used else "commands start the interpreter",
+        "everything works, but each command takes some milliseconds longer",
+        "make install (make build in a checkout), again after each update of Python",
     )
 
 
