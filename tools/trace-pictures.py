@@ -61,6 +61,10 @@ def draw(files: list[Path], name: str, folder: Path) -> None:
     best = min(traces, key=lambda trace: trace.whole.duration)
     best.pids = {track: 1000 + at for at, track in enumerate(best.pids)}  # so that a new picture is no new numbers
     (PICTURES / f"{name}.svg").write_text(svg.draw(best))
+    if name == "trace-create":
+        init = min((trace.only(events.INIT) for trace in traces), key=lambda trace: trace.whole.duration)
+        init.pids = {events.PARENT: 1001}
+        (PICTURES / f"{name}-init.svg").write_text(svg.draw(init, events.INIT))
     print(f"{name}: {best.whole.duration / 1e6:.2f} ms")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 USAGE = "FILE"
 FLAGS = (
     Flag("svg", "draw it into FILE (- for standard output) instead", value="FILE"),
+    Flag("only", "what one of the two processes did", value="parent|init"),
     Flag("steps", "only the steps of the plan"),
     Flag("at-least", "leave out what took less than N microseconds", value="N"),
     Flag("longest", "only the N steps that took longest, longest first", value="N"),
@@ -29,8 +30,13 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if len(words) != 1:
         raise UsageError("trace takes one file", mend="see: pyruntime trace --help")
     trace = events.from_json(_read(words[0]))
+    track = values["only"]
+    if track not in ("", events.PARENT, events.INIT):
+        raise UsageError(f"--only: {track!r}", mend="give parent or init")
+    if track:
+        trace = trace.only(track)
     if values["svg"]:
-        _write(values["svg"], svg.draw(trace))
+        _write(values["svg"], svg.draw(trace, track))
         return 0
     count = number(values["longest"], "longest")
     if count > 0:

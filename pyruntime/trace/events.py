@@ -101,6 +101,18 @@ class Trace:
         """The event of the command itself, which all others lie in."""
         return next(event for event in self.events if event.kind == COMMAND and event.track == PARENT)
 
+    def only(self, track: str) -> Trace:
+        """What one process did, as a trace of its own. Raises PyruntimeError when it is not in the trace."""
+        found = Trace(self.command, self.id, {PARENT: self.pids.get(track, 0)})
+        found.version, found.error = self.version, self.error
+        for event in self.on(track):
+            same = Event(PARENT, event.kind, event.name, event.start, event.end, event.result)
+            same.field, same.step, same.phase, same.error = event.field, event.step, event.phase, event.error
+            found.events.append(same)
+        if not any(event.kind == COMMAND for event in found.events):
+            raise PyruntimeError(f"{track} is not in this trace", mend="it has nothing but the command itself")
+        return found
+
     def on(self, track: str) -> list[Event]:
         """The events of a track, in the order in which they began; what holds others before them."""
         found = [event for event in self.events if event.track == track]

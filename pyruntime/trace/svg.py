@@ -125,11 +125,12 @@ class _Picture:
             self.parts.append(f'<text class="small" x="{x + 2:.1f}" y="{_TOP - 12}">{duration(end - start)}</text>')
 
 
-def draw(trace: Trace) -> str:
-    """The SVG document."""
+def draw(trace: Trace, only: str = "") -> str:
+    """The SVG document. only: whose trace it is, when it is that of one process (Trace.only)."""
     picture = _Picture(trace)
     marks = len(picture.parts)
-    picture.band(PARENT, f"the parent: pyruntime {trace.command} (pid {trace.pids.get(PARENT, 0)})")
+    first = f"the parent: pyruntime {trace.command}" if only != INIT else trace.name_of_init()
+    picture.band(PARENT, f"{first} (pid {trace.pids.get(PARENT, 0)})")
     who = "the process" if trace.command == "exec" else "init"
     picture.band(INIT, f"{who} (pid {trace.pids.get(INIT, 0)})")
     bars = picture.parts[marks:]
@@ -143,7 +144,8 @@ def draw(trace: Trace) -> str:
     picture.message_names()
     height = picture.y - _BAND + 26
     whole = trace.whole
-    title = f"pyruntime {trace.command}: {whole.result}, {duration(whole.duration)}"
+    what = f"pyruntime {trace.command}" if only != INIT else f"pyruntime {trace.command}, the part of init"
+    title = f"{what}: {whole.result}, {duration(whole.duration)}"
     reason = ""
     if whole.result == FAILED and trace.error is not None:
         reason = str(trace.error.get("message", ""))

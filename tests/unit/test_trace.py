@@ -130,6 +130,19 @@ def test_the_picture_is_xml_whatever_names_say() -> None:
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_only_one_of_the_two() -> None:
+    trace = made()
+    trace.events.append(Event(INIT, COMMAND, "init of box", 2_900_000, 4_100_000))
+    init = trace.only(INIT)
+    assert [event.name for event in init.events] == ["init of box", "mount proc on /proc"]
+    text = svg.draw(init, INIT)
+    assert "the part of init: ok, 1.20 ms" in text
+    assert "<title>plan: " not in text
+    assert trace.only(PARENT).whole.name == "create box"
+    with pytest.raises(PyruntimeError, match="init is not in this trace"):
+        made().only(INIT)
+
+
 def test_the_table_moves_no_cursor() -> None:
     text = terminal.table(made(HOSTILE, FAILED), width=100, paint=PAINT)
     assert "\x1b" not in text
