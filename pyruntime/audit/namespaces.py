@@ -85,14 +85,14 @@ def rootfs(view: View, pointer: str, rootfs: str, **_: Any) -> Iterator[Finding]
     if asked is None:
         yield cannot_see(pointer, what, f"{rootfs} is not there any more")
         return
-    same = (asked["dev"], asked["ino"]) == view.root()
-    if same:
+    if (asked["dev"], asked["ino"]) == view.root():
         yield as_asked(pointer, what)
+    elif asked.get("empty"):
+        yield cannot_see(pointer, what, f"{rootfs} is empty here: the engine has mounted it where only it can see it")
     else:
         device, inode = view.root()
         where = f"{posix.major(device)}:{posix.minor(device)}, inode {inode}"
-        note = "the engine may have mounted it where only it can see it"
-        yield drifted(pointer, what, rootfs, f"another directory ({where})", note)
+        yield drifted(pointer, what, rootfs, f"another directory ({where})")
 
 
 def root_readonly(view: View, pointer: str, **_: Any) -> Iterator[Finding]:

@@ -312,6 +312,19 @@ def test_what_is_asked_and_was_never_there(container: Any) -> None:
     assert sorted(found) == ["/linux/seccomp", "/process/noNewPrivileges"]
 
 
+def test_a_root_that_only_its_engine_sees(container: Any, tmp_path: Path) -> None:
+    """Rootless podman mounts in a mount namespace of its own; from outside there is an empty directory."""
+    box = container(["/bin/sleep", "1000"])
+    box.create()
+    box.config["root"]["path"] = str(tmp_path)
+    box.bundle.save()
+    told = Box(box.pid, box.bundle, box.runtime, {}).audit()
+    [found] = [one for (field, _), one in told.items() if field == "/root/path"]
+    assert (found["verdict"], "empty here" in found["note"]) == ("cannot see", True)
+    (tmp_path / "file").touch()
+    assert Box(box.pid, box.bundle, box.runtime, {}).fields() == ["/root/path"]
+
+
 def test_by_id_against_the_config_it_was_created_with(container: Any) -> None:
     box = container(["/bin/sleep", "1000"])
     box.create()
