@@ -134,7 +134,7 @@ def test_google_reads_what_is_written_and_writes_what_is_read(google: dict[str, 
     value = data.draw(values(name))
     theirs = google[name].FromString(wire.encode(name, value))
     again = wire.decode(name, theirs.SerializeToString())
-    assert wire.encode(name, again) == wire.encode(name, value)
+    assert again == wire.decode(name, wire.encode(name, value))
     for _, field, kind, repeated in MESSAGES[name]:
         if kind in SCALARS:
             assert (list(getattr(theirs, field)) if repeated else getattr(theirs, field)) == value[field]
