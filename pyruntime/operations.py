@@ -18,7 +18,8 @@ from pyruntime.cli import create as cli_create
 from pyruntime.cli import exec as cli_exec
 from pyruntime.cli import flags
 from pyruntime.errors import NotFound, PyruntimeError, StateError, from_json, from_oserror
-from pyruntime.kernel import files
+from pyruntime.kernel import files, process
+from pyruntime.kernel.constants import PR_SET_PDEATHSIG
 from pyruntime.log import Log
 from pyruntime.plan.exec import ExecPlan, ExecRequest
 from pyruntime.spec import load
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+_SIGKILL = 9
 _CREATE_DEFAULTS, _ = flags.parse([], cli_create.FLAGS)
 _EXEC_DEFAULTS, _ = flags.parse([], cli_exec.FLAGS)
 
@@ -235,6 +237,7 @@ def fork(
     stdio: tuple[int, ...] = (),
     console: int = -1,
     kept: tuple[int, ...] = (),
+    tied: bool = False,
     arguments: dict[str, Any] | None = None,
 ) -> int:
     """Do an operation, `work(settings, id, **arguments)`, in a child: its pid.
@@ -242,11 +245,17 @@ def fork(
     The child writes one JSON object to the descriptor answer, and ends: {"value", "warnings"} or
     {"error", "warnings"}; see `result`. name: the operation, for messages.
 
-    stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null. kept: others that it keeps."""
+    stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null. kept: others that it keeps.
+    tied: the child is killed when the caller dies: what it has begun is then for `delete`, and nothing comes later."""
+    caller = posix.getpid()
     pid = posix.fork()
     if pid != 0:
         return pid
     try:
+        if tied:
+            process.prctl(PR_SET_PDEATHSIG, _SIGKILL)
+            if posix.getppid() != caller:  # it has died meanwhile
+                posix._exit(1)
         _perform(name, work, settings, id, answer, stdio, console, kept, arguments or {})
     finally:
         posix._exit(1)  # nothing of the child may climb into the caller's loop

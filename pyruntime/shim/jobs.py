@@ -105,7 +105,7 @@ class Jobs:
         """Fork a child as operations.fork does: its pid, and where its answer will be read."""
         reading, writing = posix.pipe2(posix.O_CLOEXEC)
         try:
-            pid = operations.fork(name, work, settings, id, writing, **options)
+            pid = operations.fork(name, work, settings, id, writing, tied=True, **options)
         except BaseException:
             posix.close(reading)
             raise

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -302,6 +303,23 @@ def test_delete_after_a_sigkill_of_the_shim(task: Callable[..., Task], container
     client = Client(again)
     client.call("Shutdown", "ShutdownRequest", id=one.id)
     client.close()
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 6, 9, 12, 16, 20, 30])
+def test_a_sigkill_at_any_moment_leaves_what_delete_removes(
+    task: Callable[..., Task], containerd: Containerd, milliseconds: int
+) -> None:
+    """The shim is killed while a child of it creates the container: nothing is left, and nothing comes later."""
+    one = task(["/bin/sleep", "1000"])
+    request = {"id": one.id, "bundle": str(one.path), "stdout": f"file://{one.output}"}
+    one.client.send("Create", "CreateTaskRequest", **request)
+    time.sleep(milliseconds / 1000)
+    os.kill(one.shim, signal.SIGKILL)
+    containerd.delete(one.path, one.id)
+    for _ in range(2):  # at once, and once whoever was late has had its time
+        assert not [path for path in leaks.cgroups() if path.endswith(one.id)]
+        assert not os.path.exists(f"/run/containerd/pyruntime/{containerd.namespace}/{one.id}")
+        time.sleep(0.1)
 
 
 def test_what_containerd_2_is_answered(containerd: Containerd, bundle: Any) -> None:

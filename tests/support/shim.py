@@ -80,6 +80,7 @@ class Containerd:
         self.address = folder / "events.sock"
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.answering = True
+        self._sockets: set[str] = set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.address))
         self._listener.listen()
@@ -100,6 +101,7 @@ class Containerd:
             timeout=30,
         )
         assert result.returncode == 0 and result.stdout.startswith("unix://"), result.stdout
+        self._sockets.add(result.stdout.removeprefix("unix://"))
         return result.stdout
 
     def delete(self, bundle: Path, id: str) -> dict[str, Any]:
@@ -155,6 +157,14 @@ class Containerd:
         self._listener.close()
         for fd in self._stop:
             os.close(fd)
+        for path in self._sockets:  # of shims that were killed
+            Path(path).unlink(missing_ok=True)
+        run = Path("/run/containerd")
+        for folder in (run / "pyruntime" / self.namespace, run / "pyruntime", run / "s", run):
+            try:
+                folder.rmdir()
+            except OSError:
+                continue  # there is something of somebody else's, or it is not there
 
 
 def wait_for(condition: Any, what: str, seconds: float = 10.0) -> None:
