@@ -65,6 +65,7 @@ test-engines: build engines-packages .venv/.engines ## containerd, docker, podma
 
 test-faults: build test-packages ## every command broken off at every point; 200 containers at once (root)
 	@$(VENV) tests/faults/sweep.py $(ARGS)
+	@$(VENV) tests/faults/sweep.py --rootless --seconds 240 $(ARGS)
 	@PYRUNTIME_TEST_TOGETHER=200 $(VENV) -m pytest -q -rP tests/faults/test_together.py
 
 test-fuzz: build ## 100000 made-up configs, and as root 2000 containers of some (ARGS="--seconds N")
