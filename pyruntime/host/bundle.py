@@ -7,7 +7,7 @@ import posix
 from pyruntime.errors import KernelError, StepError, strerror
 from pyruntime.host import facts
 from pyruntime.host.finding import Finding, near, of_error
-from pyruntime.kernel import files
+from pyruntime.kernel import files, mount
 from pyruntime.process import image
 from pyruntime.rootfs import options
 from pyruntime.rootfs import path as rootfs_path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _S_IFMT, _S_IFDIR, _S_IFREG, _S_IFBLK = 0o170000, 0o040000, 0o100000, 0o060000
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+_LONGEST_SETTING = 255  # fsconfig(2), as in rootfs/mounts.py
 # Filesystems without FS_ALLOW_IDMAP in any kernel so far, by their numbers in statfs(2).
 _UNMAPPABLE = {0x9FA0: "proc", 0x62656572: "sysfs", 0x63677270: "cgroup2", 0x27E0EB: "cgroup", 0x6969: "nfs"}
 # What root of a user namespace may mount (FS_USERNS_MOUNT in the kernel); cgroup is one of the names for cgroup2.
@@ -41,6 +42,8 @@ def check(request: Request, *, with_bundle: bool) -> Iterator[Finding]:
         else:
             root_fd = found
     yield from check_mounts(request, with_bundle)
+    if root_fd >= 0:
+        yield from check_places(request, root_fd)
     yield from check_hooks(request)
     if root_fd >= 0:
         try:
@@ -83,7 +86,8 @@ def check_mounts(request: Request, with_bundle: bool) -> Iterator[Finding]:
                 yield from _check_mapped(pointer, entry.get("source") or "")
             continue
         yield from _check_filesystem(request, pointer, kind)
-        yield from _check_words(pointer, kind, parsed.data)
+        misspelt = list(_check_words(pointer, kind, parsed.data))
+        yield from misspelt or _check_settings(request, pointer, kind, parsed.data)
 
 
 def _check_source(request: Request, pointer: str, source: str, with_bundle: bool) -> Iterator[Finding]:
@@ -99,6 +103,33 @@ def _check_source(request: Request, pointer: str, source: str, with_bundle: bool
             mend=near(name, facts.names(directory or "/"), "make it on the host, or correct the source"),
             rule="mount-source",
         )
+
+
+def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
+    """Directories that are to be bound on files, and files on directories."""
+    covered: list[str] = []
+    for index, entry in enumerate(request.config.get("mounts") or ()):
+        place = rootfs_path.clean(entry["destination"])
+        hidden = any(place == one or place.startswith(one.rstrip("/") + "/") for one in covered)
+        covered.append(place)
+        source = entry.get("source") or ""
+        parsed = options.parse(entry.get("options") or [])
+        if hidden or parsed.remount or not (parsed.bind or entry.get("type") == "bind"):
+            continue
+        try:
+            there = _mode(root_fd, place)
+            brought = posix.stat(source if source.startswith("/") else f"{request.bundle}/{source}").st_mode
+        except (OSError, ValueError):
+            continue
+        if there and (there & _S_IFMT == _S_IFDIR) != (brought & _S_IFMT == _S_IFDIR):
+            kinds = ("a directory", "a file") if brought & _S_IFMT == _S_IFDIR else ("a file", "a directory")
+            yield Finding(
+                "error",
+                f"/mounts/{index}/destination",
+                f"{source} is {kinds[0]}, and {place} in the rootfs is {kinds[1]}",
+                mend="correct source or destination",
+                rule="mount-source",
+            )
 
 
 def _check_mapped(pointer: str, source: str) -> Iterator[Finding]:
@@ -158,6 +189,30 @@ def _check_words(pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
                 mend=mend,
                 rule="mount-option",
             )
+
+
+def _check_settings(request: Request, pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
+    """What the filesystem itself says of its options: root may ask it, and nothing is made."""
+    if not data or kind == "cgroup" or kind not in facts.filesystems():
+        return
+    if any(len(word.encode("utf-8", "surrogateescape")) > _LONGEST_SETTING for word in data):
+        return  # such go to mount(2) as one string
+    if request.namespace("user")[0]:  # ids are those of the container, which only its kernel's namespace knows
+        data = [word for word in data if word.partition("=")[0] not in ("uid", "gid")]
+    try:
+        mount.try_settings(kind, data)
+    except KernelError as error:
+        if error.errno != 22:  # EINVAL; EPERM: not root
+            return
+        said = [str(word) for word in error.arguments[1:]]
+        yield Finding(
+            "error",
+            f"{pointer}/options",
+            f"{kind} does not take {error.arguments[0]!r}",
+            why=", ".join(word.partition(": ")[2] or word for word in said),
+            mend="correct the option, or leave it out",
+            rule="mount-option",
+        )
 
 
 def check_hooks(request: Request) -> Iterator[Finding]:

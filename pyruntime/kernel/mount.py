@@ -118,12 +118,7 @@ def new_filesystem(fstype: str, source: str, settings: list[str], attributes: in
     try:
         if source:
             _configure(context, FSCONFIG_SET_STRING, "source", source)
-        for setting in settings:
-            key, equals, value = setting.partition("=")
-            if equals:
-                _configure(context, FSCONFIG_SET_STRING, key, value)
-            else:
-                _configure(context, FSCONFIG_SET_FLAG, key, None)
+        _set(context, settings)
         _configure(context, FSCONFIG_CMD_CREATE, None, None)
         return check(lib.shim_fsmount(context, FSMOUNT_CLOEXEC, attributes), "fsmount", fstype)
     except KernelError as error:
@@ -131,6 +126,27 @@ def new_filesystem(fstype: str, source: str, settings: list[str], attributes: in
         raise
     finally:
         posix.close(context)
+
+
+def try_settings(fstype: str, settings: list[str]) -> None:
+    """Let a filesystem judge settings, and make nothing: new_filesystem without its last two calls. Raises as that."""
+    context = check(lib.shim_fsopen(text(fstype), FSOPEN_CLOEXEC), "fsopen", fstype)
+    try:
+        _set(context, settings)
+    except KernelError as error:
+        error.arguments += tuple(_complaints(context))
+        raise
+    finally:
+        posix.close(context)
+
+
+def _set(context: int, settings: list[str]) -> None:
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if equals:
+            _configure(context, FSCONFIG_SET_STRING, key, value)
+        else:
+            _configure(context, FSCONFIG_SET_FLAG, key, None)
 
 
 def _configure(context: int, command: int, key: str | None, value: str | None) -> None:

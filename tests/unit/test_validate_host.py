@@ -168,6 +168,33 @@ def test_a_misspelt_option(sample: Sample) -> None:
     sample.one("/mounts/0/options", "'nosuidd'", "did you mean nosuid?", severity="warning")
 
 
+def test_an_option_that_the_filesystem_refuses(sample: Sample) -> None:
+    """The filesystem itself is asked, which only root may."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may ask a filesystem for its options")
+    mount = {"destination": "/d", "type": "tmpfs", "source": "none"}
+    sample.config["mounts"] = [{**mount, "options": ["size=1m", "mode=755", "nr_inodes=10"]}]
+    assert sample.validate() == []
+    sample.config["mounts"] = [{**mount, "options": ["size=much"]}]
+    sample.one("/mounts/0/options", "'size=much'", "Bad value for 'size'")
+    sample.config["mounts"] = [{**mount, "options": ["unheard=1"]}]
+    sample.one("/mounts/0/options", "Unknown parameter 'unheard'")
+    long = {"destination": "/d", "type": "overlay", "source": "none", "options": ["lowerdir=" + "/lower:" * 60]}
+    sample.config["mounts"] = [long]
+    assert sample.validate() == []  # fsconfig(2) takes no more than 255 bytes, mount(2) does
+
+
+def test_a_directory_on_a_file(sample: Sample, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    mount = {"destination": "/bin/tool", "type": "bind", "source": "data", "options": ["bind"]}
+    sample.config["mounts"] = [mount]
+    found = {one["pointer"]: one for one in sample.validate()}
+    assert "is a directory, and /bin/tool in the rootfs is a file" in found["/mounts/0/destination"]["message"]
+    hides = {"destination": "/bin", "type": "tmpfs", "source": "none"}
+    sample.config["mounts"] = [hides, mount]
+    assert "/mounts/1/destination" not in {one["pointer"] for one in sample.validate()}
+
+
 def test_a_filesystem_that_a_user_namespace_cannot_mount(sample: Sample) -> None:
     sample.linux["namespaces"].append({"type": "user"})
     mapping = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
