@@ -261,3 +261,51 @@ def test_v1_only_fields_are_warned_of(container: Any) -> None:
     result = one.run(timeout=SLOW)
     assert "/linux/resources/memory/swappiness" in result.stderr
     assert "/linux/resources/memory/disableOOMKiller" in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/pressure/memory"), reason="this kernel does not count pressure")
+def test_memory_pressure_is_told(container: Any) -> None:
+    busy = "while [ ! -e /go ]; do sleep 0.1; done; while :; do dd if=/dev/zero of=/file bs=1M count=60; done 2>&-"
+    one = created(container, ["sh", "-c", busy], memory={"limit": 12 * MIB})
+    one.start()
+    events = one.runtime.spawn("events", "--interval", "1s", "--pressure", "low", one.id)
+    proc.wait_until(lambda: '"stats"' in events.stdout, "the first statistics", SLOW)
+    (one.rootfs / "go").touch()
+    proc.wait_until(lambda: '"pressure"' in events.stdout, "the event", SLOW)
+    one.kill("KILL")
+    one.wait(SLOW)
+    assert events.wait(SLOW).code == 0
+
+
+@pytest.mark.parametrize("words", [("kill", "--all"), ("delete", "--force")], ids=" ".join)
+def test_what_outlives_init_dies(container: Any, words: tuple[str, ...]) -> None:
+    one: Container = container(["sh", "-c", "sleep 1000 & sleep 1000 & exit 3"])
+    configs.drop_namespace(one.config, "pid")
+    one.create()
+    one.start()
+    assert one.wait(SLOW) == 3
+    left = [int(word) for word in value(one, "cgroup.procs").split()]
+    assert left
+    one.runtime.run(*words, one.id, *(["KILL"] if words[0] == "kill" else []), timeout=SLOW)
+    for pid in left:
+        proc.wait_until(lambda pid=pid: proc.process_state(pid) in ("", "Z"), "it dies", SLOW)
+        os.waitpid(pid, 0)
+    one.delete("--force", timeout=SLOW)
+    assert not cgroup(one).exists()
+
+
+def test_failed_update_leaves_the_old_limits(container: Any) -> None:
+    one = created(container, memory={"limit": 64 * MIB}, pids={"limit": 30}, cpu={"shares": 700})
+    before = [value(one, file) for file in ("memory.max", "pids.max", "cpu.weight")]
+    sent = {"memory": {"limit": 32 * MIB}, "pids": {"limit": 7}, "cpu": {"shares": 300, "cpus": "4095"}}
+    result = one.runtime.run("update", "--resources=-", one.id, stdin=json.dumps(sent), check=1, timeout=SLOW)
+    assert "cpus" in result.stderr
+    assert [value(one, file) for file in ("memory.max", "pids.max", "cpu.weight")] == before
+
+
+@pytest.mark.skipif(not (Path("/sys/kernel/mm/hugepages/hugepages-2048kB")).exists(), reason="no huge pages of 2 MiB")
+def test_huge_pages(container: Any) -> None:
+    one = created(container, hugepageLimits=[{"pageSize": "2MB", "limit": 4 * MIB}])
+    assert value(one, "hugetlb.2MB.max") == str(4 * MIB)
+    data = json.loads(one.runtime.run("events", "--stats", one.id, timeout=SLOW).stdout)["data"]
+    assert data["hugetlb"]["2MB"] == {"usage": 0, "failcnt": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,31 @@ def sub_cgroups(one, name: str) -> list[str]:
             for file in ("cpuset.cpus", "cpuset.mems"):
                 Path(folder, file).write_text(Path(folder, "..", file).read_text())
     return made
+
+
+def test_a_pause_is_for_sub_cgroups_too(box):
+    """A process that is in one below the container's own stands still as well."""
+    one = box()
+    made = sub_cgroups(one, "sub")
+    try:
+        count = one.rootfs / "count"
+        counter = "while :; do printf . >>/count; done"
+        file = one.runtime.folder / "exec.pid"
+        flags = ["--detach", "--cgroup", "sub", "--pid-file", str(file)]
+        one.runtime.run("exec", *flags, one.id, "sh", "-c", counter)
+        pid = int(file.read_text())
+        proc.wait_until(lambda: count.exists() and count.stat().st_size > 0, "it counts")
+        one.runtime.run("pause", one.id)
+        stopped = count.stat().st_size
+        time.sleep(0.3 * proc.SLOW)
+        assert count.stat().st_size == stopped
+        one.runtime.run("resume", one.id)
+        proc.wait_until(lambda: count.stat().st_size > stopped, "it goes on")
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    finally:
+        for folder in made:
+            os.rmdir(folder)
 
 
 @pytest.mark.differs(crun="crun 1.8.1 makes it itself", sometimes=True)
