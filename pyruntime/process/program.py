@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _S_IFMT, _S_IFDIR, _S_IFREG = 0o170000, 0o040000, 0o100000
 _ENOENT, _EACCES, _ENOTDIR, _ELOOP, _EPERM, _ENOEXEC = 2, 13, 20, 40, 1, 8
 _PASSWD_LIMIT = 1 << 20
+_HARMLESS = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO")
+_FORGETTING = frozenset(("madvise", "mmap"))
 
 
 def plan_cwd(request: Request) -> Iterator[Step]:
@@ -76,8 +78,14 @@ def plan_signals(request: Request) -> Iterator[Step]:
 
 def may_forget(steps: list[Any], seccomp: dict[str, Any] | None) -> bool:
     """Whether init may wait for `start` without the interpreter: execve(2) is all that is left to do, and the
-    container's filter does not kill for the system calls that forgetting takes (mmap, madvise)."""
-    return len(steps) == 1 and "KILL" not in (seccomp or {}).get("defaultAction", "")
+    container's filter at most refuses the system calls that forgetting takes."""
+    if len(steps) != 1:
+        return False
+    if not seccomp:
+        return True
+    return seccomp["defaultAction"] in _HARMLESS and all(
+        rule["action"] in _HARMLESS or not _FORGETTING & set(rule["names"]) for rule in seccomp.get("syscalls") or ()
+    )
 
 
 def make_cwd(init: Any, cwd: str) -> None:
