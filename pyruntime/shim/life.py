@@ -94,13 +94,13 @@ class Lives:
             raise Refusal(ttrpc.UNIMPLEMENTED, "restoring from a checkpoint is not served")
         chosen = settings.options(request["options"])
         made = settings.settings(self.namespace, chosen)
-        container = Container(id, bundle, made, bool(request["rootfs"]))
+        container = Container(id, bundle, made, [one["type"] for one in request["rootfs"]])
         container.owner = chosen["io_uid"], chosen["io_gid"]
         container.indirect = console.is_labelled(bundle)
         stdio = Stdio(self.loop, request["stdin"], request["stdout"], request["stderr"], request["terminal"])
         init = container.init = Process(container, "", stdio)
         init.busy = True
-        settings.note(bundle, made, mounted=container.mounted)
+        settings.note(bundle, made, mounted=bool(container.mounts))
         taken = state.exists(made.root, id)  # somebody else's of the same name is not ours to remove
         self.containers[id] = container
 
@@ -108,7 +108,7 @@ class Lives:
             self.containers.pop(id, None)
             stdio.close()
             if isinstance(error, Lost) and not taken:
-                gone = {"bundle": bundle, "mounted": container.mounted, "force": True}
+                gone = {"bundle": bundle, "types": container.mounts, "force": True}
                 self.run_child("delete", work.delete, init, lambda value, error: None, **gone)
             reply.fail(ttrpc.UNKNOWN, f"OCI runtime create failed: {error}")
 
@@ -329,7 +329,7 @@ class Lives:
         if process.id:
             process.stdio.when_drained(answer)
             return
-        arguments = {"bundle": container.bundle, "mounted": container.mounted, "force": process.status == CREATED}
+        arguments = {"bundle": container.bundle, "types": container.mounts, "force": process.status == CREATED}
         self.run_child("delete", work.delete, process, done, **arguments)
 
     def reap(self) -> None:

@@ -52,13 +52,13 @@ class Container:
     """A container of this shim.
 
     init: its first process. execs: exec id -> process. record: the runtime's, once it is created.
-    mounted: the shim has mounted its root filesystem."""
+    mounts: the types of what the shim has mounted for its root filesystem."""
 
-    def __init__(self, id: str, bundle: str, settings: Settings, mounted: bool) -> None:
+    def __init__(self, id: str, bundle: str, settings: Settings, mounts: list[str]) -> None:
         self.id = id
         self.bundle = bundle
         self.settings = settings
-        self.mounted = mounted
+        self.mounts = mounts
         self.init: Process
         self.execs: dict[str, Process] = {}
         self.record: Record | None = None

@@ -27,11 +27,11 @@ def create(settings: Settings, id: str, *, mounts: list[dict[str, Any]], bundle:
         raise
 
 
-def delete(settings: Settings, id: str, *, bundle: str, mounted: bool, force: bool) -> None:
-    """Delete the container and unmount its root filesystem."""
+def delete(settings: Settings, id: str, *, bundle: str, types: list[str], force: bool) -> None:
+    """Delete the container and unmount its root filesystem, whose mounts are of these types."""
     operations.delete(settings, id, force=force)
-    if mounted:
-        rootfs.unmount(f"{bundle}/rootfs")
+    if types:
+        rootfs.detach(f"{bundle}/rootfs", types)
 
 
 def create_when_told(settings: Settings, id: str, *, socket: int, bundle: str, **options: Any) -> Any:

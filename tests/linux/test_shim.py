@@ -119,6 +119,32 @@ def test_a_life(task: Callable[..., Task], containerd: Containerd) -> None:
     assert not os.path.exists(one.address.removeprefix("unix://"))
 
 
+@pytest.mark.parametrize("layers", [1, 60])
+def test_the_root_filesystem_is_mounted_and_taken_away(
+    task: Callable[..., Task], base: Path, scratch: Path, layers: int
+) -> None:
+    """An overlay, also of more layers than one page of mount options can name."""
+    one = task(sh="cat /layer1 && echo new >/file")
+    place = scratch / f"{'long' * 20}{layers}"
+    lower = [place / f"layer{number}" for number in range(1, layers + 1)]
+    for path in (*lower, place / "upper", place / "work"):
+        path.mkdir(parents=True)
+    for path in lower:
+        (path / path.name).write_text(f"{path.name}\n")
+    (place / "base").symlink_to(base)
+    options = [f"lowerdir={':'.join(str(path) for path in (*lower, place / 'base'))}"]
+    options += [f"upperdir={place}/upper", f"workdir={place}/work"]
+    rootfs = one.path / "rootfs"
+    one.create(rootfs=[{"type": "overlay", "source": "overlay", "options": options}])
+    assert os.path.ismount(rootfs)
+    one.start()
+    assert one.wait() == 0
+    one.delete()
+    assert not os.path.ismount(rootfs)
+    assert one.output.read_text() == "layer1\n"
+    assert (place / "upper/file").read_text() == "new\n"
+
+
 def test_the_exit_of_init_is_told_last(task: Callable[..., Task], containerd: Containerd) -> None:
     """Processes of exec die with init; their exits are told before its own, and each after its start."""
     one = task(["/bin/sleep", "1000"])
