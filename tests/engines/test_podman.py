@@ -329,7 +329,7 @@ def test_checkpoint(engine):
     result = engine("container", "checkpoint", name, check=None)
     assert engine.state(name)["Running"] or result.code == 0
     if result.code != 0:
-        pytest.skip(f"criu does not work here: {result.stderr.splitlines()[-1]}")
+        pytest.skip("criu does not work here")
 
 
 def test_nothing_is_left(engine):
