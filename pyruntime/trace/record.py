@@ -252,6 +252,7 @@ def traced(path: str, module: Any, command: str, context: Context, values: dict[
     restore = spans.install(recorder)
     record_with(recorder)
     error: BaseException | None = None
+    recorder.begin = time.monotonic_ns()
     try:
         return int(module.run(context, values, words))
     except BaseException as raised:

@@ -104,9 +104,9 @@ class _Picture:
             if message.name in _SHOWN_MESSAGES and x > taken:
                 # A name's place is the middle between the bands.
                 y = (self.bands[PARENT][1] + self.bands[INIT][0]) / 2 + 4
-                if x + len(message.name) * 5.6 < WIDTH:
+                if x + len(message.name) * 6.2 < WIDTH:
                     self.parts.append(f'<text class="word" x="{x:.1f}" y="{y:.0f}">{_safe(message.name)}</text>')
-                    taken = x + len(message.name) * 5.6
+                    taken = x + len(message.name) * 6.2
 
     def axis(self) -> None:
         """Lines and words for the time, and the places where it was cut."""
