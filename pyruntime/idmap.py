@@ -85,12 +85,26 @@ def _run_helper(pid: int, file: str, lines: list[list[int]]) -> None:
         )
     arguments = [name, str(pid)] + [str(number) for line in lines for number in line]
     files.close_on_exec_from(3)
-    child = posix.posix_spawn(program, arguments, {})
+    # What it says is for our error: engines show the last line only.
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    outputs = [(posix.POSIX_SPAWN_DUP2, write_end, number) for number in (1, 2)]
+    try:
+        child = posix.posix_spawn(program, arguments, {}, file_actions=outputs)
+        posix.close(write_end)
+        write_end = -1
+        data = b""
+        while chunk := posix.read(read_end, 4096):
+            data += chunk
+        said = data.decode("utf-8", "replace").strip()
+    finally:
+        posix.close(read_end)
+        if write_end >= 0:
+            posix.close(write_end)
     _, status = posix.waitpid(child, 0)
     code = posix.waitstatus_to_exitcode(status)
     if code:
         raise StepError(
-            f"{' '.join(arguments)}: exit status {code}",
+            f"{' '.join(arguments)}: exit status {code}" + (f" ({said})" if said else ""),
             why=f"the ids asked for are not all granted to user {posix.getuid()} in {subordinate}",
             mend=f"add a line for the user to {subordinate}, or map other ids",
         )
