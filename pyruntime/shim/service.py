@@ -16,7 +16,11 @@ from pyruntime.shim.task import Tasks
 from pyruntime.shim.ttrpc import Server
 
 # What children need, from here on in memory that they share.
+from pyruntime.cgroups import devices as _devices  # noqa: F401  # isort: skip
+from pyruntime.cgroups import remove as _remove  # noqa: F401  # isort: skip
 from pyruntime.plan import build as _build  # noqa: F401  # isort: skip
+from pyruntime.rootfs import cgroup_mounts as _cgroup_mounts  # noqa: F401  # isort: skip
+from pyruntime.rootfs import console as _console  # noqa: F401  # isort: skip
 from pyruntime.start import fifo as _fifo  # noqa: F401  # isort: skip
 from pyruntime.start import parent as _parent  # noqa: F401  # isort: skip
 

@@ -34,6 +34,7 @@ from support.shim import PROGRAM, Client, Containerd  # noqa: E402
 from pyruntime.shim import wire  # noqa: E402
 from pyruntime.spec.sample import sample  # noqa: E402
 
+PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 UNIFIED = "/sys/fs/cgroup/unified"
 
 
@@ -108,7 +109,7 @@ def compare(title: str, actions: list[Callable[[], object]], candidates: list[Ca
     print(f"{title}: {', '.join(words)}; ours is {', '.join(ratios)}" if ratios else f"{title}: {words[0]}", flush=True)
 
 
-METHODS = ("start", "Create", "Start", "Create + Start", "Delete", "delete")
+METHODS = ("start", "Create", "Start", "Create + Start", "Exec + Start", "Exec to its end", "Delete", "delete")
 
 
 def tasks(folder: Path, candidates: list[Candidate], rounds: int) -> None:
@@ -146,7 +147,7 @@ def task(end: Containerd, candidate: Candidate, base: Path, number: int) -> dict
         (bundle / name).mkdir(parents=True)
     config = sample(rootless=False)
     config["ociVersion"] = "1.0.2"  # crun 1.8 knows no newer one
-    config["process"].update(args=["/bin/true"], terminal=False)
+    config["process"].update(args=["/bin/sleep", "100"], terminal=False)
     config["linux"]["cgroupsPath"] = f"/{leaks.PREFIX}-tasks/{id}"
     (bundle / "config.json").write_text(json.dumps(config))
     layers = [f"lowerdir={base}", f"upperdir={bundle}/upper", f"workdir={bundle}/work"]
@@ -175,6 +176,16 @@ def task(end: Containerd, candidate: Candidate, base: Path, number: int) -> dict
     client.call("Start", "ProcessRequest", "PidResponse", id=id)
     lap("Start")
     found["Create + Start"] = found["Create"] + found["Start"]
+    spec = {"args": ["/bin/true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+    any = {"type_url": PROCESS, "value": json.dumps(spec).encode()}
+    clock = begin = time.perf_counter()
+    client.call("Exec", "ExecProcessRequest", id=id, exec_id="one", spec=any)
+    client.call("Start", "ProcessRequest", "PidResponse", id=id, exec_id="one")
+    lap("Exec + Start")
+    client.call("Wait", "ProcessRequest", "WaitResponse", id=id, exec_id="one")
+    client.call("Delete", "ProcessRequest", "DeleteResponse", id=id, exec_id="one")
+    found["Exec to its end"] = (time.perf_counter() - begin) * 1000
+    client.call("Kill", "KillRequest", id=id, signal=9)
     client.call("Wait", "ProcessRequest", "WaitResponse", id=id)
     clock = time.perf_counter()
     client.call("Delete", "ProcessRequest", "DeleteResponse", id=id)
