@@ -86,6 +86,21 @@ def test_a_cgroup_that_holds_processes_is_refused_and_left_alone(container: Any)
     first.delete("--force")
 
 
+@needs("freezer")
+@pytest.mark.differs(runc="1.1 only warns", crun="waits for ever", sometimes=True)
+def test_a_cgroup_that_is_frozen_is_refused_and_left_alone(container: Any) -> None:
+    """In it init would never run."""
+    one = container(["true"])
+    folder = TOP / "freezer" / one.config["linux"]["cgroupsPath"].lstrip("/")
+    folder.mkdir(parents=True)
+    (folder / "freezer.state").write_text("FROZEN")
+    result = one.create(check=1)
+    assert "cgroup unexpectedly frozen" in result.stderr
+    assert (folder / "freezer.state").read_text().strip() == "FROZEN"
+    (folder / "freezer.state").write_text("THAWED")
+    folder.rmdir()
+
+
 @needs("cpu")
 def test_cpu_quota_makes_a_loop_slow(container: Any) -> None:
     one = limited(container, ["sh", "-c", "while :; do :; done"], cpu={"quota": 10000, "period": 100000})

@@ -309,3 +309,24 @@ def test_huge_pages(container: Any) -> None:
     assert value(one, "hugetlb.2MB.max") == str(4 * MIB)
     data = json.loads(one.runtime.run("events", "--stats", one.id, timeout=SLOW).stdout)["data"]
     assert data["hugetlb"]["2MB"] == {"usage": 0, "failcnt": 0}
+
+
+def test_device_programs_of_others_stay(container: Any) -> None:
+    """An update takes the place of our own program only."""
+    from pyruntime.cgroups import device_program
+    from pyruntime.kernel import bpf
+
+    one = created(container)
+    directory = os.open(cgroup(one), os.O_RDONLY)
+    program = bpf.load_device_program(device_program.assemble(["allow a"]), "somebody_elses")
+    try:
+        bpf.attach_device_program(directory, program, None)
+        for rules in ([{"allow": False, "access": "rwm"}], [{"allow": True, "access": "r"}]):
+            one.runtime.run("update", "--resources", "-", one.id, stdin=json.dumps({"devices": rules}), timeout=SLOW)
+            for name in ("somebody_elses", "pyruntime_dev"):
+                found = bpf.find_device_program(directory, name)
+                assert found is not None, name
+                os.close(found)
+    finally:
+        os.close(program)
+        os.close(directory)

@@ -101,6 +101,8 @@ DISK = {"major": 8, "minor": 0}
         (V1, {"memory": MEMORY}, ["limit_in_bytes=100", "memsw.limit_in_bytes=150", "soft_limit_in_bytes=50"]),
         (V1, {"memory": {"limit": -1}}, ["memsw.limit_in_bytes=-1", "limit_in_bytes=-1"]),
         (V1, {"memory": {"limit": 0, "disableOOMKiller": False}}, []),
+        (V1, {"memory": {"useHierarchy": True}}, ["use_hierarchy=1"]),
+        (V2, {"memory": {"useHierarchy": True}}, []),
         (V2, {"memory": MEMORY}, ["swap.max=50", "max=100", "low=50"]),
         (V2, {"memory": {"limit": -1}}, ["swap.max=max", "max=max"]),
     ],
@@ -182,6 +184,15 @@ def test_block_io() -> None:
         "unified/io.max=8:0 rbps=100",
         "unified/io.max=8:0 wiops=max",
     ]
+
+
+def test_leaf_weights_are_of_old_kernels_only() -> None:
+    block = {"leafWeight": 300, "weightDevice": [{**DISK, "leafWeight": 20}]}
+    found = written(V1, {"blockIO": block})
+    assert {"blkio/blkio.leaf_weight=300", "blkio/blkio.leaf_weight_device=8:0 20"} <= set(found)
+    warnings = written(V2, {"blockIO": block})
+    assert all("leafWeight is ignored" in warning for warning in warnings)
+    assert len(warnings) == 2
 
 
 def test_the_rest() -> None:
