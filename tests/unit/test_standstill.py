@@ -1,0 +1,123 @@
+"""Whether a process goes on, as those see it who wait for it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from support import proc
+from support.handshake import ended, fork
+
+from pyruntime import start
+from pyruntime.errors import StepError
+from pyruntime.start import channel, parent, standstill
+
+pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
+
+
+@pytest.fixture
+def process() -> Iterator[Callable[[Callable[[], object]], int]]:
+    """Run a function in a child, which is killed afterwards."""
+    made: list[int] = []
+
+    def make(child: Callable[[], object]) -> int:
+        made.append(fork(child))
+        return made[-1]
+
+    yield make
+    for pid in made:
+        os.kill(pid, signal.SIGKILL)
+        ended(pid)
+
+
+def work() -> None:
+    while True:
+        time.sleep(0.001)
+
+
+def test_who_works_is_waited_for(process) -> None:
+    watch = standstill.Watch(process(work), "to work")
+    for _ in range(5):
+        time.sleep(0.02)
+        watch.look()
+
+
+def test_who_works_for_too_long_is_not(process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standstill, "LONGEST", 3 * start.PATIENCE)
+    watch = standstill.Watch(process(work), "to work")
+    with pytest.raises(StepError, match="to work has taken 90 s"):
+        for _ in range(3):
+            time.sleep(0.02)
+            watch.look()
+
+
+def test_who_is_stopped_is_not(process) -> None:
+    pid = process(work)
+    os.kill(pid, signal.SIGSTOP)
+    proc.wait_until(lambda: proc.process_state(pid) == "T", "it is stopped")
+    watch = standstill.Watch(pid, "to work")
+    watch.look()  # it may have run until just now
+    with pytest.raises(StepError, match=rf"\(pid {pid}\) does not go on: to work has taken 60 s: it is stopped"):
+        watch.look()
+
+
+def test_who_waits_for_a_hook_is_waited_for(process) -> None:
+    def with_child() -> None:
+        if os.fork() == 0:
+            signal.pause()
+        signal.pause()
+
+    pid = process(with_child)
+    child = proc.wait_until(lambda: proc.children(pid), "it has a child")[0]
+    watch = standstill.Watch(pid, "to run a hook")
+    try:
+        for _ in range(5):
+            watch.look()
+    finally:
+        os.kill(child, signal.SIGKILL)
+    with pytest.raises(StepError, match="to run a hook has taken"):
+        for _ in range(5):
+            watch.look()
+            time.sleep(0.02)
+
+
+def test_who_is_gone_is_not(process) -> None:
+    pid = fork(lambda: None)
+    ended(pid)
+    with pytest.raises(StepError, match="it is dead"):
+        standstill.Watch(pid, "to live").look()
+
+
+def test_the_parents_end_of_the_socket_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "PATIENCE", 0.05)
+    ours, theirs = channel.pair()
+    looks: list[float] = []
+
+    def overdue() -> None:
+        looks.append(time.monotonic())
+        if len(looks) == 2:
+            theirs.send(channel.READY)
+
+    ours.overdue = overdue
+    assert ours.receive()[0] == channel.READY
+    assert len(looks) == 2
+    assert looks[1] - looks[0] >= 0.04
+    ours.close()
+    theirs.close()
+
+
+def test_a_pipe_that_nobody_reads(process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the init pipe of a plan that is larger than it: the parent gives up, and does not hang in write(2)."""
+    monkeypatch.setattr(start, "PATIENCE", 0.05)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    parent.await_descriptor(write_end, select.POLLOUT, process(signal.pause), "to read its plan")
+    os.write(write_end, b"x" * 1_000_000)
+    with pytest.raises(StepError, match="to read its plan has taken"):
+        parent.await_descriptor(write_end, select.POLLOUT, process(signal.pause), "to read its plan")
+    os.close(write_end)
+    os.close(read_end)
