@@ -1,6 +1,6 @@
 """Runs the attacks of this directory against runtimes, and prints what came of them as the table of docs/security.md:
 
-    .venv/bin/python tests/security/table.py [ours] [runc] [crun]     (root; about two minutes each)
+    .venv/bin/python tests/security/table.py [ours] [runc] [crun]     (root; three to five minutes each)
 
 What a cell says is measured: `holds` when every attack of the file has failed; else how many have succeeded, or were
 not refused, in the words of the mark that expects it. "caught" are attacks that a weakened pyruntime falls for.
@@ -80,14 +80,16 @@ def judge(report: Path) -> dict[str, Cell]:
 
 def measure(runtime: str) -> dict[str, Cell]:
     """Attack one runtime."""
-    environment = dict(os.environ)
+    environment = {"PYRUNTIME_TEST_THOROUGH": "5", **os.environ}
     if runtime != "ours":
         environment["PYRUNTIME_UNDER_TEST"] = runtime
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        words = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *map(str, files())]
+        words = [sys.executable, "-m", "pytest", "-q", "-rP", f"--junitxml={report}", *map(str, files())]
         done = subprocess.run(words, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-        print(done.stdout.strip().splitlines()[-1], file=sys.stderr)
+        lines = done.stdout.strip().splitlines()
+        races = [line.split()[0] for line in lines if re.fullmatch(r"\d+ rounds", line)]
+        print(f"{lines[-1]}; rounds of the races: {' '.join(races)}", file=sys.stderr)
         return judge(report)
 
 
