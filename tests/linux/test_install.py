@@ -159,8 +159,16 @@ def test_the_manual_page_and_the_completion_are_where_they_are_looked_for(prefix
         assert run(prefix, "completion", shell).stdout == (prefix / "share" / name).read_text()
 
 
+def test_the_containerd_shim_is_beside_the_launcher_and_calls_that(prefix: Path) -> None:
+    shim = prefix / "bin/containerd-shim-pyruntime-v1"
+    assert str(prefix / "bin/pyruntime").encode() in shim.read_bytes()
+    result = subprocess.run([shim, "-v"], capture_output=True, text=True, env={}, cwd="/", timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("containerd-shim-pyruntime-v1:")
+
+
 def test_no_programs_of_dependencies_are_installed(prefix: Path) -> None:
-    assert sorted(os.listdir(prefix / "bin")) == ["other", "pyruntime"]
+    assert sorted(os.listdir(prefix / "bin")) == ["containerd-shim-pyruntime-v1", "other", "pyruntime"]
     assert sorted(os.listdir(prefix / "lib")) == ["other", "pyruntime"]
     assert not (prefix / "lib/pyruntime/bin").exists()
 
