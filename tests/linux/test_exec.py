@@ -345,3 +345,20 @@ def test_process_file_without_capabilities_has_those_of_the_container(box, runti
     path.write_text(json.dumps({"args": ["/bin/grep", "^CapBnd", "/proc/self/status"], "cwd": "/"}))
     found = capabilities(one.execute("--process", str(path), one.id))["CapBnd"]
     assert found == capabilities(one.execute(one.id, "/bin/grep", "^CapBnd", "/proc/self/status"))["CapBnd"] != 0
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    ("flag", "place", "words"),
+    [
+        ("--process-label", "/sys/fs/selinux", "SELinux is not enabled on this host: the label some:thing is not applied"),
+        ("--apparmor", "/sys/kernel/security/apparmor", "AppArmor is not enabled on this host: the profile some:thing"),
+    ],
+)
+def test_labels_that_cannot_be_applied_are_told(box, runtime, flag, place, words):
+    """tests/linux/test_apparmor.py has one that can."""
+    if os.path.isdir(place):
+        pytest.skip(f"{place} is there")
+    result = runtime.run("exec", flag, "some:thing", box.id, "echo", "fine")
+    assert result.stdout == "fine\n"
+    assert words in result.stderr
