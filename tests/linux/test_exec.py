@@ -351,14 +351,15 @@ def test_process_file_without_capabilities_has_those_of_the_container(box, runti
 @pytest.mark.parametrize(
     ("flag", "place", "words"),
     [
-        ("--process-label", "/sys/fs/selinux", "SELinux is not enabled on this host: the label some:thing is not applied"),
+        ("--process-label", "/sys/fs/selinux", "SELinux is not enabled on this host: the label some:thing"),
         ("--apparmor", "/sys/kernel/security/apparmor", "AppArmor is not enabled on this host: the profile some:thing"),
     ],
 )
-def test_labels_that_cannot_be_applied_are_told(box, runtime, flag, place, words):
+def test_labels_that_cannot_be_applied_are_told(box, flag, place, words):
     """tests/linux/test_apparmor.py has one that can."""
     if os.path.isdir(place):
         pytest.skip(f"{place} is there")
-    result = runtime.run("exec", flag, "some:thing", box.id, "echo", "fine")
+    one = box()
+    result = one.execute(flag, "some:thing", one.id, "echo", "fine")
     assert result.stdout == "fine\n"
     assert words in result.stderr
