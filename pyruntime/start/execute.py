@@ -27,7 +27,7 @@ from pyruntime.plan.step import from_json as step_from_json
 from pyruntime.start import channel as messages
 from pyruntime.start import target as targets
 from pyruntime.start.init import Init, open_proc, read_plan, report
-from pyruntime.start.parent import Parent, end_init, end_middle, write_plan
+from pyruntime.start.parent import Parent, end_init, end_middle, open_init_pipe, send_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ def start(parent: ExecParent, target: Target, ready: Callable[[], None] | None =
     Raises PyruntimeError; then the process is dead and reaped."""
     execute(parent.plan.steps[PREPARE], parent)
     try:
-        write_end = _clone(parent, target)
+        write_end, rest = _clone(parent, target)
         try:
             execute(parent.plan.steps[SETUP], parent)
-            _send_plan(parent, write_end)
+            send_plan(parent, write_end, rest)
         finally:
             posix.close(write_end)
         _attend(parent, target, ready)
@@ -120,9 +120,9 @@ def end(parent: ExecParent) -> None:
     end_init(parent)
 
 
-def _clone(parent: ExecParent, target: Target) -> int:
-    """Clone the child; it waits for its plan. Gives back the parent's end of the init pipe."""
-    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
+    """Clone the child; it waits for its plan. Gives back what `send_plan` takes."""
+    read_end, write_end, rest = open_init_pipe(_plan_of_child(parent))
     parent.channel, theirs = messages.pair()
     parent.channel.overdue = parent.overdue
     proc_fd = open_proc()
@@ -162,7 +162,7 @@ def _clone(parent: ExecParent, target: Target) -> int:
         theirs.close()
         if terminal is not None:
             terminal.close()
-    return write_end
+    return write_end, rest
 
 
 def _clone_in_pid_namespace(request: ExecRequest, target: Target) -> tuple[int, int]:
@@ -232,11 +232,10 @@ def _set_own_oom_score(value: int | None) -> None:
         posix.close(fd)
 
 
-def _send_plan(parent: ExecParent, write_end: int) -> None:
-    """Send the child its half of the plan: one JSON object, then the end."""
+def _plan_of_child(parent: ExecParent) -> bytes:
+    """The child's half of the plan: one JSON object."""
     steps = {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in _PHASES}
-    data = fastjson.dumps({"debug": parent.log.debugging, "steps": steps}).encode("utf-8", "surrogateescape")
-    write_plan(parent, write_end, data)
+    return fastjson.dumps({"debug": parent.log.debugging, "steps": steps}).encode("utf-8", "surrogateescape")
 
 
 def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None) -> None:

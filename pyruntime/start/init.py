@@ -152,12 +152,12 @@ def _initialize(init_pipe: int, init: Init) -> None:
 
 
 def read_plan(init_pipe: int) -> dict[str, Any]:
-    """Wait on the init pipe until the parent has written the plan and closed its end."""
+    """Wait on the init pipe until the parent has written the plan, whose last byte is a line's end."""
     data = b""
-    while chunk := posix.read(init_pipe, 1 << 20):
+    while not data.endswith(b"\n") and (chunk := posix.read(init_pipe, 1 << 20)):
         data += chunk
     posix.close(init_pipe)
-    if not data:
+    if not data.endswith(b"\n"):
         posix._exit(1)  # the parent is gone, and so is whoever would read an error
     plan: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     return plan  # type: ignore[no-any-return]

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _DEATH_MS = 2000  # who is not dead then is looked after by container.kill_all, which waits longer
-_ROOM = 4096  # a pipe takes so much without a reader, however many pipes its user has (pipe(7))
 # What init is about while a message of its is awaited.
 _DOING = {
     messages.HOOKS: "to make its mounts and devices",
@@ -133,7 +132,7 @@ def _clone_init(parent: Parent) -> None:
         from pyruntime.rootfs import console
 
         terminal = console.connect(request.console_socket)
-    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    read_end, write_end, rest = open_init_pipe(_plan_of_init(parent))
     ours, theirs = messages.pair()
     found = parent.plan.namespaces
     own: list[tuple[int, int]] = []
@@ -180,7 +179,7 @@ def _clone_init(parent: Parent) -> None:
     record.save()
     try:
         execute(parent.plan.steps[SETUP], parent)
-        _send_plan(parent, write_end)
+        send_plan(parent, write_end, rest)
     except BaseException:
         end_init(parent)
         raise
@@ -296,8 +295,8 @@ def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
     return answer
 
 
-def _send_plan(parent: Parent, write_end: int) -> None:
-    """Send init its half of the plan: one JSON object, then the end."""
+def _plan_of_init(parent: Parent) -> bytes:
+    """init's half of the plan: one JSON object, in one line."""
     message = {
         "debug": parent.log.debugging,
         "state": state.oci_state(parent.record, "creating", 0),
@@ -305,16 +304,27 @@ def _send_plan(parent: Parent, write_end: int) -> None:
         "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
         "forget": program.may_forget(parent.plan.steps[EXECUTE], parent.request.linux.get("seccomp")),
     }
-    write_plan(parent, write_end, fastjson.dumps(message).encode("utf-8", "surrogateescape"))
+    return fastjson.dumps(message).encode("utf-8", "surrogateescape")
 
 
-def write_plan(parent: Parent, write_end: int, data: bytes) -> None:
-    """Write all to the init pipe. Raises StepError when init stands still, BrokenPipeError when it is dead."""
-    if len(data) > _ROOM:
-        posix.set_blocking(write_end, False)
-    while data:
+def open_init_pipe(plan: bytes) -> tuple[int, int, bytes]:
+    """The init pipe, the end to read from and the one to write to, and what of the plan is not in it yet: at least its
+    last byte, without which nobody begins.
+
+    Before the clone, because each page that one of the two writes to after it is copied."""
+    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
+    posix.set_blocking(write_end, False)
+    written = posix.write(write_end, plan)  # perhaps not all: a pipe may be small (pipe(7))
+    return read_end, write_end, plan[written:] + b"\n"
+
+
+def send_plan(parent: Parent, write_end: int, rest: bytes) -> None:
+    """Write the rest to the init pipe: the plan is whole, and init begins.
+
+    Raises StepError when init stands still, BrokenPipeError when it is dead."""
+    while rest:
         try:
-            data = data[posix.write(write_end, data) :]
+            rest = rest[posix.write(write_end, rest) :]
         except BlockingIOError:
             await_descriptor(write_end, select.POLLOUT, parent.pid, "to read its plan")
 

@@ -128,7 +128,7 @@ class FakeParent:
             "user_namespace": False,
             "steps": {phase: [one.to_json() for one in steps.get(phase, [])] for phase in INIT_PHASES},
         }
-        self.send_text(json.dumps(message))
+        self.send_text(json.dumps(message) + "\n")
 
     def send_text(self, text: str) -> None:
         """The init pipe carries one text, then the end."""

@@ -81,7 +81,7 @@ def test_init_reports_its_own_bugs(fake_parent: FakeParent) -> None:
 
 
 def test_init_reports_a_plan_that_it_cannot_read(fake_parent: FakeParent) -> None:
-    fake_parent.send_text('{"debug": false, "steps"')
+    fake_parent.send_text('{"debug": false, "steps"\n')
     with pytest.raises(StepError, match="bug in pyruntime's init"):
         fake_parent.attend()
     assert done(fake_parent) == 1
@@ -103,6 +103,12 @@ def test_init_refuses_a_message_out_of_order(fake_parent: FakeParent) -> None:
     fake_parent.channel.send(channel.RUN)
     with pytest.raises(StepError, match="expected procHooksDone, got procRun"):
         fake_parent.channel.expect(channel.READY)
+    assert done(fake_parent) == 1
+
+
+def test_init_begins_no_plan_without_its_end(fake_parent: FakeParent) -> None:
+    """The parent was killed before SETUP was done: nobody has written the maps, say."""
+    fake_parent.send_text('{"debug": false, "user_namespace": false, "state": {}, "steps": {}}')
     assert done(fake_parent) == 1
 
 
