@@ -6,7 +6,7 @@ import posix
 import select
 import time
 
-from pyruntime import container, fastjson, state
+from pyruntime import container, fastjson, rdt_stats, state
 from pyruntime.cgroups import oom, pressure, stats
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
@@ -39,7 +39,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if state.status(record) == "stopped":
         raise StateError(f"container not running: {record.id} is stopped")
     if values["stats"]:
-        _print(record, "stats", stats.read(record.cgroups))
+        _print(record, "stats", _stats(record))
         return 0
     squeeze = _pressure(record, values["pressure"]) if values["pressure"] else None
     _follow(record, interval, squeeze)
@@ -83,8 +83,14 @@ def _follow(record: Record, interval: float, squeeze: pressure.Watch | None) -> 
         if pidfd in ready:
             return
         if time.monotonic() >= due:
-            _print(record, "stats", stats.read(record.cgroups))
+            _print(record, "stats", _stats(record))
             due = time.monotonic() + interval
+
+
+def _stats(record: Record) -> dict[str, Any]:
+    config: Any = fastjson.loads(state.read_file(record.path(state.CONFIG)))
+    given = (config.get("linux") or {}).get("intelRdt")
+    return {**stats.read(record.cgroups), "intel_rdt": rdt_stats.read(given, record.id)}
 
 
 def _print(record: Record, kind: str, data: dict[str, Any] | None) -> None:
