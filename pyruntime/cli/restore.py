@@ -36,6 +36,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     detach = values["detach"]
     if values["pid-file"]:
         pidfile.check(values["pid-file"])
+    # Whoever was ready before the checkpoint does not say so again.
+    posix.environ.pop(b"NOTIFY_SOCKET", None)
     asked = {**values, "no-new-keyring": False, "preserve-fds": ""}
     request, raw = create.request_of(context, asked, id, detach=detach)
     relay = None

@@ -6,6 +6,7 @@ import posix
 
 from pyruntime import state
 from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.cli.flags import number
 from pyruntime.criu import images, messages, service
 from pyruntime.errors import StateError, UsageError
 from pyruntime.plan.request import Request
@@ -63,7 +64,7 @@ def _dump(record: Record, values: dict[str, Any], directories: images.Directorie
         options["ps"] = page_server(values["page-server"])
     if not values["pre-dump"]:
         images.write_descriptors(directories.images, links)
-    ready_fd = int(values["status-fd"] or -1)
+    ready_fd = number(values["status-fd"], "status-fd") if values["status-fd"] else -1
 
     def notified(script: str, pid: int, fd: int) -> None:
         if script == "status-ready" and ready_fd >= 0:

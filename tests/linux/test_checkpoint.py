@@ -302,6 +302,7 @@ def test_a_container_that_does_not_run(container):
         (["--parent-path", "/absolute"], "--parent-path /absolute is absolute"),
         (["--page-server", "nowhere"], "use --page-server ADDRESS:PORT"),
         (["--parent-path", "../nosuch"], "there is no ../nosuch"),
+        (["--status-fd", "x"], "--status-fd: 'x' is not a number"),
     ],
 )
 def test_wrong_usage(container, flags, words):
