@@ -52,6 +52,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, (_SIGCHLD,))
     process.prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.freeze()
+    gc.enable()  # the launcher has it off, and this process lives long
     Server(posix.dup(0)).serve()
     return 0
 

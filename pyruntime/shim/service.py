@@ -45,6 +45,7 @@ class Service:
         process.prctl(PR_SET_CHILD_SUBREAPER, 1)
         gc.collect()
         gc.freeze()  # children share these pages; nothing shall be written into them for the collector's sake
+        gc.enable()  # the launcher has it off, and this process lives long
         self.loop.run()
         try:
             posix.unlink(self.path)

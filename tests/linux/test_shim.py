@@ -396,3 +396,47 @@ def test_cycles_leave_nothing(task: Callable[..., Task], record_property: Callab
     print(f"{CYCLES} cycles: {before} -> {after} (descriptors, KiB)")
     assert after[0] <= before[0]
     assert after[1] - before[1] < 600
+
+
+def test_containers_that_come_and_go_leave_nothing(containerd: Containerd, bundle: Any) -> None:
+    """One after the other in the shim of a pod that stays: no descriptor, no zombie, no memory."""
+    pod = {"annotations": {"io.kubernetes.cri.sandbox-id": "stays"}}
+    made: list[Task] = []
+
+    def begin(number: int, *args: str) -> Task:
+        one = bundle(list(args), **pod)
+        id = f"{leaks.PREFIX}-stays{number}"
+        one.config["linux"]["cgroupsPath"] = f"{CGROUP}/{id}"
+        one.save()
+        made.append(Task(containerd, one, id))
+        return made[-1]
+
+    def look(shim: int) -> tuple[int, int]:
+        kib = int(proc.parse_status(proc.read(shim, "status"))["VmRSS"].split()[0])
+        return len(os.listdir(f"/proc/{shim}/fd")), kib
+
+    try:
+        first = begin(0, "/bin/sleep", "1000")
+        pid = first.create()
+        first.start()
+        before = 0, 0
+        for number in range(1, 4 + CYCLES // 8):
+            one = begin(number, "/bin/sh", "-c", "exit 3")
+            fifos = {name: f"{one.path}/{name}" for name in ("stdin", "stdout", "stderr")}
+            for path in fifos.values():
+                os.mkfifo(path)
+            one.create(**fifos)
+            one.start()
+            assert one.wait() == 3
+            one.delete()
+            one.client.call("Shutdown", "ShutdownRequest", id=one.id)
+            one.client.close()
+            if number == 3:
+                wait_for(lambda: proc.children(first.shim) == [pid], "no children but init")
+                before = look(first.shim)
+        wait_for(lambda: proc.children(first.shim) == [pid], "no children but init")
+        after = look(first.shim)
+        assert after[0] <= before[0]
+        assert after[1] - before[1] < 600
+    finally:
+        made[0].end()
