@@ -123,6 +123,17 @@ def runtimes(also: list[str]) -> dict[str, str]:
     return found
 
 
+def tell_of_snapshot(path: str) -> None:
+    """In a checkout where somebody works, ours may be slow for a reason that no user has."""
+    result = subprocess.run([path, "doctor", "--format", "json"], capture_output=True, check=False)
+    try:
+        found = next(check for check in json.loads(result.stdout)["checks"] if check["subject"] == "snapshot")
+    except (ValueError, KeyError, StopIteration):
+        return
+    if found["status"] != "ok":
+        print(f"note: {found['found']}, not its snapshot; mend: {found['mend']}", file=sys.stderr)
+
+
 def run_case(case: str, workers: list[Worker], rounds: int) -> tuple[dict[str, Rows], dict[str, str]]:
     """Measure CASE on every worker ROUNDS times; returns measurements and, by runtime, why there are none."""
     rounds = max(1, rounds // CASES[case].share)
@@ -251,6 +262,7 @@ def main() -> int:
         machine = f"Linux {platform.release()}, {os.cpu_count()} CPUs"
         print(f"{args.rounds} rounds, interleaved; {machine}; milliseconds")
         print(f"{'case':<25} {'runtime':<10} {'median':>8} {'min':>8} {'cpu':>8} {'faults':>8}")
+        tell_of_snapshot(found[OURS])
         for case in wanted:
             samples[case], all_refused[case] = run_case(case, workers, args.rounds)
             print_case(case, samples, all_refused[case], names)
