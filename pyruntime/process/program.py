@@ -79,7 +79,8 @@ def plan_signals(request: Request) -> Iterator[Step]:
 def may_forget(steps: list[Any], seccomp: dict[str, Any] | None) -> bool:
     """Whether init may wait for `start` without the interpreter: execve(2) is all that is left to do, and the
     container's filter at most refuses the system calls that forgetting takes."""
-    if len(steps) != 1:
+    # Without a process the one step may be a startContainer hook.
+    if len(steps) != 1 or steps[0].do is not execute:
         return False
     if not seccomp:
         return True

@@ -147,8 +147,8 @@ def _initialize(init_pipe: int, init: Init) -> None:
         program.wait_and_execute(init, **steps[EXECUTE][0].args)
     fifo.wait(init.gate)
     execute(steps[EXECUTE], init)
-    if not steps[EXECUTE]:
-        raise StepError("config.json has no process to start", pointer="/process/args")
+    # Whoever becomes the program does not come back.
+    raise StepError("config.json has no process to start", pointer="/process/args")
 
 
 def read_plan(init_pipe: int) -> dict[str, Any]:

@@ -54,3 +54,15 @@ def test_a_mount_on_the_root_is_undone(shared):
     shared.create(check=None)
     shared.delete("--force")
     assert at_or_below(shared) == [str(shared.rootfs)]
+
+
+@pytest.mark.ours
+def test_a_start_hook_and_no_process(container):
+    """The hook was taken for the program, and its arguments for the program's."""
+    box = container()
+    box.config["hooks"] = {"startContainer": [{"path": "/bin/true"}]}
+    del box.config["process"]
+    box.create()
+    result = box.start(check=None)
+    assert result.code == 1
+    assert "no process to start" in result.stderr
