@@ -254,7 +254,8 @@ class Harness:
         return self._wait(self._spawn(command), list(words))
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
-        # A file and no pipe: an init that lives on would hold a pipe open.
+        # A file and no pipe: an init that lives on would hold a pipe open. A new one: it may have more to say, too.
+        (self.folder / "said").unlink(missing_ok=True)
         command = [*self.wrap, *command]
         with open(self.folder / "said", "wb") as said:
             return subprocess.Popen(
