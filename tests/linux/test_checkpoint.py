@@ -245,6 +245,31 @@ def test_a_network_namespace_by_path_and_hooks(container, criu):
 
 
 @pytest.mark.ours
+@pytest.mark.skipif(not os.path.exists("/run/systemd/system"), reason="systemd does not run here (`make test-vm`)")
+def test_in_a_scope_of_systemd(container, criu):
+    """The restored processes are in a scope again, which has the limits."""
+    box = container(sh=COUNTER)
+    box.config["linux"]["cgroupsPath"] = f"system.slice:box:{box.id}"
+    box.config["linux"]["resources"] = {"pids": {"limit": 44}}
+    flags = ("--systemd-cgroup",)
+    box.create(flags=flags)
+    box.start()
+    before = await_count(box, 0)
+    checkpoint(box)
+    assert box.wait() == 137
+    restore(box, "--detach", flags=flags)
+    await_count(box, before)
+    where = proc.cgroups(box.proc("cgroup"))
+    assert where.get("", where.get("name=systemd")).endswith(f"/system.slice/box-{box.id}.scope")
+    limit = subprocess.run(
+        ["systemctl", "show", "-P", "TasksMax", f"box-{box.id}.scope"], capture_output=True, text=True, check=True
+    )
+    assert limit.stdout.strip() == "44"
+    box.delete("--force")
+    assert box.wait() == 137
+
+
+@pytest.mark.ours
 def test_what_criu_says_is_told_and_the_container_runs_on(container, criu):
     box = started(container(sh=COUNTER))
     result = checkpoint(box, "--page-server", "127.0.0.1:1", check=1)
