@@ -348,6 +348,14 @@ def test_a_sigkill_at_any_moment_leaves_what_delete_removes(
         time.sleep(0.1)
 
 
+def test_the_interpreter_is_sealed(task: Callable[..., Task]) -> None:
+    """What the shim and, at the gate, init execute is on a read-only mount of its own (CVE-2019-5736)."""
+    one = task(["/bin/sleep", "1000"])
+    pid = one.create()
+    for process in (one.shim, pid):
+        assert os.statvfs(f"/proc/{process}/exe").f_flag & os.ST_RDONLY
+
+
 def test_what_containerd_2_is_answered(containerd: Containerd, bundle: Any) -> None:
     """JSON where the environment tells of shims of version 3; -info."""
     one = bundle(["/bin/true"])
