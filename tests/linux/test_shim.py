@@ -17,6 +17,8 @@ import pytest
 from support import leaks, proc
 from support.shim import PROGRAM, Client, Containerd, Refused, wait_for
 
+from pyruntime.shim import wire
+
 CGROUP = f"/{leaks.PREFIX}-tests"
 pytestmark = pytest.mark.ours
 # How many processes the soak test runs; 10000 for the numbers of docs/shim.md.
@@ -346,6 +348,41 @@ def test_a_sigkill_at_any_moment_leaves_what_delete_removes(
         assert not [path for path in leaks.cgroups() if path.endswith(one.id)]
         assert not os.path.exists(f"/run/containerd/pyruntime/{containerd.namespace}/{one.id}")
         time.sleep(0.1)
+
+
+def test_stats(task: Callable[..., Task]) -> None:
+    """Stats in the message of this host's cgroup version, and pids by Pids."""
+    one = task(["/bin/sleep", "1000"])
+    pid = one.create()
+    one.start()
+    any = one.client.call("Stats", "ContainerRequest", "StatsResponse", id=one.id)["stats"]
+    if any["type_url"] == "io.containerd.cgroups.v2.Metrics":
+        found = wire.decode("MetricsV2", any["value"])
+        assert found["cpu"]["usage_usec"] > 0
+        assert found["memory"]["usage"] > 0
+    else:
+        assert any["type_url"] == "io.containerd.cgroups.v1.Metrics"
+        found = wire.decode("MetricsV1", any["value"])
+        assert found["cpu"]["usage"]["total"] > 0
+        assert found["memory"]["usage"]["usage"] > 0
+    assert found["pids"]["current"] == 1
+    pids = one.client.call("Pids", "ContainerRequest", "PidsResponse", id=one.id)["processes"]
+    assert [entry["pid"] for entry in pids] == [pid]
+
+
+def test_a_kill_for_want_of_memory_is_told(containerd: Containerd, bundle: Any) -> None:
+    one = bundle(sh="head -c 100000000 /dev/zero | tail -c 90000000 >/dev/null")
+    one.config["linux"]["cgroupsPath"] = f"{CGROUP}/memory"
+    one.config["linux"]["resources"] = {"memory": {"limit": 16 << 20, "swap": 16 << 20}}
+    one.save()
+    hungry = Task(containerd, one, f"{leaks.PREFIX}-memory")
+    try:
+        hungry.create()
+        hungry.start()
+        hungry.wait()
+        wait_for(lambda: "oom" in containerd.topics(), "the event")
+    finally:
+        hungry.end()
 
 
 def test_the_interpreter_is_sealed(task: Callable[..., Task]) -> None:

@@ -148,7 +148,10 @@ class Containerd:
         envelope = wire.decode("ForwardRequest", request["payload"])["envelope"]
         name = envelope["event"]["type_url"].removeprefix("containerd.events.")
         self.events.append((envelope["topic"], wire.decode(name, envelope["event"]["value"])))
-        connection.sendall(frame(int.from_bytes(head[4:8], "big"), 2, wire.encode("Response", {})))
+        try:
+            connection.sendall(frame(int.from_bytes(head[4:8], "big"), 2, wire.encode("Response", {})))
+        except OSError:
+            return False  # the shim was killed
         return True
 
     def close(self) -> None:
