@@ -67,8 +67,10 @@ def test_who_is_stopped_is_not(process) -> None:
 
 def test_who_waits_for_a_hook_is_waited_for(process) -> None:
     def with_child() -> None:
-        if os.fork() == 0:
+        hook = os.fork()
+        if hook == 0:
             signal.pause()
+        ended(hook)
         signal.pause()
 
     pid = process(with_child)
