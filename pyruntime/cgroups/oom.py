@@ -42,10 +42,13 @@ def explain(cgroups: dict[str, str]) -> str:
 def _count(path: str) -> int:
     """The number after oom_kill in a file, -1 when it is not there."""
     try:
-        lines = read_file(path).splitlines()
+        return _count_in(read_file(path))
     except OSError:
         return _NEVER
-    for line in lines:
+
+
+def _count_in(text: str) -> int:
+    for line in text.splitlines():
         name, _, number = line.partition(" ")
         if name == "oom_kill":
             return int(number)
@@ -71,7 +74,14 @@ class Watch:
             self.fd = posix.eventfd(0, posix.EFD_CLOEXEC)
             self.events = select.POLLIN
             files.write(directory, "cgroup.event_control", f"{self.fd} {self.file}")
-        self.seen = max(0, _count(self.path))
+        self.seen = max(0, self._read())
+
+    def _read(self) -> int:
+        """From the open file: kernfs takes an event for told once the descriptor that is polled was read."""
+        try:
+            return _count_in(posix.pread(self.file, 1 << 16, 0).decode())
+        except OSError:  # ENODEV: the cgroup was removed
+            return _NEVER
 
     def pending(self) -> Iterator[None]:
         """One item for each kill since the last look; ends the watch's readiness."""
@@ -82,7 +92,7 @@ class Watch:
             if not self.gone:
                 yield None
             return
-        count = _count(self.path)
+        count = self._read()
         for _ in range(count - self.seen):
             yield None
         self.seen = max(self.seen, count)
