@@ -398,8 +398,6 @@ class Lives:
             return  # no memory cgroup
 
         def ready(events: int) -> None:
-            if watch.v2:
-                posix.pread(watch.file, 4096, 0)  # or it stays ready
             for _ in watch.pending():
                 self.publisher.publish("/tasks/oom", "TaskOOM", {"container_id": container.id})
             if watch.gone:
