@@ -16,7 +16,7 @@ pytest.importorskip("grpc", reason="the package grpcio is not installed")
 @pytest.fixture(scope="module")
 def cri(candidate, folder: Path, archive: Path) -> Iterator[Cri]:
     """A containerd with its CRI plugin, and the images."""
-    engine = Cri(folder / f"cri-{candidate.name}", candidate)
+    engine = Cri(folder / f"shim-cri-{candidate.name}", candidate)
     try:
         engine.start()
         engine.load(archive)
