@@ -55,7 +55,7 @@ COMMANDS = {
 }
 
 # What programs call, and no person.
-UNLISTED = ("serve", "shim")
+UNLISTED = ("callhook", "serve", "shim")
 
 
 class Context:

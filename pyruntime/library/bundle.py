@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pyruntime.library.hooks import Hook, entry
 from pyruntime.spec import check, load
 from pyruntime.spec.problem import Problem
 from pyruntime.spec.sample import sample
@@ -57,6 +58,15 @@ class Bundle:
         temporary = self.path / f".config.json.{os.getpid()}"
         temporary.write_text(json.dumps(self.config, indent=2) + "\n")
         temporary.rename(self.path / "config.json")
+
+    def add_hook(self, kind: str, function: Hook, timeout: int | None = None) -> None:
+        """Let a function be a hook. It is called with the container's state (runtime-spec runtime.md, "State") in a thread
+        of this program, and what it raises fails the hook. Save the bundle afterwards; this program must be there when
+        the hook's time comes.
+
+        kind: prestart, createRuntime, poststart or poststop; the others run in the container. timeout: seconds.
+        Raises UsageError for another kind."""
+        self.config.setdefault("hooks", {}).setdefault(kind, []).append(entry(kind, function, timeout))
 
     def problems(self) -> list[Problem]:
         """Everything that is wrong with the config, errors before warnings; needs no root and asks no host."""

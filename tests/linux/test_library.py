@@ -153,3 +153,32 @@ def _serving() -> list[int]:
 def _own_helper() -> set[int]:
     """The helper of this test session: whichever is the newest."""
     return set(sorted(_serving())[-1:])
+
+
+def test_a_hook_whose_program_has_ended(bundle: pyruntime.Bundle, tmp_path: Path) -> None:
+    text = """
+import pyruntime
+bundle = pyruntime.Bundle(path)
+bundle.add_hook("prestart", print)
+bundle.save()
+print(bundle.config["hooks"]["prestart"][0]["args"][2])
+"""
+    result = run_program(text, path=str(bundle.path))
+    assert result.returncode == 0, result.stderr
+    assert not os.path.exists(os.path.dirname(result.stdout.strip()))
+    with pytest.raises(pyruntime.HookError, match="the program whose function this hook is has ended"):
+        pyruntime.Container("library-hook", pyruntime.Bundle(bundle.path), root=tmp_path / "root").create()
+    assert leaks.state_records(tmp_path / "root") == []
+
+
+def test_a_function_is_no_hook_of_the_container(bundle: pyruntime.Bundle) -> None:
+    for kind in "createContainer", "startContainer", "prestop":
+        with pytest.raises(pyruntime.UsageError, match=kind):
+            bundle.add_hook(kind, print)
+
+
+def test_a_hook_that_is_a_function_and_takes_too_long(bundle: pyruntime.Bundle, tmp_path: Path) -> None:
+    bundle.add_hook("createRuntime", lambda state: time.sleep(30), timeout=1)
+    bundle.save()
+    with pytest.raises(pyruntime.HookError, match="createRuntime hook #0"):
+        pyruntime.Container("library-slow", bundle, root=tmp_path / "root").create()

@@ -1,0 +1,94 @@
+"""Hooks that are functions of the program that uses the library.
+
+config.json can only name programs (runtime-spec config.md, "POSIX-platform Hooks"). So a function becomes the program
+`pyruntime callhook SOCKET NUMBER`, which hands the container's state to a thread of this program, by a socket that only
+its user can reach, and ends as the function did.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import os
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pyruntime.errors import UsageError
+from pyruntime.library.helper import executable
+
+Hook = Callable[[dict[str, Any]], object]
+
+# Those of the runtime's namespaces: the others would have to reach this program from inside the container.
+KINDS = ("prestart", "createRuntime", "poststart", "poststop")
+
+_lock = threading.Lock()
+_listener: Listener | None = None
+
+
+def entry(kind: str, function: Hook, timeout: int | None = None) -> dict[str, Any]:
+    """The member of config.json's `hooks` that calls a function. timeout: seconds. Raises UsageError."""
+    if kind not in KINDS:
+        raise UsageError(f"{kind} is no kind of hook for a function", mend=f"use one of {', '.join(KINDS)}")
+    global _listener
+    with _lock:
+        if _listener is None or _listener.owner != os.getpid():
+            _listener = Listener()
+        number = _listener.add(function)
+    program = executable()
+    hook: dict[str, Any] = {"path": program, "args": ["pyruntime", "callhook", _listener.path, str(number)]}
+    if timeout is not None:
+        hook["timeout"] = timeout
+    return hook
+
+
+class Listener:
+    """The socket, and a thread that waits at it. path: its name; owner: the process that has it."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.functions: dict[int, Hook] = {}
+        self.numbers = itertools.count(1)
+        directory = tempfile.mkdtemp(prefix="pyruntime-hooks-")
+        self.path = f"{directory}/socket"
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(self.path)
+        self.socket.listen()
+        atexit.register(self.close, directory)
+        threading.Thread(target=self._serve, name="pyruntime-hooks", daemon=True).start()
+
+    def add(self, function: Hook) -> int:
+        """The number by which a function is called."""
+        number = next(self.numbers)
+        self.functions[number] = function
+        return number
+
+    def close(self, directory: str) -> None:
+        """Remove the socket, unless this is a fork of its owner."""
+        if os.getpid() == self.owner:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self.socket.accept()
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        """Call the function that is asked for: {"number", "state"} comes, {"error"} goes."""
+        with connection:
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
+                return
+            error = None
+            try:
+                with connection.makefile("rb") as file:
+                    request = json.loads(file.read())
+                self.functions[request["number"]](request["state"])
+            except BaseException as raised:  # a function may raise what it likes; it must not end the thread in silence
+                error = f"{type(raised).__name__}: {raised}"
+            connection.sendall(json.dumps({"error": error}).encode())
