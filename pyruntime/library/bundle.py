@@ -60,9 +60,9 @@ class Bundle:
         temporary.rename(self.path / "config.json")
 
     def add_hook(self, kind: str, function: Hook, timeout: int | None = None) -> None:
-        """Let a function be a hook. It is called with the container's state (runtime-spec runtime.md, "State") in a thread
-        of this program, and what it raises fails the hook. Save the bundle afterwards; this program must be there when
-        the hook's time comes.
+        """Let a function be a hook. A thread of this program calls it with the container's state (runtime-spec
+        runtime.md, "State"), and what it raises fails the hook. Save the bundle afterwards; this program must be there
+        when the hook's time comes.
 
         kind: prestart, createRuntime, poststart or poststop; the others run in the container. timeout: seconds.
         Raises UsageError for another kind."""
