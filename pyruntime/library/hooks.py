@@ -8,6 +8,7 @@ its user can reach, and ends as the function did.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import os
@@ -91,4 +92,5 @@ class Listener:
                 self.functions[request["number"]](request["state"])
             except BaseException as raised:  # a function may raise what it likes; it must not end the thread in silence
                 error = f"{type(raised).__name__}: {raised}"
-            connection.sendall(json.dumps({"error": error}).encode())
+            with contextlib.suppress(OSError):  # its time-out has ended the hook
+                connection.sendall(json.dumps({"error": error}).encode())
