@@ -241,14 +241,15 @@ def _lock_by_force(record: Record) -> int:
     except Busy:
         pass
     state.abandon(record)
+    now = record
     try:
-        record = state.load(record.directory.rpartition("/")[0], record.id)
+        now = state.load(record.directory.rpartition("/")[0], record.id)
     except NotFound:
         raise
     except StateError:
         pass  # none yet, or a damaged one: what was read of it
-    kill_all(record)
-    return state.lock_again(record)
+    kill_all(now)
+    return state.lock_again(record)  # the caller's record, which destroy goes by: what is known once all is quiet
 
 
 def undo(record: Record, log: Log, error: BaseException) -> None:
