@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,3 +117,31 @@ def test_delete_of_what_runs_needs_force(creating: Creating) -> None:
     assert state.start_time(creating.pid) > 0
     container.delete(creating.record, force=True, log=Log())
     assert state.start_time(creating.pid) == 0
+
+
+def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> None:
+    """A create that was slow has brought its init to life while the lock was waited for."""
+    directory, lock = state.make(str(tmp_path), "box")
+    stale = state.Record(directory, "box")
+    stale.save()
+    init = subprocess.Popen(["/bin/sleep", "100"])
+
+    def end_create() -> None:
+        time.sleep(1.5)
+        record = state.Record(directory, "box")
+        record.pid, record.start = init.pid, state.start_time(init.pid)
+        record.save()
+        os.close(lock)
+
+    thread = threading.Thread(target=end_create)
+    thread.start()
+    reaper = threading.Thread(target=init.wait)
+    reaper.start()
+    try:
+        container.delete(stale, force=True, log=Log())
+        reaper.join(5)
+        assert init.returncode == -9
+    finally:
+        thread.join()
+        init.kill()
+        reaper.join()
