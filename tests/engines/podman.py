@@ -51,7 +51,7 @@ class Podman:
         config = folder / "containers.conf"
         config.write_text(CONFIG.format(folder=folder, runtime=candidate.path))
         self.env = {**ENVIRONMENT, "CONTAINERS_CONF": str(config), "TMPDIR": str(folder / "tmp")}
-        self._default_parents = _default_parents()
+        self._default_cgroups = _default_cgroups()
         self.hint = f"podman run -it --rm --cgroup-parent={self.cgroup_parent} {SHORT}"
         self._numbers = count(1)
         become: list[str] = []
@@ -136,11 +136,13 @@ class Podman:
         for file in self.folder.glob("**/pause.pid"):  # it holds the user namespace of a rootless podman
             os.kill(int(file.read_text()), signal.SIGKILL)
         self.network.close()
-        for parent in set(_default_parents()) - set(self._default_parents):
-            for path, _, _ in os.walk(parent, topdown=False):
+        for path in _default_cgroups():
+            if path not in self._default_cgroups:
                 os.rmdir(path)
 
 
-def _default_parents() -> list[str]:
-    """The cgroups that podman makes for containers which cannot be told to go elsewhere, as those of `play kube`."""
-    return [f"{top}/libpod_parent" for top in leaks.hierarchies() if os.path.isdir(f"{top}/libpod_parent")]
+def _default_cgroups() -> list[str]:
+    """The cgroups that podman makes for containers which cannot be told to go elsewhere, as those of `play kube`; what
+    is below another comes before it. Some may be there already, and those of this session then lie below them."""
+    tops = [f"{top}/libpod_parent" for top in leaks.hierarchies()]
+    return [path for top in tops for path, _, _ in os.walk(top, topdown=False)]
