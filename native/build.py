@@ -4,7 +4,8 @@
 
 pyruntime/kernel/_shim.abi3.so     system calls (shim.h, shim.c): every command loads it
 pyruntime/kernel/_seccomp.abi3.so  libseccomp (filter.h, filter.c): loaded when a filter must be compiled
-pyruntime/kernel/_snapshot.abi3.so (snapshot.h, snapshot.c): only the snapshot has it, pyruntime/snapshot.py
+pyruntime/kernel/_snapshot.abi3.so (snapshot.h, snapshot.c, placement.h, placement.c): only the snapshot has it,
+                                   pyruntime/snapshot.py
 
 The headers hold the declarations once, for both readers: the C compiler and cffi. cffi knows no
 preprocessor, so this file prepares them for it: see `declarations`. The compiler is called directly:
@@ -32,26 +33,30 @@ WORK = NATIVE.parent / "build" / "shim"
 
 @dataclass(frozen=True)
 class Module:
-    """One cffi module: `name` below pyruntime.kernel, made from NATIVE/`source`.h and .c, and its libraries."""
+    """One cffi module: `name` below pyruntime.kernel, of the .h and .c of each of `sources`, and its libraries."""
 
     name: str
-    source: str
+    sources: tuple[str, ...]
     libraries: tuple[str, ...] = ()
 
     @property
-    def header(self) -> Path:
-        return NATIVE / f"{self.source}.h"
+    def headers(self) -> list[Path]:
+        return [NATIVE / f"{source}.h" for source in self.sources]
 
     @property
-    def code(self) -> Path:
-        return NATIVE / f"{self.source}.c"
+    def codes(self) -> list[Path]:
+        return [NATIVE / f"{source}.c" for source in self.sources]
 
     @property
     def output(self) -> Path:
         return KERNEL / f"{self.name}.abi3.so"
 
 
-MODULES = (Module("_shim", "shim"), Module("_seccomp", "filter", ("-lseccomp",)), Module("_snapshot", "snapshot"))
+MODULES = (
+    Module("_shim", ("shim",)),
+    Module("_seccomp", ("filter",), ("-lseccomp",)),
+    Module("_snapshot", ("snapshot", "placement")),
+)
 CODE = [
     "-O2",
     "-fPIC",
@@ -123,8 +128,10 @@ def run(command: list[str]) -> None:
 def generate(module: Module, target: Path) -> None:
     """Writes cffi's C half of the module, to `target`."""
     builder = cffi.FFI()
-    builder.cdef(declarations(module.header.read_text()))
-    builder.set_source(f"pyruntime.kernel.{module.name}", f'#include "{module.header.name}"\n')
+    for header in module.headers:
+        builder.cdef(declarations(header.read_text()))
+    includes = "".join(f'#include "{header.name}"\n' for header in module.headers)
+    builder.set_source(f"pyruntime.kernel.{module.name}", includes)
     with contextlib.redirect_stdout(None):  # it tells what it writes
         builder.emit_c_code(str(target))
 
@@ -136,19 +143,21 @@ def build(module: Module) -> None:
     generated = WORK / f"{module.name}.c"
     generate(module, generated)
 
-    glue, own = WORK / f"{module.name}.o", WORK / f"{module.source}.own.o"
+    objects = [WORK / f"{module.name}.o"]
     include = f"-I{sysconfig.get_paths()['include']}"
-    run([*compiler, *CODE, "-w", f"-I{NATIVE}", include, "-c", str(generated), "-o", str(glue)])
-    run([*compiler, *CODE, *STRICT, f"-I{NATIVE}", "-c", str(module.code), "-o", str(own)])
+    run([*compiler, *CODE, "-w", f"-I{NATIVE}", include, "-c", str(generated), "-o", str(objects[0])])
+    for code in module.codes:
+        objects.append(WORK / f"{code.stem}.own.o")
+        run([*compiler, *CODE, *STRICT, f"-I{NATIVE}", "-c", str(code), "-o", str(objects[-1])])
 
     fresh = module.output.with_suffix(".new")
-    run([*compiler, *LINK, str(glue), str(own), *module.libraries, "-o", str(fresh)])
+    run([*compiler, *LINK, *map(str, objects), *module.libraries, "-o", str(fresh)])
     os.replace(fresh, module.output)
 
 
 def main() -> None:
     for module in MODULES:
-        inputs = [module.code, module.header, Path(__file__)]
+        inputs = [*module.codes, *module.headers, Path(__file__)]
         for path in inputs:
             if not path.exists():
                 sys.exit(f"native/build.py: {path} is missing")

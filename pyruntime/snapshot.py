@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def take(modules: tuple[str, ...]) -> NoReturn:
-    """Import `modules`, wait to be copied; in each copy run the command of its command line. The original ends."""
+    """Import `modules`, wait to be copied; in each copy run the command of its command line. The original ends.
+
+    If the objects are to be observed (placement.py), do that instead."""
     from pyruntime.kernel._snapshot import ffi, lib
 
     for name in modules:
@@ -30,6 +32,13 @@ def take(modules: tuple[str, ...]) -> NoReturn:
         _warm_up()
     gc.collect()
     gc.freeze()
+    observed = lib.placement_observed()
+    if observed >= 0:
+        from pyruntime import placement
+
+        placement.observe(observed)
+        posix._exit(0)
+    lib.placement_end()
     stack = lib.snapshot_point()
     if stack == ffi.NULL:
         sys.exit("no snapshot: native/snapshot.c is not written for this architecture")

@@ -4,7 +4,7 @@
 
 The arguments are those of tools/compile-launcher.sh. A new PYTHON is run, under ptrace(2), until all modules are
 imported and it stops at its `snapshot_point`. Its memory then becomes the segments of an ELF file that is loaded at the
-same addresses.
+same addresses. Before that it is run once to see which objects containers use (pyruntime/placement.py).
 
 What makes that memory the same, wherever and whenever it is loaded:
 
@@ -34,6 +34,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import MAGIC_NUMBER
@@ -118,15 +119,15 @@ class Mapping:
 class Interpreter:
     """A process that stops where we want it. Its methods raise OSError."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.pid = os.fork()
         if self.pid == 0:
-            self._become(command)
+            self._become(command, environment)
         self._wait()
         self.memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR)
 
     @staticmethod
-    def _become(command: list[str]) -> NoReturn:
+    def _become(command: list[str], environment: dict[str, str]) -> NoReturn:
         try:
             if libc.personality(ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT) < 0 or libc.ptrace(PTRACE_TRACEME, 0, 0, 0) < 0:
                 os._exit(3)
@@ -134,7 +135,7 @@ class Interpreter:
             os.dup2(null, 0)
             os.dup2(null, 1)
             os.closerange(3, 1024)
-            os.execve(command[0], command, ENVIRONMENT)
+            os.execve(command[0], command, environment)
         finally:
             os._exit(1)
 
@@ -322,6 +323,47 @@ def is_fresh(output: Path, tables: Callable[[list[str]], bytes]) -> bool:
         return False
 
 
+def observe(command: list[str], environment: dict[str, str], directory: str) -> None:
+    """Let the interpreter tell, in the directory's file `placement`, which objects should lie side by side
+    (pyruntime/placement.py). Only root can; else no file is there, and they lie as they come."""
+    if os.geteuid() != 0:
+        return
+    status = subprocess.run(
+        command,
+        env={**environment, "PYRUNTIME_PLACEMENT": "observe"},
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    ).returncode
+    if status != 0:
+        print("note: containers cannot be run here, so the snapshot is not arranged for them", file=sys.stderr)
+
+
+def make(
+    output: Path, command: list[str], environment: dict[str, str], table: Callable[[list[str]], bytes]
+) -> None:
+    """Write the snapshot of an interpreter that this command starts."""
+    interpreter = Interpreter(command, environment)
+    try:
+        move_stack(interpreter)
+        interpreter.map(interpreter.system_call(SYS_BRK, 0), PAGE, PROT_NONE)
+        interpreter.resume()
+        segments = picture(interpreter)
+        entry = interpreter.registers().rax
+        files = {mapping.name for mapping in interpreter.mappings() if mapping.name.startswith("/")}
+    finally:
+        interpreter.end()
+    fresh = output.with_name(output.name + ".new")
+    write_file(fresh, segments, entry, table(sorted(files)))
+    status = subprocess.run([fresh, "--version"], env={}, stdout=subprocess.DEVNULL, timeout=60, check=False).returncode
+    if status < 0:
+        fresh.unlink()
+        sys.exit(f"the snapshot does not work here: {signal.Signals(-status).name}")
+    os.replace(fresh, output)
+
+
 def main() -> None:
     output, python, archive, *path = (Path(argument) for argument in sys.argv[1:])
     if platform.machine() != "x86_64":
@@ -339,28 +381,17 @@ def main() -> None:
     sources = {file: (size, time) for file, _, _, size, time in loaded if time}
 
     def table(names: list[str]) -> bytes:
-        return comparison({**{name: stamp(name) for name in names}, **sources})
+        return comparison({**{name: stamp(name) for name in (*names, str(archive))}, **sources})
 
     if is_fresh(output, table):
         return
     command = [str(python), "-I", "-S", "-X", "utf8", "-c", BOOTSTRAP, str(archive), " ".join(modules)]
-    interpreter = Interpreter([*command, *map(str, path)])
-    try:
-        move_stack(interpreter)
-        interpreter.map(interpreter.system_call(SYS_BRK, 0), PAGE, PROT_NONE)
-        interpreter.resume()
-        segments = picture(interpreter)
-        entry = interpreter.registers().rax
-        files = {mapping.name for mapping in interpreter.mappings() if mapping.name.startswith("/")}
-    finally:
-        interpreter.end()
-    fresh = output.with_name(output.name + ".new")
-    write_file(fresh, segments, entry, table([*files, str(archive)]))
-    status = subprocess.run([fresh, "--version"], env={}, stdout=subprocess.DEVNULL, timeout=60, check=False).returncode
-    if status < 0:
-        fresh.unlink()
-        sys.exit(f"the snapshot does not work here: {signal.Signals(-status).name}")
-    os.replace(fresh, output)
+    command += map(str, path)
+    with tempfile.TemporaryDirectory(prefix="pyruntime-snapshot-") as directory:
+        placement = Path(directory, "placement")
+        environment = {**ENVIRONMENT, "LD_PRELOAD": f"{path[0]}/pyruntime/kernel/_snapshot.abi3.so"}
+        observe(command, environment, directory)
+        make(output, command, {**environment, "PYRUNTIME_PLACEMENT": str(placement)}, table)
 
 
 if __name__ == "__main__":
