@@ -328,17 +328,18 @@ def observe(command: list[str], environment: dict[str, str], directory: str) -> 
     (pyruntime/placement.py). Only root can; else no file is there, and they lie as they come."""
     if os.geteuid() != 0:
         return
-    status = subprocess.run(
-        command,
-        env={**environment, "PYRUNTIME_PLACEMENT": "observe"},
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        timeout=120,
-        check=False,
-    ).returncode
-    if status != 0:
-        print("note: containers cannot be run here, so the snapshot is not arranged for them", file=sys.stderr)
+    try:
+        subprocess.run(
+            command,
+            env={**environment, "PYRUNTIME_PLACEMENT": "observe"},
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            timeout=300,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        print(f"note: the snapshot is not arranged for containers, which cannot be run here: {error}", file=sys.stderr)
 
 
 def make(
