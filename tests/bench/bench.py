@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 import bundles
-from cases import CASES, Case, answer
+from cases import CASES, Case, Crowd, answer
 from worker import Runtime, separate
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +43,8 @@ GOALS = [
     ("exec", "wall", "runc", 0.6),
     ("parallel", "wall", "runc", 0.6),
 ]
+# What this case may take with 500 containers alive, of what it takes alone.
+GROWTH_CASE, GROWTH = "lifecycle", 1.1
 # What ours may take at most, in KiB: (case, what, at most).
 SIZES = [("waiting", "private", 1024), ("limit", "limit", 1229)]
 
@@ -160,6 +162,26 @@ def run_case(case: str, workers: list[Worker], rounds: int) -> tuple[dict[str, R
     return samples, refused
 
 
+def run_in_crowd(case: str, alone: str, workers: list[Worker], rounds: int) -> tuple[Samples, dict[str, str]]:
+    """Measure CASE among 500 containers, and ALONE half of the rounds before and half after. One runtime after the
+    other, so that there are never more: the kernel bears them all."""
+    samples: Samples = {case: {}, alone: {}}
+    refused: dict[str, str] = {}
+    rounds = max(2, rounds // CASES[case].share)
+    for worker in workers:
+        for one, count in ((alone, rounds // 2), (case, rounds), (alone, rounds // 2)):
+            reply = worker.do("prepare", one)
+            for _ in range(count):
+                if "refused" in reply:
+                    refused[worker.name] = str(reply["refused"])
+                    break
+                reply = worker.do("once")
+                if "result" in reply:
+                    samples[one].setdefault(worker.name, []).append(reply["result"])  # type: ignore[arg-type]
+            worker.do("finish")
+    return samples, refused
+
+
 def median(samples: Samples, case: str, name: str, what: str) -> float | None:
     """Median of WHAT (wall, cpu: seconds) or None when that runtime has no measurement of CASE."""
     rows = samples.get(case, {}).get(name)
@@ -213,12 +235,23 @@ def check(samples: Samples) -> bool:
         if size is not None:
             good = good and size <= most
             print(f"{'ok    ' if size <= most else 'MISSED'} {CASES[case].label}: {size:.0f} KiB, goal {most}")
-    if "lifecycle" in samples and "lifecycle-500" in samples:
-        alone, crowd = median(samples, "lifecycle", OURS, "wall"), median(samples, "lifecycle-500", OURS, "wall")
-        if alone and crowd:
-            met = crowd <= 1.1 * alone
-            good = good and met
-            print(f"{'ok    ' if met else 'MISSED'} with 500 alive: {crowd / alone:.2f} of alone, goal 1.1")
+    return good
+
+
+def print_growth(case: str, alone: str, samples: Samples) -> bool:
+    """Print what a case among 500 containers takes of what it takes alone; True if ours is within its goal."""
+    good = True
+    for name in samples[case]:
+        walls, cpus = (
+            [median(samples, one, name, what) or 0.0 for one in (case, alone)] for what in ("wall", "cpu")
+        )
+        if not walls[1] or not cpus[1]:
+            continue
+        text = f"{'':<25} {name:<10} of alone: {walls[0] / walls[1]:.2f} wall, {cpus[0] / cpus[1]:.2f} cpu"
+        if name == OURS and alone == GROWTH_CASE:
+            good = walls[0] <= GROWTH * walls[1]
+            text += f"   {'ok' if good else 'MISSED'}, goal {GROWTH}"
+        print(text)
     return good
 
 
@@ -250,6 +283,7 @@ def main() -> int:
     all_refused: dict[str, dict[str, str]] = {}
     base = Path(tempfile.mkdtemp(prefix="pyruntime-bench."))
     workers: list[Worker] = []
+    good = True
     try:
         base.chmod(0o755)
         bundles.make_rootfs(base / "rootfs")
@@ -264,6 +298,13 @@ def main() -> int:
         print(f"{'case':<25} {'runtime':<10} {'median':>8} {'min':>8} {'cpu':>8} {'faults':>8}")
         tell_of_snapshot(found[OURS])
         for case in wanted:
+            kind = CASES[case]
+            if issubclass(kind, Crowd) and kind.alone:
+                found_here, all_refused[case] = run_in_crowd(case, kind.alone, workers, args.rounds)
+                samples[case] = found_here[case]
+                print_case(case, samples, all_refused[case], names)
+                good = print_growth(case, kind.alone, found_here) and good
+                continue
             samples[case], all_refused[case] = run_case(case, workers, args.rounds)
             print_case(case, samples, all_refused[case], names)
     except KeyboardInterrupt:
@@ -278,7 +319,7 @@ def main() -> int:
     if args.json:
         record = {"runtimes": found, "kernel": platform.release(), "samples": samples, "refused": all_refused}
         Path(args.json).write_text(json.dumps(record, indent=1) + "\n")
-    return 0 if not args.check or check(samples) else 1
+    return 0 if not args.check or (check(samples) and good) else 1
 
 
 if __name__ == "__main__":

@@ -125,10 +125,13 @@ class Parallel(Case):
 
 
 class Crowd(Case):
-    """500 containers wait for `start` while the others are measured: what does not grow with their number?"""
+    """500 containers wait for `start` while the others are measured: what does not grow with their number?
+
+    alone: the case that is the same without them."""
 
     by_default = False
     alive = 500
+    alone = ""
 
     def prepare(self) -> None:
         super().prepare()
@@ -138,11 +141,12 @@ class Crowd(Case):
 
 class LifecycleInCrowd(Crowd, Lifecycle):
     label = "c+s+d, 500 alive"
-    share = 3
+    alone = "lifecycle"
 
 
 class ParallelInCrowd(Crowd, Parallel):
     label = "50 run, 500 alive"
+    alone = "parallel"
 
 
 class ListCrowd(Crowd):
