@@ -24,6 +24,7 @@ DIRECTORY = "/run/containerd/s"
 # Containers with the same value of one of these are served by one shim.
 _GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 _MAX_OPTIONS = 1 << 20
+_NEWEST = 3  # containerd.task.v3
 _EADDRINUSE = 98
 
 
@@ -47,7 +48,7 @@ def start(id: str, namespace: str, address: str) -> int:
                 warn(f"the shim cannot serve: {type(error).__name__}: {error}")
             finally:
                 posix._exit(1)
-    posix.write(1, _answer(f"unix://{path}", given).encode())
+    posix.write(1, _answer(f"unix://{path}").encode())
     return 0
 
 
@@ -129,11 +130,12 @@ def is_bootstrap(given: bytes) -> bool:
     return bool(params["instance_id"] and params["namespace"] and params["containerd_version"])
 
 
-def _answer(address: str, given: bytes) -> str:
-    """The address as this containerd reads it: 1.x the plain one, 2.x JSON (which 1.7 knows, too)."""
+def _answer(address: str) -> str:
+    """The address as this containerd reads it: 1.6 the plain one, later ones JSON, which tells the version of the task
+    service, too, and may name none that is newer than MAX_SHIM_VERSION. That is 2, also of containerd 2."""
     if b"MAX_SHIM_VERSION" not in posix.environ:
         return address
-    version = 3 if int(posix.environ[b"MAX_SHIM_VERSION"] or b"2") >= 2 else 2
+    version = min(int(posix.environ[b"MAX_SHIM_VERSION"] or b"2"), _NEWEST)
     return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
 
 

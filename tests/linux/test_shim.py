@@ -393,18 +393,20 @@ def test_the_interpreter_is_sealed(task: Callable[..., Task]) -> None:
         assert os.statvfs(f"/proc/{process}/exe").f_flag & os.ST_RDONLY
 
 
-def test_what_containerd_2_is_answered(containerd: Containerd, bundle: Any) -> None:
-    """JSON where the environment tells of shims of version 3; -info."""
+@pytest.mark.parametrize("newest", [2, 3])
+def test_what_newer_containerd_is_answered(containerd: Containerd, bundle: Any, newest: int) -> None:
+    """JSON where the environment tells of versions, with the newest that both know; -info."""
     one = bundle(["/bin/true"])
     one.save()
     words = [str(PROGRAM), *containerd.flags("two"), "start"]
+    environment = {"MAX_SHIM_VERSION": str(newest)}
     result = subprocess.run(
-        words, cwd=one.path, stdin=subprocess.DEVNULL, capture_output=True, env={"MAX_SHIM_VERSION": "3"}, timeout=30
+        words, cwd=one.path, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=30
     )
     answer = json.loads(result.stdout)
-    assert (answer["version"], answer["protocol"]) == (3, "ttrpc")
+    assert (answer["version"], answer["protocol"]) == (newest, "ttrpc")
     client = Client(answer["address"])
-    client.send("Connect", "ContainerRequest", service="containerd.task.v3.Task", id="two")
+    client.send("Connect", "ContainerRequest", service=f"containerd.task.v{newest}.Task", id="two")
     assert client.receive("ConnectResponse")[1]["shim_pid"] > 0
     client.call("Shutdown", "ShutdownRequest", id="two")
     client.close()
