@@ -54,9 +54,11 @@ test: build test-packages ## all tests that this machine can run
 test-vm: build ## tests on pure cgroup v2 with systemd, and as an ordinary user, in an emulated machine (root)
 	@tools/test-vm.sh $(ARGS)
 
-test-engines: build engines-packages .venv/.engines ## containerd, docker, podman, buildah; ENGINES_RUNTIME=pyruntime,runc (root)
+test-engines: build engines-packages .venv/.engines ## containerd, docker, podman, buildah (root); docs/engines.md has its settings
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
-	@$(VENV) -m pytest tests/engines $(ARGS)
+	@from="$${ENGINES_FROM:-}"; \
+	    [ -z "$(ENGINES_RELEASE)" ] || from=$$(tools/engines/fetch "$(ENGINES_RELEASE)") || exit 1; \
+	    ENGINES_FROM=$$from $(VENV) -m pytest tests/engines $(ARGS)
 
 .venv/.engines: pyproject.toml $(READY)
 	@$(VENV) tools/dependencies.py engines > .venv/engines.txt

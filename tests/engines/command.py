@@ -9,8 +9,12 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where the engines of another release are unpacked (tools/engines/fetch); "" for those of the machine.
+GIVEN = os.environ.get("ENGINES_FROM", "") and str(Path(os.environ["ENGINES_FROM"]).resolve())
+PATH = "".join(f"{GIVEN}/usr/{name}:" for name in ("sbin", "bin") if GIVEN)
+PATH += "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "xterm"}
 TIMEOUT = 30.0
 

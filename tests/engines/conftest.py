@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from support import kernel, leaks
 
 from engines import candidate as candidates
-from engines import daemon, image, table
+from engines import command, daemon, image, table
 from engines import machine as machines
 from engines.buildah import Buildah
 from engines.candidate import Candidate
@@ -51,6 +52,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip without root or engine; what is known of a candidate is an expected failure."""
     here = str(Path(__file__).parent)
+    if command.GIVEN:  # the others' engines are the machine's own, with or without it
+        items[:] = [item for item in items if not str(item.path).startswith(here) or _is_given(item.path.stem)]
     absent = {module: daemon.missing(programs) for module, programs in PROGRAMS.items()}
     hindrance = machines.hindrance() if os.geteuid() == 0 else ""
     unfiltered = machines.hindrance(iptables=True) if os.geteuid() == 0 else ""
@@ -70,6 +73,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("differs"):
             if reason := mark.kwargs.get(name):
                 item.add_marker(pytest.mark.xfail(reason=reason))
+
+
+def _is_given(module: str) -> bool:
+    """Whether the engine of a module of tests is among those of ENGINES_FROM."""
+    found = shutil.which(PROGRAMS.get(module, ("",))[0], path=command.PATH)
+    return bool(found and found.startswith(f"{command.GIVEN}/"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -57,7 +57,12 @@ class Containerd:
     def load(self, archive: Path) -> None:
         """Import the image for all snapshotters under test."""
         for snapshotter in SNAPSHOTTERS:
-            self.ctr("image", "import", "--snapshotter", snapshotter, str(archive))
+            self.import_image(archive, snapshotter)
+
+    def import_image(self, archive: Path, snapshotter: str = "overlayfs") -> None:
+        """Import an image for a snapshotter. containerd 2 itself would do so for those of its configuration only."""
+        local = ["--local"] if "--local" in self.ctr("image", "import", "--help").stdout else []
+        self.ctr("image", "import", *local, "--snapshotter", snapshotter, str(archive))
 
     def ctr(self, *words: str, check: int | None = 0, timeout: float = command.TIMEOUT) -> Result:
         return command.run([*self.client, *words], check=check, timeout=timeout)

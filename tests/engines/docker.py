@@ -14,7 +14,7 @@ from support import leaks, proc
 
 from engines import command
 from engines.candidate import Candidate
-from engines.command import ENVIRONMENT, Result
+from engines.command import ENVIRONMENT, GIVEN, Result
 from engines.daemon import Daemon, Network
 
 IMAGE = "busybox:latest"
@@ -34,6 +34,9 @@ class Docker:
         self.network = network or Network()
         self.cgroup_parent = f"/{leaks.PREFIX}-docker"
         (folder / "bin").mkdir(parents=True)
+        (folder / "client").mkdir()
+        if GIVEN:  # docker looks for the client's plugins (buildx) below /usr, or here
+            (folder / "client/cli-plugins").symlink_to(f"{GIVEN}/usr/libexec/docker/cli-plugins")
         (folder / "bin/runc").symlink_to(candidate.path)
         runtimes = {"candidate": {"path": candidate.path}}
         config = {"runtimes": runtimes, "default-runtime": "candidate"}
@@ -53,7 +56,7 @@ class Docker:
         env = {**ENVIRONMENT, "PATH": f"{folder}/bin:{ENVIRONMENT['PATH']}", "HOME": str(folder)}
         self.daemon = Daemon([*self.network.enter, "dockerd", *self._flags], folder / "log", env)
         self.env = {**ENVIRONMENT, "DOCKER_HOST": self.socket, "DOCKER_CONFIG": f"{folder}/client", "HOME": "/"}
-        self.client = ["/usr/bin/docker"]
+        self.client = ["docker"]
         self.hint = f"docker run -it --rm {IMAGE}"
         self._numbers = count(1)
 

@@ -8,12 +8,14 @@ prints the table of the last runs, or writes it into a file between its two mark
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDER = CHECKOUT / "build/engines"
+# Those of another release's engines are beside them (tools/engines/fetch).
+FOLDER = Path(os.environ.get("ENGINES_FROM") or CHECKOUT / "build/engines")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 CANDIDATES = ("pyruntime", "runc")
 
