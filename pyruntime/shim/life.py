@@ -40,7 +40,7 @@ _LAST_EXITS_SECONDS = 10.0
 
 
 class Refusal(Exception):
-    """A request that cannot be served: code of ttrpc.py, words."""
+    """A request that cannot be served: code of ttrpc.py, which says of what kind it is, and words."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -69,7 +69,7 @@ class Lives:
     def container(self, request: Request) -> Container:
         found = self.containers.get(request["id"])
         if found is None:
-            raise Refusal(ttrpc.NOT_FOUND, f"container {request['id']} not found in this shim")
+            raise Refusal(ttrpc.NOT_FOUND, f"container {request['id']} in this shim")
         if found.record is None:
             raise Refusal(ttrpc.PRECONDITION, f"container {request['id']} is being created")
         return found
@@ -80,7 +80,7 @@ class Lives:
             return container.init
         found = container.execs.get(request["exec_id"])
         if found is None:
-            raise Refusal(ttrpc.NOT_FOUND, f"exec {request['exec_id']} of container {container.id} not found")
+            raise Refusal(ttrpc.NOT_FOUND, f"exec {request['exec_id']} of container {container.id}")
         return found
 
     # The life of processes.
@@ -89,7 +89,7 @@ class Lives:
         """Create: the container, up to the gate."""
         id, bundle = request["id"], request["bundle"]
         if id in self.containers:
-            raise Refusal(ttrpc.EXISTS, f"container {id} is there already")
+            raise Refusal(ttrpc.EXISTS, f"container {id}")
         if request["checkpoint"]:
             raise Refusal(ttrpc.UNIMPLEMENTED, "restoring from a checkpoint is not served")
         chosen = settings.options(request["options"])
@@ -286,7 +286,7 @@ class Lives:
         container = self.container(request)
         id = request["exec_id"]
         if id in container.execs:
-            raise Refusal(ttrpc.EXISTS, f"exec {id} is there already")
+            raise Refusal(ttrpc.EXISTS, f"exec {id}")
         if container.init.exit is not None:
             raise Refusal(ttrpc.PRECONDITION, f"cannot exec in a stopped container: {container.id}")
         spec: Any = fastjson.loads(request["spec"]["value"].decode("utf-8", "surrogateescape"))

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 UNKNOWN, INVALID, DEADLINE, NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED = 2, 3, 4, 5, 6, 9, 12
 
 _REQUEST, _RESPONSE = 1, 2
+# As containerd calls them; older clients know the words and do not repeat them.
+_KINDS = {
+    NOT_FOUND: "not found",
+    EXISTS: "already exists",
+    PRECONDITION: "failed precondition",
+    UNIMPLEMENTED: "not implemented",
+}
 _HEAD = 10
 _MAX_MESSAGE = 4 << 20
 _CHUNK = 65536
@@ -130,8 +137,9 @@ class Reply:
         self._send({"payload": wire.encode(name, values)})
 
     def fail(self, code: int, text: str) -> None:
-        """Answer with an error."""
-        self._send({"status": {"code": code, "message": text}})
+        """Answer with an error. Clients of containerd 2 show the text alone, so it says of what kind it is, too."""
+        kind = _KINDS.get(code)
+        self._send({"status": {"code": code, "message": f"{text}: {kind}" if kind else text}})
 
     def _send(self, response: dict[str, Any]) -> None:
         if not self.done:
