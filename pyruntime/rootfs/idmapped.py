@@ -60,7 +60,7 @@ def open_mapped(
     doing = f"map the owners of {source}"
     try:
         fd = mount.clone_tree(source, recursive=recursive)
-        userns = _user_namespace(maps) if any(maps.values()) else _open(f"/proc/{pid}/ns/user")
+        userns = user_namespace(maps) if any(maps.values()) else _open(f"/proc/{pid}/ns/user")
         try:
             mount.set_attributes(fd, set=MOUNT_ATTR_IDMAP, recursive=whole_tree, userns_fd=userns, shown=source)
         finally:
@@ -81,8 +81,9 @@ class _Holder:
         self.pid = pid
 
 
-def _user_namespace(maps: dict[str, list[list[int]]]) -> int:
-    """A user namespace with these maps: that of a process which does nothing and is ended here."""
+def user_namespace(maps: dict[str, list[list[int]]]) -> int:
+    """A user namespace with these maps, uid_map and gid_map -> [[inside, outside, count]]: that of a process which does
+    nothing and is ended here. Gives back a descriptor, close-on-exec; raises KernelError."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = process.clone(CLONE_NEWUSER)
     if pid == 0:

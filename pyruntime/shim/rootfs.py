@@ -5,8 +5,17 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import KernelError, StepError
-from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MNT_DETACH, MS_BIND, MS_REC, MS_REMOUNT, UMOUNT_NOFOLLOW
+from pyruntime.kernel import mount, process
+from pyruntime.kernel.constants import (
+    CLONE_NEWNS,
+    MNT_DETACH,
+    MOUNT_ATTR_IDMAP,
+    MS_BIND,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SLAVE,
+    UMOUNT_NOFOLLOW,
+)
 from pyruntime.rootfs import options
 
 TYPE_CHECKING = False
@@ -17,6 +26,7 @@ _PAGE = 4096  # what mount(2) copies of its data
 _GONE = (2, 22)  # ENOENT, EINVAL: nothing is mounted there
 _O_PATH = 0o10000000
 _LAYERED = ("overlay", "bind")
+_MAPS = ("uidmap", "gidmap")
 _LAYERS = ("lowerdir", "upperdir", "workdir")
 
 
@@ -37,7 +47,13 @@ def mount_all(mounts: list[dict[str, Any]], rootfs: str) -> None:
 
 
 def _mount(one: dict[str, Any], target: str) -> None:
-    wanted = options.parse(one["options"])
+    words = one["options"]
+    maps = {name: [word.partition("=")[2] for word in words if word.startswith(f"{name}=")] for name in _MAPS}
+    if any(maps.values()):
+        rest = [word for word in words if word.partition("=")[0] not in _MAPS]
+        _mount_mapped({**one, "options": rest}, target, {f"{name[:3]}_map": lines for name, lines in maps.items()})
+        return
+    wanted = options.parse(words)
     attributes = wanted.for_one_mount()
     flags = 0
     for attribute, flag in options.MOUNT_FLAGS:
@@ -65,6 +81,57 @@ def _mount(one: dict[str, Any], target: str) -> None:
         mount.mount(one["source"], target, one["type"], flags | wanted.legacy, data or None)
     for kind, tree_too in wanted.propagation:
         mount.set_propagation(target, kind, recursive=tree_too)
+
+
+def _mount_mapped(one: dict[str, Any], target: str, given: dict[str, list[str]]) -> None:
+    """Mount with other owners: those of an overlay's lower layers, or of another filesystem, are shifted.
+
+    containerd 2 asks so for a container with a user namespace, in place of a copy of the image for each set of maps.
+    The mounts that this takes are made in mounts of this process's own, so that none is left if it is killed.
+    given: uid_map and gid_map -> ["0:400000:65536"], inside, outside and count."""
+    from pyruntime.rootfs import idmapped
+
+    maps = {name: [[int(number) for number in line.split(":")] for line in lines] for name, lines in given.items()}
+    place = posix.open(target, _O_PATH | posix.O_CLOEXEC)
+    ours = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
+    userns = idmapped.user_namespace(maps)
+    process.unshare(CLONE_NEWNS)
+    try:
+        mount.set_propagation("/", MS_SLAVE, recursive=True)
+        mount.mount("tmpfs", target, "tmpfs", 0, "mode=700")
+        whole = f"{target}/whole"
+        posix.mkdir(whole)
+        if one["type"] == "overlay":
+            words = [_with_mapped_layers(word, target, userns) for word in one["options"]]
+            _mount({**one, "options": words}, whole)
+            made = mount.clone_tree(whole)
+        else:
+            _mount(one, whole)
+            made = mount.clone_tree(whole, recursive=True)
+            mount.set_attributes(made, set=MOUNT_ATTR_IDMAP, userns_fd=userns, shown=one["source"])
+    finally:
+        process.setns(ours, CLONE_NEWNS)
+    mount.attach(made, place, target)
+    for fd in (made, place, ours, userns):
+        posix.close(fd)
+
+
+def _with_mapped_layers(word: str, folder: str, userns: int) -> str:
+    """An option of overlay; if it is lowerdir, with mapped copies of the layers, which are mounted below folder."""
+    name, _, value = word.partition("=")
+    if name != "lowerdir":
+        return word
+    copies = []
+    for number, layer in enumerate(value.split(":")):
+        copies.append(f"{folder}/{number}")
+        posix.mkdir(copies[-1])
+        fd = mount.clone_tree(layer)
+        mount.set_attributes(fd, set=MOUNT_ATTR_IDMAP, userns_fd=userns, shown=layer)
+        place = posix.open(copies[-1], _O_PATH | posix.O_CLOEXEC)
+        mount.attach(fd, place, copies[-1])
+        posix.close(place)
+        posix.close(fd)
+    return f"{name}={':'.join(copies)}"
 
 
 def shortened(words: list[str]) -> list[str]:

@@ -39,6 +39,7 @@ class Task:
     def __init__(self, containerd: Containerd, bundle: Any, id: str) -> None:
         self.containerd = containerd
         self.id = id
+        self.config = bundle.config
         self.path = Path(bundle.path)
         self.output = self.path / "output"
         self.address = containerd.start(self.path, id)
@@ -145,6 +146,32 @@ def test_the_root_filesystem_is_mounted_and_taken_away(
     assert not os.path.ismount(rootfs)
     assert one.output.read_text() == "layer1\n"
     assert (place / "upper/file").read_text() == "new\n"
+
+
+def test_rootfs_with_other_owners(task: Callable[..., Task], base: Path, scratch: Path) -> None:
+    """An overlay whose lower layers have their owners shifted, as containerd 2 asks for a user namespace."""
+    one = task(sh="stat -c %u /bin/busybox /owned; echo new >/file")
+    maps = [{"containerID": 0, "hostID": 400000, "size": 65536}]
+    one.config["linux"] |= {"uidMappings": maps, "gidMappings": maps}
+    one.config["linux"]["namespaces"].append({"type": "user"})
+    (one.path / "config.json").write_text(json.dumps(one.config))
+    for name in ("layer", "upper", "work"):
+        (scratch / name).mkdir()
+    os.chown(scratch / "upper", 400000, 400000)
+    (scratch / "layer/owned").touch()
+    os.chown(scratch / "layer/owned", 7, 7)
+    scratch.chmod(0o711)
+    options = ["uidmap=0:400000:65536", "gidmap=0:400000:65536", f"lowerdir={scratch}/layer:{base}"]
+    options += [f"upperdir={scratch}/upper", f"workdir={scratch}/work"]
+    before = leaks.mounts()
+    one.create(rootfs=[{"type": "overlay", "source": "overlay", "options": options}])
+    assert [mount.target for mount in leaks.mounts() if mount not in before] == [str(one.path / "rootfs")]
+    one.start()
+    assert one.wait() == 0
+    one.delete()
+    assert leaks.mounts() == before
+    assert one.output.read_text() == "0\n7\n"
+    assert (scratch / "upper/file").stat().st_uid == 400000
 
 
 def test_the_exit_of_init_is_told_last(task: Callable[..., Task], containerd: Containerd) -> None:
