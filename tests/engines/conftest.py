@@ -31,6 +31,7 @@ PROGRAMS = {
     "test_shim": ("containerd", "ctr"),
     "test_docker": ("dockerd", "docker", "iptables"),
     "test_docker_modes": ("dockerd", "docker", "iptables"),
+    "test_docker_shim": ("dockerd", "docker", "iptables"),
     "test_swarm": ("dockerd", "docker", "iptables"),
     "test_podman_rootless": ("podman", "conmon", "newuidmap", "setpriv"),
     "test_podman": ("podman", "conmon", "iptables"),
@@ -44,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "candidate" in metafunc.fixturenames:
         names = candidates.names()
         # "both" compares us with runc; the shim is ours alone.
-        if "both" in metafunc.fixturenames or metafunc.module.__name__.endswith(("test_shim", "test_shim_cri")):
+        if "both" in metafunc.fixturenames or metafunc.module.__name__.endswith(("test_shim", "test_shim_cri", "test_docker_shim")):
             names = [name for name in names if name == "pyruntime"]
         metafunc.parametrize("candidate", names, indirect=True, scope="session")
 

@@ -17,7 +17,8 @@ from engines.candidate import Candidate
 from engines.command import ENVIRONMENT, Result
 from engines.daemon import Daemon, Network
 
-SHIM_TYPE = "io.containerd.pyruntime.v1"
+SHIM = "containerd-shim-pyruntime-v1"
+SHIM_TYPE = "io.containerd.pyruntime.v1"  # what containerd makes that name of
 SNAPSHOTTERS = ("native", "overlayfs")
 CONFIG = """\
 version = 2

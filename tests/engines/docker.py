@@ -15,6 +15,7 @@ from support import leaks, proc
 from engines import command
 from engines.candidate import Candidate
 from engines.command import ENVIRONMENT, GIVEN, Result
+from engines.containerd import SHIM, SHIM_TYPE
 from engines.daemon import Daemon, Network
 
 IMAGE = "busybox:latest"
@@ -23,11 +24,17 @@ IMAGE = "busybox:latest"
 class Docker:
     """dockerd with its files in `folder`, the candidate its default runtime and the first `runc` in its PATH.
 
-    BuildKit of docker 20.10 knows no other runtime than that `runc`.
+    BuildKit of docker 20.10 knows no other runtime than that `runc`. shim: not the candidate but our own shim.
     """
 
     def __init__(
-        self, folder: Path, candidate: Candidate, flags: Sequence[str] = (), network: Network | None = None
+        self,
+        folder: Path,
+        candidate: Candidate,
+        flags: Sequence[str] = (),
+        network: Network | None = None,
+        *,
+        shim: bool = False,
     ) -> None:
         self.folder = folder
         self.candidate = candidate
@@ -38,7 +45,8 @@ class Docker:
         if GIVEN:  # docker looks for the client's plugins (buildx) below /usr, or here
             (folder / "client/cli-plugins").symlink_to(f"{GIVEN}/usr/libexec/docker/cli-plugins")
         (folder / "bin/runc").symlink_to(candidate.path)
-        runtimes = {"candidate": {"path": candidate.path}}
+        way = {"runtimeType": SHIM_TYPE} if shim else {"path": candidate.path}
+        runtimes = {"candidate": way}
         config = {"runtimes": runtimes, "default-runtime": "candidate"}
         (folder / "daemon.json").write_text(json.dumps(config))
         self._exec_root = folder / "exec"
@@ -53,7 +61,10 @@ class Docker:
             "--storage-driver=overlay2",
             *flags,
         ]
-        env = {**ENVIRONMENT, "PATH": f"{folder}/bin:{ENVIRONMENT['PATH']}", "HOME": str(folder)}
+        path = f"{folder}/bin:{ENVIRONMENT['PATH']}"
+        if shim:  # dockerd's containerd looks for it there
+            (folder / "bin" / SHIM).symlink_to(Path(candidate.path).with_name(SHIM))
+        env = {**ENVIRONMENT, "PATH": path, "HOME": str(folder)}
         self.daemon = Daemon([*self.network.enter, "dockerd", *self._flags], folder / "log", env)
         self.env = {**ENVIRONMENT, "DOCKER_HOST": self.socket, "DOCKER_CONFIG": f"{folder}/client", "HOME": "/"}
         self.client = ["docker"]
