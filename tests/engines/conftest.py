@@ -45,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "candidate" in metafunc.fixturenames:
         names = candidates.names()
         # "both" compares us with runc; the shim is ours alone.
-        if "both" in metafunc.fixturenames or metafunc.module.__name__.endswith(("test_shim", "test_shim_cri", "test_docker_shim")):
+        if "both" in metafunc.fixturenames or "shim" in metafunc.module.__name__:
             names = [name for name in names if name == "pyruntime"]
         metafunc.parametrize("candidate", names, indirect=True, scope="session")
 

@@ -20,11 +20,10 @@ from engines.daemon import Daemon, Network
 SHIM = "containerd-shim-pyruntime-v1"
 SHIM_TYPE = "io.containerd.pyruntime.v1"  # what containerd makes that name of
 SNAPSHOTTERS = ("native", "overlayfs")
-CONFIG = """\
-version = 2
+COMMON = """\
+version = {version}
 root = "{folder}/root"
 state = "{folder}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
   address = "{folder}/containerd.sock"
 [ttrpc]
@@ -32,6 +31,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [debug]
   level = "debug"
 """
+WITHOUT_CRI = 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
 
 
 class Containerd:
@@ -44,13 +44,19 @@ class Containerd:
         self.network = Network()
         self.namespace = f"{leaks.PREFIX}-{candidate.name}"
         config = folder / "config.toml"
-        config.write_text(CONFIG.format(folder=folder))
-        self.daemon = Daemon([*self.network.enter, "containerd", "--config", str(config)], folder / "log")
+        config.write_text(self.config())
+        # Our shim is where the candidate is, and for those only that are asked to use it.
+        env = {**ENVIRONMENT, "PATH": f"{Path(candidate.path).parent}:{command.PATH}"}
+        self.daemon = Daemon([*self.network.enter, "containerd", "--config", str(config)], folder / "log", env)
         self.client = ["ctr", "--address", f"{folder}/containerd.sock", "--namespace", self.namespace]
         self.env = ENVIRONMENT
         runtime = f"--runc-binary {candidate.path} --runc-root {folder}/runtime"
         self.hint = f"ctr run {runtime} --snapshotter overlayfs -t --rm {image.NAME} NAME sh"
         self._numbers = count(1)
+
+    def config(self) -> str:
+        """The text of its configuration."""
+        return WITHOUT_CRI + COMMON.format(version=2, folder=self.folder)
 
     def start(self) -> None:
         self.daemon.start(lambda: self.ctr("version", check=None).code == 0)
@@ -162,15 +168,12 @@ class Containerd:
 
 
 class ShimContainerd(Containerd):
-    """containerd that finds our own shim in its PATH: no runc shim, and no runtime process a command."""
+    """containerd that uses our own shim: no runc shim, and no runtime process a command."""
 
     def __init__(self, folder: Path, candidate: Candidate) -> None:
         super().__init__(folder, candidate)
         self.namespace += "-shim"
         self.client[-1] = self.namespace
-        path = f"{Path(candidate.path).parent}:{command.PATH}"
-        words = [*self.network.enter, "containerd", "--config", str(folder / "config.toml")]
-        self.daemon = Daemon(words, folder / "log", {**ENVIRONMENT, "PATH": path})
 
     def run_words(
         self,

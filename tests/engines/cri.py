@@ -1,4 +1,4 @@
-"""A private containerd with its CRI plugin and the runc shim, and a client of it: what a kubelet asks (runtime.v1).
+"""A private containerd with its CRI plugin, and a client of it: what a kubelet asks (runtime.v1).
 
 Messages are (field, value) pairs; the numbers are those of the CRI's api.proto. Pods share the network of the
 containerd, a namespace of its own, so that no CNI plugin is needed.
@@ -6,75 +6,88 @@ containerd, a namespace of its own, so that no CNI plugin is needed.
 
 from __future__ import annotations
 
-import json
-import time
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from support import leaks
+from support import leaks, proc
 
 from engines import command, image
 from engines.candidate import Candidate
-from engines.daemon import Daemon, Network
+from engines.containerd import COMMON, SHIM_TYPE, Containerd
 from pyruntime.criu.messages import encode, parse
 
 PAUSE = "docker.io/library/pause:latest"
 HANDLER = "pyruntime"
 CREATED, RUNNING, EXITED = 0, 1, 2  # ContainerState
 _POD, _CONTAINER, _NODE = 0, 1, 2  # NamespaceMode
-CONFIG = """\
-version = 2
-root = "{folder}/root"
-state = "{folder}/state"
-[grpc]
-  address = "{folder}/containerd.sock"
-[ttrpc]
-  address = "{folder}/containerd.sock.ttrpc"
-[debug]
-  level = "debug"
+# The plugin's settings: of containerd 1, and of containerd 2, where it is three plugins.
+PLUGIN = {
+    2: """\
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   restrict_oom_score_adj = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
   disable_tcp_service = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "/usr/lib/cni"
+""",
+    3: """\
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+[plugins."io.containerd.grpc.v1.cri"]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  disable_tcp_service = true
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+""",
+}
+RUNTIMES = """\
+[plugins."{plugin}".cni]
   conf_dir = "{folder}/cni"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-  snapshotter = "overlayfs"
+[plugins."{plugin}".containerd]
   default_runtime_name = "{handler}"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{handler}]
-  runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{handler}.options]
-    BinaryName = "{runtime}"
-    Root = "{folder}/runtime"
+[plugins."{plugin}".containerd.runtimes.{handler}]
+  runtime_type = "{type}"
+"""
+RUNC = """\
+[plugins."{plugin}".containerd.runtimes.{handler}.options]
+  BinaryName = "{runtime}"
+  Root = "{folder}/runtime"
 """
 
 
-class Cri:
-    """containerd as a kubelet sees it."""
+class Cri(Containerd):
+    """containerd as a kubelet sees it, with the runc shim and the candidate, or with our own shim."""
 
-    def __init__(self, folder: Path, candidate: Candidate) -> None:
-        import grpc
+    def __init__(self, folder: Path, candidate: Candidate, *, shim: bool = False) -> None:
+        import grpc  # the tests are skipped without it
 
-        folder.mkdir(parents=True)
-        (folder / "cni").mkdir()
-        self.folder = folder
-        self.network = Network()
-        self.hint = "crictl runp --runtime pyruntime pod.json"
-        config = folder / "config.toml"
-        config.write_text(CONFIG.format(folder=folder, pause=PAUSE, handler=HANDLER, runtime=candidate.path))
-        self.daemon = Daemon([*self.network.enter, "containerd", "--config", str(config)], folder / "log")
-        self.channel = grpc.insecure_channel(f"unix://{folder}/containerd.sock")
         self.error = grpc.RpcError
-        self._numbers = count(1)
+        self.shim_type = SHIM_TYPE if shim else "io.containerd.runc.v2"
+        super().__init__(folder, candidate)
+        (folder / "cni").mkdir()
+        self.namespace = self.client[-1] = "k8s.io"  # where the plugin keeps everything
+        self.hint = "crictl runp --runtime pyruntime pod.json"
         self.pods: list[str] = []
         self.shared_pids: set[str] = set()
 
+    def config(self) -> str:
+        version = 2 if command.run(["containerd", "--version"]).stdout.split()[2].startswith("1.") else 3
+        values = {
+            "version": version,
+            "folder": self.folder,
+            "pause": PAUSE,
+            "plugin": "io.containerd.grpc.v1.cri" if version == 2 else "io.containerd.cri.v1.runtime",
+            "handler": HANDLER,
+            "type": self.shim_type,
+            "runtime": self.candidate.path,
+        }
+        text = COMMON + PLUGIN[version] + RUNTIMES + (RUNC if self.shim_type != SHIM_TYPE else "")
+        return text.format(**values)
+
     def start(self) -> None:
-        self.daemon.start(self._is_ready)
+        super().start()
+        proc.wait_until(self._is_ready, "the CRI plugin answers")
 
     def _is_ready(self) -> bool:
         try:
@@ -86,12 +99,9 @@ class Cri:
         """Import the image, and one whose command waits for ever, for pods' sandboxes."""
         pause = image.write(self.folder / "pause.tar", name=PAUSE, command="/pause")
         for file in (archive, pause):
-            client = ["ctr", "--address", f"{self.folder}/containerd.sock", "--namespace", "k8s.io"]
-            command.run([*client, "image", "import", str(file)])
-        deadline = time.monotonic() + 20
-        while not all(self.has_image(name) for name in (PAUSE, image.NAME)):
-            assert time.monotonic() < deadline, self.daemon.tail()
-            time.sleep(0.1)
+            self.import_image(file)
+        names = (PAUSE, image.NAME)
+        proc.wait_until(lambda: all(self.has_image(name) for name in names), "the CRI plugin knows the images", 20)
 
     def has_image(self, name: str) -> bool:
         """Whether the CRI plugin knows an image: it learns of them by events."""
@@ -100,8 +110,11 @@ class Cri:
 
     def unary(self, method: str, request: bytes) -> dict[int, Any]:
         """Call a method: the last value of each field of the answer."""
-        call = self.channel.unary_unary(f"/runtime.v1.{method}")
-        return dict(parse(call(request, timeout=60)))
+        import grpc
+
+        # A channel for each: one that has seen containerd end waits before it tries again.
+        with grpc.insecure_channel(f"unix://{self.folder}/containerd.sock") as channel:
+            return dict(parse(channel.unary_unary(f"/runtime.v1.{method}")(request, timeout=60)))
 
     def call(self, method: str, fields: list[tuple[int, Any]]) -> dict[int, Any]:
         """Call a method of the RuntimeService."""
@@ -109,7 +122,7 @@ class Cri:
 
     def pod(self, *, shared_pids: bool = False) -> tuple[str, bytes]:
         """Run a pod: (its id, its PodSandboxConfig)."""
-        name = f"{leaks.PREFIX}-pod{next(self._numbers)}"
+        name = self.name()
         logs = self.folder / "logs" / name
         logs.mkdir(parents=True)
         pids = _POD if shared_pids else _CONTAINER
@@ -136,7 +149,7 @@ class Cri:
         self.call("StartContainer", [(1, id)])
         return id
 
-    def exec(self, container: str, *words: str) -> tuple[int, str]:
+    def exec_sync(self, container: str, *words: str) -> tuple[int, str]:
         """Run a command in a container: (exit status, output)."""
         answer = self.call("ExecSync", [(1, container), *((2, word) for word in words), (3, 30)])
         return answer.get(3, 0), answer.get(1, b"").decode()
@@ -159,10 +172,9 @@ class Cri:
         lines = file.read_text().splitlines() if file.exists() else []
         return [line.split(" ", 3)[3] for line in lines]
 
-    def info(self, container: str) -> dict[str, Any]:
-        """What containerd tells of a container when asked for more."""
-        found = self.call("ContainerStatus", [(1, container), (2, True)])
-        return json.loads(dict(parse(found[2]))[2])
+    def limit_memory(self, container: str, limit: int) -> None:
+        """Give a running container another limit, in bytes."""
+        self.call("UpdateContainerResources", [(1, container), (2, encode([(4, limit)]))])
 
     def stop_container(self, container: str, seconds: int = 5) -> None:
         self.call("StopContainer", [(1, container), (2, seconds)])
@@ -183,9 +195,7 @@ class Cri:
                 self.remove_pod(id)
             except self.error:
                 pass
-        self.channel.close()
-        self.daemon.stop()
-        self.network.close()
+        super().stop()
         # The cgroups of pods are the kubelet's to make and to remove.
         for top in leaks.hierarchies():
             for path in Path(top).glob(f"{leaks.PREFIX}-cri/*/"):

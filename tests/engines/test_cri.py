@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from support import leaks, proc
@@ -23,12 +24,12 @@ def test_two_containers_and_exec(cri: Cri, pod):
     """a pod of two containers: exec in each, one network and one IPC namespace"""
     one = cri.container(pod, "one", "sleep", "1000")
     two = cri.container(pod, "two", "sleep", "1000")
-    assert cri.exec(one, "sh", "-c", "echo $NAME; exit 3") == (3, "one\n")
-    assert cri.exec(two, "sh", "-c", "echo $NAME") == (0, "two\n")
-    links = [cri.exec(id, "readlink", f"/proc/self/ns/{kind}")[1] for kind in ("net", "ipc") for id in (one, two)]
+    assert cri.exec_sync(one, "sh", "-c", "echo $NAME; exit 3") == (3, "one\n")
+    assert cri.exec_sync(two, "sh", "-c", "echo $NAME") == (0, "two\n")
+    links = [cri.exec_sync(id, "readlink", f"/proc/self/ns/{kind}")[1] for kind in ("net", "ipc") for id in (one, two)]
     assert links[0] == links[1] and links[2] == links[3]
-    assert cri.exec(one, "readlink", "/proc/self/ns/mnt") != cri.exec(two, "readlink", "/proc/self/ns/mnt")
-    assert cri.exec(one, "sh", "-c", "cat /proc/1/cmdline")[1].replace("\0", " ") == "sleep 1000 "
+    assert cri.exec_sync(one, "readlink", "/proc/self/ns/mnt") != cri.exec_sync(two, "readlink", "/proc/self/ns/mnt")
+    assert cri.exec_sync(one, "sh", "-c", "cat /proc/1/cmdline")[1].replace("\0", " ") == "sleep 1000 "
 
 
 def test_logs(cri: Cri, pod):
@@ -42,6 +43,14 @@ def test_stats(cri: Cri, pod):
     busy = cri.container(pod, "busy", "sh", "-c", "while :; do :; done", memory=64 << 20)
     proc.wait_until(lambda: cri.stats(busy)[0] > 10**8, "a tenth of a second of CPU time is used")
     assert 0 < cri.stats(busy)[1] <= 64 << 20
+
+
+def test_update(cri: Cri, pod):
+    """another memory limit for a running container"""
+    one = cri.container(pod, "one", "sleep", "1000", memory=64 << 20)
+    cri.limit_memory(one, 32 << 20)
+    own = proc.cgroups(proc.read(cri.pid(one), "cgroup"))["memory"]
+    assert int(Path(f"/sys/fs/cgroup/memory{own}/memory.limit_in_bytes").read_text()) == 32 << 20
 
 
 def test_limit(cri: Cri, pod):
@@ -74,10 +83,10 @@ def test_shared_process_namespace(cri: Cri):
     pod = cri.pod(shared_pids=True)
     one = cri.container(pod, "one", "sleep", "4711")
     two = cri.container(pod, "two", "sh", "-c", "sleep 4712 & sleep 4713")
-    seen = cri.exec(one, "ps")[1]
+    seen = cri.exec_sync(one, "ps")[1]
     assert "sleep 4712" in seen and "sleep 4713" in seen
-    assert cri.exec(two, "readlink", "/proc/self/ns/pid") == cri.exec(one, "readlink", "/proc/self/ns/pid")
-    pid = cri.info(one)["pid"]
+    assert cri.exec_sync(two, "readlink", "/proc/self/ns/pid") == cri.exec_sync(one, "readlink", "/proc/self/ns/pid")
+    pid = cri.pid(one)
     assert os.path.exists(f"/proc/{pid}")
     cri.remove_pod(pod[0])
     proc.wait_until(lambda: proc.process_state(pid) in ("", "Z"), "all have ended")
