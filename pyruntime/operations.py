@@ -65,7 +65,7 @@ def create(settings: Settings, id: str, *, console: int = -1, **options: Any) ->
     console: a connected socket that gets the terminal's master, if there is to be one."""
     context: Any = settings
     request, raw = cli_create.request_of(context, {**_CREATE_DEFAULTS, **options}, id, detach=console < 0)
-    _set_console(request, console)
+    set_console(request, console)
     record = container.create(request, settings.root, raw, settings.log)
     return {"pid": record.pid, "start": record.start}
 
@@ -84,7 +84,7 @@ class Prepared:
 
     def create(self, console: int = -1) -> dict[str, Any]:
         """Make it, as `create` does."""
-        _set_console(self.request, console)
+        set_console(self.request, console)
         record = container.create(self.request, self.settings.root, self.raw, self.settings.log, self.plan)
         return {"pid": record.pid, "start": record.start}
 
@@ -121,7 +121,7 @@ def run_process(
         rootless=settings.rootless,
         detach=console < 0,
     )
-    _set_console(request, console)
+    set_console(request, console)
     plan = ExecPlan(request)
     for text in request.warnings:
         settings.log.warning(text)
@@ -131,7 +131,8 @@ def run_process(
     return {"pid": parent.pid, "start": start_of(parent.pid)}
 
 
-def _set_console(request: Any, console: int) -> None:
+def set_console(request: Any, console: int) -> None:
+    """Let a connected socket get the terminal's master; -1: there is nobody who takes it. Raises StateError."""
     if console >= 0:
         request.console = _socket.socket(fileno=console)
     elif request.process.get("terminal"):

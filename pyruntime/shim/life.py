@@ -36,6 +36,7 @@ _SIGKILL = 9
 # How long a child may be at work, hooks and all, before it is killed and the request fails.
 _CREATE_SECONDS = 120.0
 _SECONDS = 60.0
+IMAGES_SECONDS = 600.0  # all of a container's memory is written, or read
 _LAST_EXITS_SECONDS = 10.0
 
 
@@ -70,7 +71,7 @@ class Lives:
         found = self.containers.get(request["id"])
         if found is None:
             raise Refusal(ttrpc.NOT_FOUND, f"container {request['id']} in this shim")
-        if found.record is None:
+        if found.record is None and not found.restoring:
             raise Refusal(ttrpc.PRECONDITION, f"container {request['id']} is being created")
         return found
 
@@ -86,12 +87,10 @@ class Lives:
     # The life of processes.
 
     def create(self, request: Request, reply: Reply) -> None:
-        """Create: the container, up to the gate."""
+        """Create: the container, up to the gate; of one that is to be restored, the root filesystem."""
         id, bundle = request["id"], request["bundle"]
         if id in self.containers:
             raise Refusal(ttrpc.EXISTS, f"container {id}")
-        if request["checkpoint"]:
-            raise Refusal(ttrpc.UNIMPLEMENTED, "restoring from a checkpoint is not served")
         chosen = settings.options(request["options"])
         made = settings.settings(self.namespace, chosen)
         container = Container(id, bundle, made, [one["type"] for one in request["rootfs"]])
@@ -116,16 +115,20 @@ class Lives:
             if error is not None:
                 failed(error)
                 return
-            container.record = state.load(made.root, id)
-            self._born(init, value["pid"])
-            self._watch_memory(container)
+            if not container.restoring:
+                self._made(container, value["pid"])
             io = {"stdin": stdio.stdin, "stdout": stdio.stdout, "stderr": stdio.stderr, "terminal": stdio.terminal}
             told = {"container_id": id, "bundle": bundle, "rootfs": request["rootfs"], "io": io, "pid": init.pid}
-            self.publisher.publish("/tasks/create", "TaskCreate", told)
+            self.publisher.publish("/tasks/create", "TaskCreate", {**told, "checkpoint": request["checkpoint"]})
             reply.send("PidResponse", {"pid": init.pid})
             init.busy = False
             self._settle(container)
 
+        if request["checkpoint"]:
+            self._drop_spare()
+            container.restoring = {"path": request["checkpoint"], "logs": chosen["criu_work_path"], **_flags(chosen)}
+            self.run_child("create", work.mount, init, done, mounts=request["rootfs"], bundle=bundle)
+            return
         arguments = {"mounts": request["rootfs"], "bundle": bundle, **_flags(chosen)}
         self._bear(init, "create", work.create, failed, done, arguments, self._take_spare(id, bundle, chosen))
 
@@ -160,7 +163,7 @@ class Lives:
     ) -> None:
         """Open a process's streams, and let a child bring it to life, the spare one if there is one."""
         stdio, container = process.stdio, process.container
-        seconds = _CREATE_SECONDS if name == "create" else _SECONDS
+        seconds = {"create": _CREATE_SECONDS, "restore": IMAGES_SECONDS}.get(name, _SECONDS)
         if stdio.terminal:
             socket, theirs = console.pair()
 
@@ -201,6 +204,12 @@ class Lives:
         container = process.container
         self.jobs.run(name, function, container.settings, container.id, done, seconds=_SECONDS, **arguments)
 
+    def _made(self, container: Container, pid: int) -> None:
+        """A container is there, and its init."""
+        container.record = state.load(container.settings.root, container.id)
+        self._born(container.init, pid)
+        self._watch_memory(container)
+
     def _born(self, process: Process, pid: int) -> None:
         process.pid = pid
         if pid in self.orphans:
@@ -222,7 +231,8 @@ class Lives:
             process.busy = False
             if process.id:
                 process.stdio.close()
-            reply.fail(ttrpc.UNKNOWN, f"OCI runtime {'exec' if process.id else 'start'} failed: {error}")
+            doing = "exec" if process.id else "restore" if container.restoring else "start"
+            reply.fail(ttrpc.UNKNOWN, f"OCI runtime {doing} failed: {error}")
             self._settle(container)
 
         def done(value: Any, error: PyruntimeError | None) -> None:
@@ -231,6 +241,9 @@ class Lives:
                 return
             if process.id:
                 self._born(process, value["pid"])
+            elif container.restoring:
+                container.restoring = {}
+                self._made(container, value["pid"])
             process.status = RUNNING
             told: dict[str, Any] = {"container_id": container.id, "pid": process.pid}
             if process.id:
@@ -244,6 +257,11 @@ class Lives:
 
         if process.id:
             self._bear(process, "exec", OPERATIONS["exec"], failed, done, {"process": process.spec})
+        elif container.restoring:
+            from pyruntime.shim import images  # few containers are
+
+            arguments = {"bundle": container.bundle, **container.restoring}
+            self._bear(process, "restore", images.restore, failed, done, arguments)
         elif not self._open_gate(container, done):
             self.run_child("start", OPERATIONS["start"], process, done)
 

@@ -38,6 +38,17 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, bool], ...]] = {
         (8, "extensions", "Extension", True),
         (9, "socket_dir", "string", False),
     ),
+    "CheckpointOptions": (
+        (1, "exit", "bool", False),
+        (2, "open_tcp", "bool", False),
+        (3, "external_unix_sockets", "bool", False),
+        (4, "terminal", "bool", False),
+        (5, "file_locks", "bool", False),
+        (6, "empty_namespaces", "string", True),
+        (7, "cgroups_mode", "string", False),
+        (8, "image_path", "string", False),
+        (9, "work_path", "string", False),
+    ),
     "CheckpointTaskRequest": (
         (1, "id", "string", False),
         (2, "path", "string", False),
@@ -371,6 +382,10 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, bool], ...]] = {
     "Status": (
         (1, "code", "int32", False),
         (2, "message", "string", False),
+    ),
+    "TaskCheckpointed": (
+        (1, "container_id", "string", False),
+        (2, "checkpoint", "string", False),
     ),
     "TaskCreate": (
         (1, "container_id", "string", False),

@@ -52,7 +52,8 @@ class Container:
     """A container of this shim.
 
     init: its first process. execs: exec id -> process. record: the runtime's, once it is created.
-    mounts: the types of what the shim has mounted for its root filesystem."""
+    mounts: the types of what the shim has mounted for its root filesystem. restoring: what Start will restore it from
+    (arguments of images.restore), {} when it is created otherwise, or once that is done."""
 
     def __init__(self, id: str, bundle: str, settings: Settings, mounts: list[str]) -> None:
         self.id = id
@@ -62,6 +63,7 @@ class Container:
         self.init: Process
         self.execs: dict[str, Process] = {}
         self.record: Record | None = None
+        self.restoring: dict[str, Any] = {}
         self.owner = 0, 0
         self.indirect = False
         self.oom_watch: Watch | None = None

@@ -15,6 +15,7 @@ ROOT = "/run/containerd/pyruntime"
 FILE = "pyruntime.json"  # in the bundle: what `delete` needs to know after a SIGKILL of the shim
 
 _RUNC = "containerd.runc.v1.Options"
+_CHECKPOINT = "containerd.runc.v1.CheckpointOptions"
 _OLD_RUNC = "containerd.linux.runc.CreateOptions"
 _GENERIC = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
 # The names that config.toml of containerd has for the runc shim.
@@ -53,6 +54,13 @@ def options(any: dict[str, Any] | None) -> dict[str, Any]:
     if type:
         raise ValueError(f"runtime options of type {type} are not known")
     return found
+
+
+def checkpoint_options(any: dict[str, Any] | None) -> dict[str, Any]:
+    """The fields of CheckpointOptions from what a caller gave. Raises ValueError."""
+    if any is not None and any["type_url"] and any["type_url"].rpartition("/")[2] != _CHECKPOINT:
+        raise ValueError(f"checkpoint options of type {any['type_url']} are not known")
+    return wire.decode("CheckpointOptions", any["value"] if any is not None else b"")
 
 
 def settings(namespace: str, chosen: dict[str, Any]) -> Settings:

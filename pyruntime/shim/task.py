@@ -14,10 +14,10 @@ from pyruntime.cgroups import freezer, processes
 from pyruntime.cgroups import kill as cgroup_kill
 from pyruntime.errors import NotFound, PyruntimeError
 from pyruntime.operations import OPERATIONS
-from pyruntime.shim import ttrpc, wire
+from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
-from pyruntime.shim.life import Lives, Refusal
-from pyruntime.shim.process import PAUSED, RUNNING, Process
+from pyruntime.shim.life import IMAGES_SECONDS, Lives, Refusal
+from pyruntime.shim.process import PAUSED, RUNNING, Container, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.shim.ttrpc import Reply
+    from pyruntime.state import Record
 
     Request = dict[str, Any]
 
@@ -93,10 +94,10 @@ class Tasks(Lives):
     def pids(self, request: Request, reply: Reply) -> None:
         """Pids: of all processes in the container's cgroups."""
         container = self.container(request)
-        assert container.record is not None
+        record = _record(container)
         execs = {process.pid: process.id for process in container.execs.values()}
         found = []
-        for pid in processes.of(container.record.cgroups):
+        for pid in processes.of(record.cgroups):
             info: dict[str, Any] = {"pid": pid}
             if pid in execs:
                 details = {"exec_id": execs[pid]}
@@ -108,9 +109,8 @@ class Tasks(Lives):
         """Stats: what the container uses."""
         from pyruntime.shim import metrics
 
-        container = self.container(request)
-        assert container.record is not None
-        reply.send("StatsResponse", {"stats": metrics.read(container.record.cgroups)})
+        record = _record(self.container(request))
+        reply.send("StatsResponse", {"stats": metrics.read(record.cgroups)})
 
     def connect(self, request: Request, reply: Reply) -> None:
         """Connect: pids of the shim and of the container's init."""
@@ -123,8 +123,7 @@ class Tasks(Lives):
     def kill(self, request: Request, reply: Reply) -> None:
         """Kill: a signal for a process, or for all of a container."""
         process, signal = self.process(request), request["signal"]
-        record = process.container.record
-        assert record is not None
+        record = _record(process.container)
         if request["all"] and not process.id:
             try:
                 lifecycle.kill(record, signal)
@@ -174,8 +173,25 @@ class Tasks(Lives):
         self.run_child(name, OPERATIONS[name], container.init, done, **arguments)
 
     def checkpoint(self, request: Request, reply: Reply) -> None:
-        """Checkpoint: not served."""
-        raise Refusal(ttrpc.UNIMPLEMENTED, "checkpoint is not served by this shim")
+        """Checkpoint: images of its processes, for Create to restore it from."""
+        from pyruntime.shim import images  # few containers are
+
+        container = self.container(request)
+        chosen = settings.checkpoint_options(request["options"])
+        path = request["path"] or chosen["image_path"]
+        if not path:
+            raise Refusal(ttrpc.INVALID, "no directory for the images of a checkpoint is given")
+
+        def done(value: Any, error: PyruntimeError | None) -> None:
+            if error is not None:
+                reply.fail(ttrpc.UNKNOWN, f"OCI runtime checkpoint failed: {error}")
+                return
+            told = {"container_id": container.id, "checkpoint": path}
+            self.publisher.publish("/tasks/checkpointed", "TaskCheckpointed", told)
+            reply.send("Empty", {})
+
+        self.jobs.run("checkpoint", images.checkpoint, container.settings, container.id, done, seconds=IMAGES_SECONDS,
+                      path=path, bundle=container.bundle, chosen=chosen)  # fmt: skip
 
     def resize(self, request: Request, reply: Reply) -> None:
         """ResizePty: of a process's terminal."""
@@ -195,6 +211,12 @@ class Tasks(Lives):
         left = [one for one in self.containers.values() if posix.access(one.bundle, posix.F_OK)]
         if not left or request["now"]:
             self.shutdown()
+
+
+def _record(container: Container) -> Record:
+    if container.record is None:
+        raise Refusal(ttrpc.PRECONDITION, f"container {container.id} is not restored yet")
+    return container.record
 
 
 _METHODS: dict[str, tuple[str, Callable[[Tasks, Request, Reply], None]]] = {

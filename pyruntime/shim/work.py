@@ -27,6 +27,11 @@ def create(settings: Settings, id: str, *, mounts: list[dict[str, Any]], bundle:
         raise
 
 
+def mount(settings: Settings, id: str, *, mounts: list[dict[str, Any]], bundle: str) -> None:
+    """Mount the root filesystem of a container that will be restored."""
+    rootfs.mount_all(mounts, f"{bundle}/rootfs")
+
+
 def delete(settings: Settings, id: str, *, bundle: str, types: list[str], force: bool) -> None:
     """Delete the container and unmount its root filesystem, whose mounts are of these types."""
     operations.delete(settings, id, force=force)

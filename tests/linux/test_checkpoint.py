@@ -14,7 +14,6 @@ import socket
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,32 +22,6 @@ from support import proc
 from support.runtime import ENVIRONMENT
 
 COUNTER = 'i=0; while :; do i=$((i+1)); echo "$i" >/count.new; mv /count.new /count; sleep 0.1; done'
-
-
-CGROUP = "/sys/fs/cgroup"
-
-
-@pytest.fixture(scope="session")
-def working_criu() -> None:
-    if shutil.which("criu", path=ENVIRONMENT["PATH"]) is None:
-        pytest.skip("criu is not installed")
-    result = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=60 * proc.SLOW)
-    if result.returncode:
-        pytest.skip(f"criu does not work with this kernel: {result.stderr.strip().splitlines()[-1]}")
-
-
-@pytest.fixture
-def criu(working_criu) -> Iterator[None]:
-    """criu mounts cgroup2 without options, which takes nsdelegate and the like from all mounts of it."""
-
-    def options() -> str:
-        mounts = proc.parse_mountinfo(proc.read("self", "mountinfo"))
-        return ",".join(sorted(proc.mount_at(mounts, CGROUP).super_options))
-
-    before = options()
-    yield
-    if options() != before:
-        subprocess.run(["mount", "-o", f"remount,{before}", CGROUP], check=True)
 
 
 def count(box) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pyruntime.shim import wire
 from pyruntime.shim.ttrpc import frame
+from support import proc
 from support.runtime import DEFAULT
 
 PROGRAM = Path(DEFAULT).parent / "containerd-shim-pyruntime-v1"
@@ -33,7 +34,7 @@ class Client:
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(address.removeprefix("unix://"))
-        self.socket.settimeout(30)
+        self.socket.settimeout(30 * proc.SLOW)
         self._stream = -1
 
     def send(self, method: str, message: str, service: str = SERVICE, **values: Any) -> int:
