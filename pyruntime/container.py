@@ -244,6 +244,8 @@ def _lock_by_force(record: Record) -> int:
     now = record
     try:
         now = state.load(record.directory.rpartition("/")[0], record.id)
+        if record.is_other(now):
+            raise NotFound(f'container "{record.id}" does not exist')
     except NotFound:
         raise
     except StateError:
@@ -253,7 +255,8 @@ def _lock_by_force(record: Record) -> int:
 
 
 def undo(record: Record, log: Log, error: BaseException) -> None:
-    """Destroy a container whose making has failed. What cannot be undone is told with the error that it failed with."""
+    """Destroy a container whose making has failed; its lock is held. What cannot be undone is told with the error that
+    it failed with."""
     try:
         destroy(record, log)
     except StateError as left:
@@ -261,6 +264,19 @@ def undo(record: Record, log: Log, error: BaseException) -> None:
             raise
         error.why = "; ".join(filter(None, (error.why, f"and it cannot be undone: {left.message}: {left.why}")))
         error.mend = f"{left.mend}: pyruntime delete --force {record.id}"
+
+
+def undo_created(record: Record, log: Log, error: BaseException) -> None:
+    """As `undo`, of a container that was created, so that its lock was given back: others may have deleted it since,
+    and created another of the same name."""
+    try:
+        lock = _lock_by_force(record)
+    except NotFound:
+        return
+    try:
+        undo(record, log, error)
+    finally:
+        posix.close(lock)
 
 
 def _run_poststop(record: Record, log: Log) -> None:

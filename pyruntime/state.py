@@ -116,6 +116,10 @@ class Record:
         write_atomically(self.directory, RECORD, fastjson.dumps(fields), replace=self.saved)
         self.saved = True
 
+    def is_other(self, later: Record) -> bool:
+        """Whether a record that was read later under the same name is of another container: it has another init."""
+        return self.pid > 0 and (self.pid, self.start) != (later.pid, later.start)
+
     def path(self, name: str) -> str:
         """Path of a file in the container's directory."""
         return f"{self.directory}/{name}"
@@ -234,12 +238,18 @@ def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
     """Take the lock of a container whose record was read without it, and take over what was written since.
 
     Else `delete --force` would undo what a `create` had recorded so far, and miss what it has made meanwhile.
-    Gives back a descriptor as `lock` does. Raises NotFound and Busy."""
+    Gives back a descriptor as `lock` does. Raises Busy, and NotFound also for another container, of the same name, that
+    was created since this one was deleted."""
     fd = lock(record.directory, record.id, timeout)
     try:
         fresh = load(record.directory.rpartition("/")[0], record.id)
     except StateError:
         return fd  # none was ever written, or it is damaged: the caller knows
+    if record.is_other(fresh):
+        posix.close(fd)
+        raise NotFound(
+            f'container "{record.id}" does not exist', why="it was deleted, and another of this name was created since"
+        )
     for name in Record.__slots__:
         setattr(record, name, getattr(fresh, name))
     return fd
@@ -275,10 +285,15 @@ def make(root: str, id: str) -> tuple[str, int]:
             _make_root(root)
             posix.mkdir(directory, 0o700)
         try:
-            return directory, lock(directory, id)
+            fd = lock(directory, id)
         except OSError:
             posix.rmdir(directory)
             raise
+        # Before it was locked others may have removed it, and made a container in a new one.
+        if any(name != ABANDONED for name in posix.listdir(fd)):
+            posix.close(fd)
+            raise FileExistsError
+        return directory, fd
     except FileExistsError:
         raise StateError(
             f"container with given ID already exists: {id}",

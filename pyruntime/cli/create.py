@@ -57,7 +57,7 @@ def make(context: Context, values: dict[str, Any], request: Request, raw: str) -
         if values["pid-file"]:
             pidfile.write(values["pid-file"], record.pid)
     except BaseException as error:
-        container.undo(record, context.log, error)
+        container.undo_created(record, context.log, error)
         raise
     return record
 

@@ -8,6 +8,7 @@ from pyruntime import container, foreground
 from pyruntime.cli import checkpoint, create, pidfile
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.errors import NotFound
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
 
@@ -57,8 +58,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
                 pidfile.write(values["pid-file"], record.pid)
             if relay is not None:
                 relay.connect()
-        except BaseException:
-            container.destroy(record, context.log)
+        except BaseException as error:
+            container.undo_created(record, context.log, error)
             raise
         if detach:
             return 0
@@ -66,7 +67,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         status = foreground.attend(record.pid, pidfd, [relay] if relay is not None else [])
         if pidfd >= 0:
             posix.close(pidfd)
-        container.delete(record, force=True, log=context.log)
+        try:
+            container.delete(record, force=True, log=context.log)
+        except NotFound:
+            pass  # somebody else has deleted it already
         return status
     finally:
         if relay is not None:

@@ -8,6 +8,7 @@ from pyruntime import container, foreground
 from pyruntime.cli import create
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.errors import NotFound
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
 
@@ -45,7 +46,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
                 relay.connect()
             container.start(record, context.log)
         except BaseException as error:
-            container.undo(record, context.log, error)
+            container.undo_created(record, context.log, error)
             raise
         return _leave(record, notify) if detach else _attend(context, record, relay, notify, keep=values["keep"])
     finally:
@@ -86,5 +87,8 @@ def _attend(
     if pidfd >= 0:
         posix.close(pidfd)
     if not keep:
-        container.delete(record, force=True, log=context.log)
+        try:
+            container.delete(record, force=True, log=context.log)
+        except NotFound:
+            pass  # somebody else has deleted it already
     return status

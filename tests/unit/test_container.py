@@ -145,3 +145,57 @@ def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> 
         thread.join()
         init.kill()
         reaper.join()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda stale: container.start(stale, Log()),
+        lambda stale: container.delete(stale, force=True, log=Log()),
+        lambda stale: container.undo_created(stale, Log(), StateError("start failed")),
+    ],
+    ids=["start", "delete", "undo"],
+)
+def test_another_container_of_the_name_is_left_alone(creating: Creating, act: Callable[[Record], None]) -> None:
+    """`run` goes on with its container after others have deleted it and created one anew."""
+    stale = Record(creating.record.directory, "box")
+    stale.pid, stale.start = os.getpid(), 1  # an init that is dead
+    creating.finish()
+    try:
+        act(stale)
+    except NotFound:
+        pass
+    assert state.start_time(creating.pid) == creating.record.start
+    assert state.load(creating.root, "box").pid == creating.pid
+
+
+def test_an_undo_waits_for_the_lock(creating: Creating) -> None:
+    creating.finish()
+    mine = state.load(creating.root, "box")
+    held = state.lock(mine.directory, "box")
+    undoing = threading.Thread(target=container.undo_created, args=(mine, Log(), StateError("start failed")))
+    undoing.start()
+    time.sleep(0.2)
+    assert state.start_time(creating.pid) > 0
+    os.close(held)
+    undoing.join(5)
+    assert state.start_time(creating.pid) == 0
+    assert not state.exists(creating.root, "box")
+
+
+def test_create_does_not_take_over_what_another_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory is removed before it is locked, and a second `create` is faster."""
+    root, locked = str(tmp_path), state.lock
+
+    def late(directory: str, id: str) -> int:
+        monkeypatch.undo()
+        os.rmdir(directory)
+        made, held = state.make(root, "box")
+        Record(made, "box").save()
+        os.close(held)
+        return locked(directory, id)
+
+    monkeypatch.setattr(state, "lock", late)
+    with pytest.raises(StateError, match="already exists"):
+        state.make(root, "box")
+    assert state.load(root, "box").id == "box"
