@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _SIGKILL = 9
+END = b"\n"  # of an answer: it is whole, whatever the child still has to do
 _CREATE_DEFAULTS, _ = flags.parse([], cli_create.FLAGS)
 _EXEC_DEFAULTS, _ = flags.parse([], cli_exec.FLAGS)
 
@@ -94,6 +95,49 @@ def start(settings: Settings, id: str) -> None:
     container.start(state.load(settings.root, id), settings.log)
 
 
+class PreparedProcess:
+    """One more process of a container, planned and not made yet."""
+
+    def __init__(
+        self, settings: Settings, id: str, *, process: dict[str, Any] | None = None, attached: bool, **options: Any
+    ) -> None:
+        """Arguments as of `run_process`; attached: there will be a console. Raises PyruntimeError."""
+        context: Any = settings
+        self.settings = settings
+        self.record = state.load(settings.root, id)
+        self.ignore_paused = bool(options.pop("ignore-paused", False))
+        cli_exec.check_status(self.record, ignore_paused=self.ignore_paused)
+        config = load.load_object(self.record.path(state.CONFIG))
+        first = config.get("process") or {}
+        if process is not None:
+            config["process"] = cli_exec.complete(context, first, process, "process")
+        else:
+            args = options.pop("args")
+            config["process"] = cli_exec.process_of(context, first, {**_EXEC_DEFAULTS, **options}, args)
+        self.target = target.find(self.record)
+        self.request = ExecRequest(
+            config,
+            id=id,
+            bundle=self.record.bundle,
+            target=self.target,
+            cgroups=enter.chosen(self.record.cgroups, []),
+            rootless=settings.rootless,
+            detach=not attached,
+        )
+        self.plan = ExecPlan(self.request)
+
+    def run(self, console: int = -1) -> dict[str, Any]:
+        """Run it, as `run_process` does, if the container is still in a state for that."""
+        cli_exec.check_status(self.record, ignore_paused=self.ignore_paused)
+        set_console(self.request, console)
+        for text in self.request.warnings:
+            self.settings.log.warning(text)
+        parent = execute.ExecParent(self.plan, self.record, self.settings.log)
+        execute.start(parent, self.target)
+        self.target.close()
+        return {"pid": parent.pid, "start": start_of(parent.pid)}
+
+
 def run_process(
     settings: Settings, id: str, *, process: dict[str, Any] | None = None, console: int = -1, **options: Any
 ) -> dict[str, Any]:
@@ -101,34 +145,8 @@ def run_process(
 
     process: a whole process object; else the container's own with `args` and what options change, which are the
              command's flags (`cwd`, `env`, `user`, `tty`)."""
-    context: Any = settings
-    record = state.load(settings.root, id)
-    cli_exec.check_status(record, ignore_paused=bool(options.pop("ignore-paused", False)))
-    config = load.load_object(record.path(state.CONFIG))
-    first = config.get("process") or {}
-    if process is not None:
-        config["process"] = cli_exec.complete(context, first, process, "process")
-    else:
-        args = options.pop("args")
-        config["process"] = cli_exec.process_of(context, first, {**_EXEC_DEFAULTS, **options}, args)
-    joined = target.find(record)
-    request = ExecRequest(
-        config,
-        id=id,
-        bundle=record.bundle,
-        target=joined,
-        cgroups=enter.chosen(record.cgroups, []),
-        rootless=settings.rootless,
-        detach=console < 0,
-    )
-    set_console(request, console)
-    plan = ExecPlan(request)
-    for text in request.warnings:
-        settings.log.warning(text)
-    parent = execute.ExecParent(plan, record, settings.log)
-    execute.start(parent, joined)
-    joined.close()
-    return {"pid": parent.pid, "start": start_of(parent.pid)}
+    prepared = PreparedProcess(settings, id, process=process, attached=console >= 0, **options)
+    return prepared.run(console)
 
 
 def set_console(request: Any, console: int) -> None:
@@ -243,7 +261,7 @@ def fork(
 ) -> int:
     """Do an operation, `work(settings, id, **arguments)`, in a child: its pid.
 
-    The child writes one JSON object to the descriptor answer, and ends: {"value", "warnings"} or
+    The child writes one JSON object and END to the descriptor answer, and ends: {"value", "warnings"} or
     {"error", "warnings"}; see `result`. name: the operation, for messages.
 
     stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null. kept: others that it keeps.
@@ -289,7 +307,7 @@ def _perform(
     except Exception as error:
         answered["error"] = PyruntimeError(f"bug in pyruntime: {type(error).__name__}: {error}").to_json()
     answered["warnings"] = settings.log.texts
-    posix.write(answer, fastjson.dumps(answered).encode("utf-8", "surrogateescape"))
+    posix.write(answer, fastjson.dumps(answered).encode("utf-8", "surrogateescape") + END)
     posix._exit(0)
 
 

@@ -57,11 +57,11 @@ class Jobs:
         """Do work(settings, id, **arguments) in a child, and call done with what came of it.
 
         After so many seconds the child is killed, and done gets an error. spare: a child that is there already."""
-        if spare is not None and spare.tell(arguments["mounts"], stdio, console):
+        if spare is not None and spare.tell(arguments.get("mounts", []), stdio, console):
             pid, reading = spare.pid, spare.reading
         else:
             if spare is not None:
-                posix.close(spare.reading)
+                spare.dismiss()
             pid, reading = self._fork(name, work, settings, id, stdio=stdio, console=console, arguments=arguments)
         self.birthing += birth
         data = bytearray()
@@ -77,8 +77,9 @@ class Jobs:
 
         def ready(events: int) -> None:
             chunk = posix.read(reading, _CHUNK)
-            if chunk:
-                data.extend(chunk)
+            data.extend(chunk)
+            # An answer does not wait for the end of the child, which has memory to give back.
+            if chunk and not data.endswith(operations.END):
                 return
             self.loop.forget(reading)
             posix.close(reading)
@@ -114,14 +115,12 @@ class Jobs:
         self.pids.add(pid)
         return pid, reading
 
-    def prepare(
-        self, work: Callable[..., Any], id: str, bundle: str, made: Settings, chosen: dict[str, Any], **arguments: Any
-    ) -> Spare:
-        """Fork a child that may be asked to create a container later (spare.py)."""
+    def prepare(self, name: str, work: Callable[..., Any], made: Settings, id: str, **arguments: Any) -> Spare:
+        """Fork a child that may be asked to do `name` later (spare.py)."""
         ours, theirs = spares.pair()
         try:
-            arguments = {"socket": theirs.fileno(), "bundle": bundle, **arguments}
-            pid, reading = self._fork("create", work, made, id, kept=(theirs.fileno(),), arguments=arguments)
+            arguments = {"socket": theirs.fileno(), **arguments}
+            pid, reading = self._fork(name, work, made, id, kept=(theirs.fileno(),), arguments=arguments)
         finally:
             theirs.close()
-        return Spare(id, bundle, made, chosen, pid, reading, ours)
+        return Spare(self.loop, pid, reading, ours)

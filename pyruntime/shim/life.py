@@ -14,7 +14,6 @@ from pyruntime.cgroups import oom
 from pyruntime.errors import NotFound, PyruntimeError
 from pyruntime.operations import OPERATIONS
 from pyruntime.shim import console, settings, ttrpc, work
-from pyruntime.shim import spare as spares
 from pyruntime.shim.events import Publisher, timestamp
 from pyruntime.shim.jobs import Jobs, Lost
 from pyruntime.shim.loop import READ, Loop
@@ -38,6 +37,7 @@ _CREATE_SECONDS = 120.0
 _SECONDS = 60.0
 IMAGES_SECONDS = 600.0  # all of a container's memory is written, or read
 _LAST_EXITS_SECONDS = 10.0
+_SPARE_EXECS = 4  # at most, in a container, of a client that asks for Exec and not for Start
 
 
 class Refusal(Exception):
@@ -52,7 +52,7 @@ class Lives:
     """The containers of a shim, and the requests that begin and end them.
 
     orphans: pid -> exit status of children that were reaped before it was known whose they are.
-    spare: a child that has planned the first container already."""
+    spare: a child that has planned a container already; spare_for: that one's id, bundle and options."""
 
     def __init__(self, loop: Loop, namespace: str, publisher: Publisher, warn: Callable[[str], None]) -> None:
         self.loop = loop
@@ -63,6 +63,7 @@ class Lives:
         self.living: dict[int, Process] = {}
         self.orphans: dict[int, int] = {}
         self.spare: Spare | None = None
+        self.spare_for: tuple[str, str, dict[str, Any]] = "", "", {}
         self.shutdown: Callable[[], None] = loop.stop
 
     # Whom a request is about.
@@ -135,20 +136,18 @@ class Lives:
     def prepare(self, id: str, bundle: str, chosen: dict[str, Any]) -> None:
         """Let a child plan the container that will be asked for next."""
         made = settings.settings(self.namespace, chosen)
-        self.spare = self.jobs.prepare(work.create_when_told, id, bundle, made, chosen, **_flags(chosen))
-        self.loop.later(spares.SECONDS, lambda: self._drop_spare())
+        self.spare = self.jobs.prepare("create", work.create_when_told, made, id, bundle=bundle, **_flags(chosen))
+        self.spare_for = id, bundle, chosen
 
     def _take_spare(self, id: str, bundle: str, chosen: dict[str, Any]) -> Spare | None:
-        if self.spare is None or not self.spare.fits(id, bundle, chosen):
+        if self.spare_for != (id, bundle, chosen):
             self._drop_spare()
-            return None
         spare, self.spare = self.spare, None
         return spare
 
     def _drop_spare(self) -> None:
         if self.spare is not None:
             self.spare.dismiss()
-            posix.close(self.spare.reading)
             self.spare = None
 
     def _bear(
@@ -256,7 +255,8 @@ class Lives:
             self._settle(container)
 
         if process.id:
-            self._bear(process, "exec", OPERATIONS["exec"], failed, done, {"process": process.spec})
+            spare, process.spare = process.spare, None
+            self._bear(process, "exec", OPERATIONS["exec"], failed, done, {"process": process.spec}, spare)
         elif container.restoring:
             from pyruntime.shim import images  # few containers are
 
@@ -310,9 +310,21 @@ class Lives:
         spec: Any = fastjson.loads(request["spec"]["value"].decode("utf-8", "surrogateescape"))
         spec["terminal"] = request["terminal"]
         stdio = Stdio(self.loop, request["stdin"], request["stdout"], request["stderr"], request["terminal"])
-        container.execs[id] = Process(container, id, stdio, spec)
+        process = container.execs[id] = Process(container, id, stdio, spec)
         self.publisher.publish("/tasks/exec-added", "TaskExecAdded", {"container_id": container.id, "exec_id": id})
         reply.send("Empty", {})
+        self._plan_ahead(process)
+
+    def _plan_ahead(self, process: Process) -> None:
+        """Let a child plan an exec's process, before Start asks for it."""
+        container = process.container
+        if sum(one.spare is not None for one in container.execs.values()) >= _SPARE_EXECS:
+            return
+        try:
+            made, spec = container.settings, process.spec
+            process.spare = self.jobs.prepare("exec", work.run_when_told, made, container.id, process=spec)
+        except OSError:
+            return  # Start tries again, and tells
 
     def delete(self, request: Request, reply: Reply) -> None:
         """Delete: a process that has ended, and with init the container."""
@@ -329,6 +341,7 @@ class Lives:
             status, at = process.exit or (0, 0)
             gone = {"pid": process.pid, "exit_status": status, "exited_at": timestamp(at)}
             if process.id:
+                process.drop_spare()
                 container.execs.pop(process.id, None)
             else:
                 self.containers.pop(container.id, None)
@@ -384,6 +397,8 @@ class Lives:
         init = container.init
         if init.exit is None or init.told or init.busy:
             return
+        for process in container.execs.values():
+            process.drop_spare()  # it holds the container's namespaces
         record = container.record
         if record is not None and not record.private_pid:
             # What init leaves behind does not die with it.

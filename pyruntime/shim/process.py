@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from pyruntime.cgroups.oom import Watch
     from pyruntime.operations import Settings
+    from pyruntime.shim.spare import Spare
     from pyruntime.shim.stdio import Stdio
     from pyruntime.shim.ttrpc import Reply
     from pyruntime.state import Record
@@ -24,6 +25,7 @@ class Process:
     pid:      on the host, 0 before it lives.
     status:   CREATED, RUNNING or STOPPED; whether it is paused is asked of the kernel.
     busy:     a child is at work on it: its exit must wait until that is told.
+    spare:    a child that has planned it already (spare.py), if there is one.
     exit:     (exit status, time in ns) once it was reaped; told: whether the world knows of it.
     waiting:  who asked for its end."""
 
@@ -35,6 +37,7 @@ class Process:
         self.pid = 0
         self.status = CREATED
         self.busy = False
+        self.spare: Spare | None = None
         self.exit: tuple[int, int] | None = None
         self.told = False
         self.waiting: list[Reply] = []
@@ -42,6 +45,12 @@ class Process:
     def ended(self, status: int) -> None:
         """It was reaped with a status of wait(2), as an exit status: 128 + N for signal N."""
         self.exit = status, time.time_ns()
+
+    def drop_spare(self) -> None:
+        """Nobody will start it, or not soon."""
+        if self.spare is not None:
+            self.spare.dismiss()
+            self.spare = None
 
     def name(self) -> str:
         """How events call it."""

@@ -1,9 +1,9 @@
-"""A child that plans a container before it is asked for, and creates it as soon as it is.
+"""A child that plans what will be asked for next, and does it as soon as it is.
 
-Between the shim's `start` and the request Create containerd is busy with other things, and the bundle is complete. The
-child does what needs no rootfs and leaves no trace: it reads and checks config.json, and plans. It belongs to that one
-container, and makes nothing before the word comes; if config.json or an option is another one by then, or no word comes
-within 30 s, the work was in vain.
+Between the shim's `start` and the request Create containerd is busy with other things, and the bundle is complete; so
+it is between Exec, which brings the process, and Start. The child does what leaves no trace: it reads, checks and
+plans. It belongs to that one container or process, and makes nothing before the word comes; if what it has read is
+another by then, or no word comes within 30 s, the work was in vain.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 import _socket
 
 from pyruntime import fastjson
+from pyruntime.shim.loop import Loop, close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from pyruntime.operations import Settings
 
 _FD_SIZE = 4
 _MAX_PACKET = 1 << 17
@@ -26,33 +25,19 @@ SECONDS = 30.0
 class Spare:
     """The shim's end of it.
 
-    id, bundle, chosen: what container it is for, and with what options. pid: the child's. reading: where its answer
-    will be read."""
+    pid: the child's. reading: where its answer will be read, -1 once it is dismissed."""
 
-    def __init__(
-        self,
-        id: str,
-        bundle: str,
-        settings: Settings,
-        chosen: dict[str, Any],
-        pid: int,
-        reading: int,
-        socket: _socket.socket,
-    ) -> None:
-        self.id = id
-        self.bundle = bundle
-        self.settings = settings
-        self.chosen = chosen
+    def __init__(self, loop: Loop, pid: int, reading: int, socket: _socket.socket) -> None:
         self.pid = pid
         self.reading = reading
         self._socket = socket
-
-    def fits(self, id: str, bundle: str, chosen: dict[str, Any]) -> bool:
-        """Whether it is for this container."""
-        return (self.id, self.bundle, self.chosen) == (id, bundle, chosen)
+        self._timer = loop.later(SECONDS, self.dismiss)
 
     def tell(self, mounts: list[dict[str, Any]], stdio: tuple[int, ...], console: int) -> bool:
         """Give the word, with what was not known before; False when nobody is there to hear it."""
+        if self.reading < 0:
+            return False
+        self._timer.cancel()
         fds = [*stdio, console] if console >= 0 else list(stdio)
         data = fastjson.dumps({"mounts": mounts, "streams": len(stdio)}).encode("utf-8", "surrogateescape")
         packed = b"".join(fd.to_bytes(_FD_SIZE, "little") for fd in fds)
@@ -66,7 +51,9 @@ class Spare:
 
     def dismiss(self) -> None:
         """There will be no word: the child ends by itself."""
+        self._timer.cancel()
         self._socket.close()
+        self.reading = close(self.reading)
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:

@@ -46,13 +46,7 @@ def create_when_told(settings: Settings, id: str, *, socket: int, bundle: str, *
         prepared = operations.Prepared(settings, id, bundle=bundle, **options)
     except (PyruntimeError, OSError):
         pass  # whatever it is, it is found again when somebody waits for the words
-    told = spare.receive(socket)
-    if told is None:
-        posix._exit(0)
-    mounts, stdio, console = told
-    operations.take_streams(stdio)
-    for fd in (socket, *stdio):
-        posix.close(fd)
+    mounts, console = _await_word(socket)
     if prepared is None or load.read_config(bundle).decode("utf-8", "surrogateescape") != prepared.raw:
         return create(settings, id, mounts=mounts, bundle=bundle, console=console, **options)
     target = f"{bundle}/rootfs"
@@ -63,3 +57,28 @@ def create_when_told(settings: Settings, id: str, *, socket: int, bundle: str, *
         if mounts:
             rootfs.unmount(target)
         raise
+
+
+def run_when_told(settings: Settings, id: str, *, socket: int, process: dict[str, Any]) -> Any:
+    """Plan a process of a container now, and run it once the word comes (spare.py); to no word, end."""
+    prepared = None
+    try:
+        prepared = operations.PreparedProcess(settings, id, process=process, attached=bool(process["terminal"]))
+    except (PyruntimeError, OSError):
+        pass  # whatever it is, it is found again when somebody waits for the words
+    _, console = _await_word(socket)
+    if prepared is None:
+        return operations.run_process(settings, id, process=process, console=console)
+    return prepared.run(console)
+
+
+def _await_word(socket: int) -> tuple[list[dict[str, Any]], int]:
+    """Take the streams that come with the word: (mounts, console or -1). Without a word, end."""
+    told = spare.receive(socket)
+    if told is None:
+        posix._exit(0)
+    mounts, stdio, console = told
+    operations.take_streams(stdio)
+    for fd in (socket, *stdio):
+        posix.close(fd)
+    return mounts, console

@@ -271,6 +271,64 @@ def test_an_error_of_exec(task: Callable[..., Task]) -> None:
     assert one.wait("good") == 0
 
 
+def children(pid: int) -> set[int]:
+    """Of a process of one thread; zombies are none."""
+    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return {one for one in found if proc.process_state(one) not in ("", "Z")}
+
+
+def test_an_exec_is_planned_before_it_is_started(task: Callable[..., Task]) -> None:
+    """By a child that is not in the container, becomes the one which runs it, and goes with its exec."""
+    one = task(["/bin/sleep", "100"])
+    init = one.create()
+    one.start()
+    before = children(one.shim)
+    one.exec("planned", "/bin/true")
+    wait_for(lambda: len(children(one.shim) - before) == 1, "it is planned")
+    child = (children(one.shim) - before).pop()
+    members = one.client.call("Pids", "ContainerRequest", "PidsResponse", id=one.id)["processes"]
+    assert [member["pid"] for member in members] == [init]
+    one.start("planned")
+    assert one.wait("planned") == 0
+    wait_for(lambda: proc.process_state(child) in ("", "Z"), "the child has ended")
+    one.exec("dropped", "/bin/true")
+    one.delete("dropped")
+    wait_for(lambda: children(one.shim) == before, "nothing is left of an exec that was never started")
+
+
+def test_many_execs_without_a_start_are_not_all_planned(task: Callable[..., Task]) -> None:
+    one = task(["/bin/sleep", "100"])
+    one.create()
+    one.start()
+    before = children(one.shim)
+    for number in range(12):
+        one.exec(f"number-{number}", "/bin/sh", "-c", f"exit {number}")
+    assert len(children(one.shim) - before) <= 4
+    for number in range(12):
+        one.start(f"number-{number}")
+        assert one.wait(f"number-{number}") == number
+
+
+def test_what_happens_between_exec_and_start_counts(task: Callable[..., Task]) -> None:
+    """The container is paused, or gone: as if nobody had planned ahead."""
+    one = task(["/bin/sleep", "100"])
+    one.create()
+    one.start()
+    before = children(one.shim)
+    one.exec("first", "/bin/true")
+    one.exec("second", "/bin/true")
+    wait_for(lambda: len(children(one.shim) - before) == 2, "both are planned")
+    one.client.call("Pause", "ContainerRequest", id=one.id)
+    with pytest.raises(Refused, match="paused"):
+        one.start("first")
+    one.client.call("Resume", "ContainerRequest", id=one.id)
+    one.kill()
+    one.wait()
+    wait_for(lambda: not children(one.shim), "nobody holds the namespaces of a container that is gone")
+    with pytest.raises(Refused, match="stopped"):
+        one.start("second")
+
+
 RUBBISH = [b"x" * 100, b"\xff" * 10, b"\0\0\0\5\0\0\0\1\1\0rubbi", b"\0\0\0\1\0\0"]
 
 
