@@ -363,21 +363,27 @@ def lock(directory: str, id: str, timeout: float = LOCK_SECONDS) -> int:
 
 def remove(directory: str) -> None:
     """Remove a container's directory. What is not there any more is no error."""
-    try:
-        names = posix.listdir(directory)
-    except FileNotFoundError:
-        return
-    for name in names:
+    while True:
         try:
-            posix.unlink(f"{directory}/{name}")
+            names = posix.listdir(directory)
+        except FileNotFoundError:
+            return
+        for name in names:
+            try:
+                posix.unlink(f"{directory}/{name}")
+            except FileNotFoundError:
+                pass
+            except IsADirectoryError:
+                remove(f"{directory}/{name}")
+        try:
+            posix.rmdir(directory)
         except FileNotFoundError:
             pass
-        except IsADirectoryError:
-            remove(f"{directory}/{name}")
-    try:
-        posix.rmdir(directory)
-    except FileNotFoundError:
-        pass
+        except OSError as error:
+            if error.errno == 39:  # ENOTEMPTY: another `delete --force` has left its word meanwhile (abandon)
+                continue
+            raise
+        return
 
 
 def start_time(pid: int) -> int:

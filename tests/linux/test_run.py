@@ -100,3 +100,17 @@ def test_run_ends_when_init_ends_though_others_hold_its_output(container):
     box = container(sh="sleep 1000 & exit 9")
     drop_namespace(box.config, "pid")
     box.run(check=9, timeout=10)
+
+
+@pytest.mark.ours
+def test_run_leaves_another_container_of_its_name_alone(container):
+    """One that was made after somebody else had deleted its own."""
+    box = container(["/bin/sleep", "1000"])
+    command = box.spawn_run()
+    proc.wait_until(lambda: box.pid_file.exists() and box.status() == "running", "it runs")
+    os.kill(command.process.pid, signal.SIGSTOP)
+    box.delete("--force")
+    box.create()
+    os.kill(command.process.pid, signal.SIGCONT)
+    assert command.wait().code == 137
+    assert box.status() == "created"

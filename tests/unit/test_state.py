@@ -363,3 +363,17 @@ def test_a_long_file_of_proc_is_read_to_its_end() -> None:
     assert len(text) > 20000 and memory
     assert text.splitlines()[-1].startswith("VmFlags:")
     assert "[vsyscall]" in text or "[stack]" in text
+
+
+def test_remove_of_a_directory_that_somebody_writes_into(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`delete --force` leaves its word for whoever holds the lock, and that one deletes the container itself."""
+    rmdir = os.rmdir
+
+    def late(directory: str) -> None:
+        monkeypatch.undo()
+        state.abandon(record)
+        rmdir(directory)
+
+    monkeypatch.setattr(state.posix, "rmdir", late)
+    state.remove(record.directory)
+    assert not os.path.exists(record.directory)
