@@ -20,10 +20,12 @@ HERE = [{"containerID": 0, "hostID": 10000, "size": 100}]
 
 @pytest.fixture
 def owned(runtime) -> Path:
-    """A directory of the host with files of several owners, and a tmpfs below it."""
-    path = runtime.folder / "owned"
+    """A directory of the host with files of several owners, and another mount below it: of the same filesystem, since
+    those that allow mapped mounts vary with the kernel (tmpfs: Linux 6.3)."""
+    path, other = runtime.folder / "owned", runtime.folder / "other"
     (path / "sub").mkdir(parents=True)
-    kernel.mount("tmpfs", str(path / "sub"), "tmpfs", 0)
+    other.mkdir()
+    kernel.mount(str(other), str(path / "sub"), None, kernel.MS_BIND)
     for name in ("file", "sub/file"):
         (path / name).touch()
         os.chown(path / name, 7, 8)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+
+VERSION = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])  # (6, 12)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
