@@ -63,10 +63,12 @@ class Agent:
             os.close(listener)
 
     def _answer(self, listener: int) -> None:
-        while True:
-            ready = select.select([self._end] if self.silent else [listener, self._end], [], [])[0]
-            if listener not in ready:
-                return
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        if not self.silent:
+            poll.register(listener, select.POLLIN)
+        # POLLHUP alone says that all are gone who could ask; to receive would wait for ever then (Linux 6.1).
+        while dict(poll.poll()).get(listener, 0) & select.POLLIN:
             request = bytearray(_NOTIFICATION.size)
             try:
                 fcntl.ioctl(listener, _RECEIVE, request)
@@ -74,8 +76,4 @@ class Agent:
                 self.asked.append(number)
                 fcntl.ioctl(listener, _SEND, _RESPONSE.pack(id, 0, -self.errno, 0))
             except FileNotFoundError:
-                # The process that asked is gone; when all are, the descriptor only ever says so.
-                poll = select.poll()
-                poll.register(listener, select.POLLHUP)
-                if poll.poll(0):
-                    return
+                continue  # the process that asked is gone
