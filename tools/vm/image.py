@@ -30,7 +30,9 @@ FILES = {
     "etc/systemd/system/user@.service.d/delegate.conf": "[Service]\nDelegate=cpu cpuset io memory pids\n",
     "etc/systemd/system.conf.d/vm.conf": "[Manager]\nDefaultTimeoutStartSec=300\nShowStatus=no\n",
     "etc/systemd/journald.conf.d/vm.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
-    "etc/sysctl.d/vm.conf": "kernel.unprivileged_userns_clone=1\nnet.ipv4.ping_group_range=0 2147483647\n",
+    "etc/sysctl.d/vm.conf": "kernel.unprivileged_userns_clone=1\nnet.ipv4.ping_group_range=0 2147483647\n"
+    # qemu translates code for the address it is at: what is elsewhere in each process is translated each time anew.
+    "kernel.randomize_va_space=0\n",
     "var/lib/systemd/linger/tester": "",
 }
 

@@ -116,6 +116,8 @@ def main():
     try:
         renew(job)
         mount(job["shares"])
+        prepare = ["sh", "-c", job["prepare"]]
+        subprocess.run(prepare, stdin=subprocess.DEVNULL, stdout=err, stderr=err, cwd=job["directory"])
         answer = f"EXIT {run(job, (out, err))}"
     except (OSError, KeyError, subprocess.CalledProcessError) as error:
         answer = f"FAIL {type(error).__name__}: {error}"
