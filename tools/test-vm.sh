@@ -1,7 +1,6 @@
 #!/bin/bash
 # Runs tests in the emulated machine of tools/vmtest: what only pure cgroup v2, systemd, AppArmor, criu or an ordinary
-# user with delegated cgroups can show. Once as root, once as the user `tester`, and once as root with all controllers
-# of cgroup v1.
+# user with delegated cgroups can show. As root, as the user `tester`, and as root with all controllers of cgroup v1.
 #
 #   tools/test-vm.sh [PYTEST ARGUMENT...]     arguments are instead of all that: one run as root, cgroup v2
 #
@@ -32,7 +31,7 @@ only_root=${1:+yes}
 [ $# -gt 0 ] || set -- $(section v2)
 
 # What pytest makes of the tests is compiled here, not three times there.
-.venv/bin/python -m pytest -p no:cacheprovider --collect-only -q $(section v2) $(section user) $(section v1) >/dev/null
+.venv/bin/python -m pytest -p no:cacheprovider --collect-only -q $(section v2) $(section v2-more) $(section v1) >/dev/null
 
 # A copy of what the tests need: the checkout may change meanwhile, and its build/ holds the machine's own disk.
 stage=$(mktemp -d "$PWD/build/stage-XXXXXX")
@@ -99,26 +98,27 @@ if [ -n "$only_root" ]; then
     stage "as root, cgroup v2 and systemd" 3600 -- "$@"
     exit
 fi
-root() {
-    stage "as root, cgroup v2 and systemd" 3600 -- $(section v2)
+first() {
+    stage "as root, cgroup v2 and systemd" 1800 -- $(section v2)
 }
-others() {
+second() {
     local status=0
-    stage "as an ordinary user" 1800 --user tester -- $(section user) || status=$?
-    stage "as root, cgroup v1" 2400 --cgroup v1 -- $(section v1) || status=$?
+    stage "as an ordinary user" 600 --user tester -- $(section user) || status=$?
+    stage "as root, cgroup v1" 1200 --cgroup v1 -- $(section v1) || status=$?
+    stage "as root, cgroup v2 and systemd, the rest" 900 -- $(section v2-more) || status=$?
     return "$status"
 }
 # An emulated machine keeps little more than one processor busy: two at once, where there are two.
 status=0
 if [ "$(nproc)" -ge 2 ]; then
-    others >"$stage/others" 2>&1 &
-    second=$!
-    touch "$started/$second"
-    root || status=$?
-    finish "$second" || status=$?
-    cat "$stage/others"
+    second >"$stage/second" 2>&1 &
+    other=$!
+    touch "$started/$other"
+    first || status=$?
+    finish "$other" || status=$?
+    cat "$stage/second"
 else
-    root || status=$?
-    others || status=$?
+    first || status=$?
+    second || status=$?
 fi
 exit "$status"

@@ -91,7 +91,8 @@ def _v2(memory: dict[str, Any], limit: int, swap: int, pointer: str, warn: Any) 
         ("swappiness", "cgroup v2 has no swappiness of a cgroup"),
         ("disableOOMKiller", "cgroup v2 cannot switch the OOM killer off"),
     ):
-        if memory.get(name):
+        # A swappiness of 0 asks for something: never to swap.
+        if memory.get(name) or (name == "swappiness" and memory.get(name) is not None):
             warn(f"config.json: {pointer}/{name} is ignored: {reason}")
     if memory.get("checkBeforeUpdate") and limit > 0:
         yield Step(f"{pointer}/checkBeforeUpdate", require_room, limit=limit, hierarchy=UNIFIED)

@@ -13,6 +13,8 @@ from support.container import Container
 
 TOP = Path("/sys/fs/cgroup")
 MIB = 1 << 20
+_CONTROLLERS = TOP / "unified/cgroup.controllers"
+BESIDE = _CONTROLLERS.read_text().split() if _CONTROLLERS.exists() else []  # of the cgroup2 tree of a hybrid host
 
 pytestmark = pytest.mark.skipif(
     not (TOP / "pids/cgroup.procs").exists(), reason="no v1 hierarchies on this host (v2: `make test-vm`)"
@@ -209,6 +211,19 @@ def test_huge_pages(container: Any) -> None:
     assert value(one, "hugetlb", "hugetlb.2MB.limit_in_bytes") == str(4 * MIB)
     if one.runtime.is_ours:
         assert value(one, "hugetlb", "hugetlb.2MB.rsvd.limit_in_bytes") == str(4 * MIB)
+
+
+@pytest.mark.skipif("hugetlb" not in BESIDE, reason="no cgroup2 tree with hugetlb beside v1 on this host")
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "resources",
+    [{"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}]}, {"unified": {"hugetlb.2MB.max": str(4 * MIB)}}],
+    ids=lambda resources: next(iter(resources)),
+)
+def test_what_a_hybrid_host_has_in_its_cgroup2_tree_only(container: Any, resources: dict[str, Any]) -> None:
+    one = limited(container, ["sleep", "100"], **resources)
+    one.create()
+    assert value(one, "unified", "hugetlb.2MB.max") == str(4 * MIB)
 
 
 @needs("net_cls")

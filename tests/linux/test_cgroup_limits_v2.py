@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -257,10 +258,57 @@ def test_a_cgroup_in_use_is_refused(container: Any) -> None:
 
 def test_v1_only_fields_are_warned_of(container: Any) -> None:
     one = container(["true"])
-    one.config["linux"]["resources"] = {"memory": {"swappiness": 10, "disableOOMKiller": True}}
-    result = one.run(timeout=SLOW)
-    assert "/linux/resources/memory/swappiness" in result.stderr
-    assert "/linux/resources/memory/disableOOMKiller" in result.stderr
+    place = {"major": 8, "minor": 0}
+    one.config["linux"]["resources"] = {
+        "memory": {"swappiness": 0, "disableOOMKiller": True, "kernelTCP": MIB, "kernel": MIB, "useHierarchy": True},
+        "cpu": {"realtimeRuntime": 1000, "realtimePeriod": 1000000},
+        "blockIO": {"leafWeight": 100, "weightDevice": [{**place, "leafWeight": 100}]},
+    }
+    said = one.run(timeout=SLOW).stderr
+    fields = ["memory/swappiness", "memory/disableOOMKiller", "memory/kernelTCP", "memory/kernel"]
+    fields += ["cpu/realtimeRuntime", "cpu/realtimePeriod", "blockIO/leafWeight", "blockIO/weightDevice/0"]
+    for field in fields:
+        assert re.search(rf"/linux/resources/{field}\S* is ignored", said), (field, said)
+    assert "useHierarchy" not in said  # it is always so
+
+
+@pytest.mark.parametrize("field", ["weight", "weightDevice/0/weight"])
+def test_weight_is_in_force_or_refused(container: Any, field: str) -> None:
+    """Which file there is depends on the kernel (io.weight: CONFIG_BLK_CGROUP_IOCOST) and its modules (BFQ)."""
+    device = block_device()
+    if not device:
+        pytest.skip("no block device on this host")
+    major, minor = (int(number) for number in device.split(":"))
+    place = {"major": major, "minor": minor, "weight": 505}
+    one = container(["sleep", "1000"])
+    one.config["linux"]["resources"] = {"blockIO": {"weight": 505} if field == "weight" else {"weightDevice": [place]}}
+    result = one.create(check=None)
+    if result.code:
+        assert f"/linux/resources/blockIO/{field}" in result.stderr
+        assert not cgroup(one).exists()
+        return
+    files = {"io.bfq.weight": "505", "io.weight": "5000"}
+    written = [(cgroup(one) / file).read_text() for file in files if (cgroup(one) / file).exists()]
+    whom = "default" if field == "weight" else device
+    assert any(f"{whom} {number}" in text for text in written for number in files.values()), written
+
+
+@pytest.mark.parametrize(
+    "resources, pointer",
+    [
+        ({"network": {"classID": 1048577}}, "/linux/resources/network"),
+        ({"network": {"priorities": [{"name": "lo", "priority": 5}]}}, "/linux/resources/network"),
+        ({"rdma": {"nosuch0": {"hcaHandles": 3}}}, "/linux/resources/rdma"),
+        ({"unified": {"nosuch.max": "5"}}, "/linux/resources/unified/nosuch.max"),
+        ({"hugepageLimits": [{"pageSize": "3MB", "limit": 3 * MIB}]}, "/linux/resources/hugepageLimits/0"),
+    ],
+    ids=["classID", "priorities", "rdma", "unified", "hugepages"],
+)
+def test_what_is_not_there_is_refused(container: Any, resources: dict[str, Any], pointer: str) -> None:
+    one = container(["true"])
+    one.config["linux"]["resources"] = resources
+    assert pointer in one.run(check=1, timeout=SLOW).stderr
+    assert not cgroup(one).exists()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/pressure/memory"), reason="this kernel does not count pressure")

@@ -123,6 +123,8 @@ def test_what_a_kernel_has_no_more_is_warned_of() -> None:
     (warning,) = written(V1, {"memory": {"kernel": 10}})
     assert warning.startswith("warning: config.json: /linux/resources/memory/kernel is ignored")
     warnings = written(V2, {"memory": {"swappiness": 0, "disableOOMKiller": True, "kernelTCP": 5}})
+    assert len(warnings) == 3
+    warnings = written(V2, {"cpu": {"realtimeRuntime": 5, "realtimePeriod": 9}})
     assert len(warnings) == 2
 
 
@@ -141,10 +143,11 @@ def test_cpu() -> None:
         "cpu,cpuacct/cpu.rt_period_us=9",
         "cpu,cpuacct/cpu.rt_runtime_us=5",
     ]
-    assert written(V1, {"cpu": {"cpus": "0-1", "mems": "0", "shares": 0}}) == [
-        "cpuset/cpuset.cpus=0-1",
-        "cpuset/cpuset.mems=0",
-    ]
+    for where, name in ((V1, "cpuset"), (V2, "unified")):
+        assert written(where, {"cpu": {"cpus": "0-1", "mems": "0", "shares": 0}}) == [
+            f"{name}/cpuset.cpus=0-1",
+            f"{name}/cpuset.mems=0",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -210,6 +213,8 @@ def test_the_rest() -> None:
         "rdma/rdma.max=rxe3 hca_object=5",
     ]
     assert written(HYBRID, {"hugepageLimits": resources["hugepageLimits"]})[0] == "unified/hugetlb.2MB.max=4"
+    assert written(HYBRID, {"unified": {"hugetlb.2MB.max": "4"}}) == ["unified/hugetlb.2MB.max=4"]
+    assert written(V2, {"rdma": resources["rdma"]})[1] == "unified/rdma.max=rxe3 hca_object=5"
     assert written(V2, {"unified": {"memory.high": "5", "io.max": "8:0 rbps=1\n8:1 rbps=2"}}) == [
         "unified/memory.high=5",
         "unified/io.max=8:0 rbps=1",

@@ -33,7 +33,8 @@ LAYOUTS = {
 # Apart from the console, these save time: an emulated machine boots slowly, and is thrown away.
 PARAMETERS = (
     "console=ttyS0 panic=-1 quiet nokaslr mitigations=off tsc=reliable random.trust_cpu=on systemd.show_status=no "
-    "apparmor=1 security=apparmor audit=0 nowatchdog rcupdate.rcu_expedited=1 no_timer_check"
+    "apparmor=1 security=apparmor audit=0 nowatchdog rcupdate.rcu_expedited=1 no_timer_check "
+    "init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off"
 )
 
 
@@ -127,7 +128,7 @@ def _hardware(image: Path, layout: str, disk: Path, shares: list[Path], keep: bo
     if accel == "kvm":
         words += ["-accel", "kvm", "-cpu", "host"]
     else:
-        words += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-la57,-svm,-vmx"]
+        words += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-la57,-svm,-vmx,-smap,-smep"]
     words += ["-kernel", str(image / "kernel.elf"), "-initrd", str(image / "initrd")]
     words += ["-append", f"{PARAMETERS} {LAYOUTS[layout]}", "-serial", "stdio"]
     for number, file in enumerate([disk, *shares]):
