@@ -19,6 +19,8 @@ struct allocator {
 enum { DOMAIN_MEM = 1, DOMAIN_OBJ = 2, DOMAINS = 3 };
 void PyMem_GetAllocator(int domain, struct allocator *allocator);
 void PyMem_SetAllocator(int domain, struct allocator *allocator);
+int PyGILState_Ensure(void);
+void PyGILState_Release(int state);
 
 enum { PAGE = 4096, ALIGNMENT = 16, GROUPS = 8 };
 static const long MOST = 1 << 21; /* allocations that can be observed */
@@ -213,10 +215,12 @@ void placement_end(void)
         return;
     munmap((void *)plan, sizeof *plan + (size_t)planned);
     planned = 0;
+    int state = PyGILState_Ensure(); /* cffi has given it up; since Python 3.12 each interpreter has pools of its own */
     for (size_t size = ALIGNMENT; size <= SMALL; size += ALIGNMENT)
         for (int i = 0; i < MANY; i++)
             if (((uintptr_t)objects->malloc(objects->context, size) & (POOL - 1)) < 4 * ALIGNMENT)
                 break; /* the first of a new pool */
+    PyGILState_Release(state);
     const char *last = malloc(LARGE);
     for (size_t size = LARGE; size >= ALIGNMENT; size -= size > 4 * SMALL ? 4 * SMALL : ALIGNMENT)
         for (int i = 0; i < MANY && (char *)malloc(size) < last; i++)
