@@ -15,7 +15,7 @@ REAL_PYTHON = $$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_ex
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-19s %s\n", $$1, $$2 }'
 
 build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, the kernel module, build/bin/pyruntime
 	@$(VENV) native/build.py
@@ -90,6 +90,10 @@ bench: build bench-packages ## ours, runc and crun, interleaved on one bundle (r
 conformance: build ## the OCI runtime-tools suite (root)
 	@conformance/run $(ARGS)
 
+conformance-cgroups: build ## the suite's programs about cgroups: here, then in the emulated machine (root)
+	@status=0; conformance/run --only 'linux_cgroups_*' || status=$$?; \
+	    conformance/in-vm --only 'linux_cgroups_*' && exit $$status
+
 docs: build .venv/.docs ## the documents as a site, in build/site
 	$(VENV) -m mkdocs build -q -f tools/site/mkdocs.yml
 	@echo built build/site/index.html
@@ -112,4 +116,4 @@ clean: ## removes what was built, but for .venv
 distclean: clean ## removes .venv too
 	rm -rf .venv
 
-.PHONY: help build run test test-vm test-engines check bench conformance docs install uninstall clean distclean
+.PHONY: help build run test test-vm test-engines check bench conformance conformance-cgroups docs install uninstall clean distclean
