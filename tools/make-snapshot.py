@@ -329,17 +329,26 @@ def observe(command: list[str], environment: dict[str, str], directory: str) -> 
     if os.geteuid() != 0:
         return
     try:
-        subprocess.run(
+        result = subprocess.run(
             command,
             env={**environment, "PYRUNTIME_PLACEMENT": "observe"},
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
             timeout=300,
-            check=True,
+            check=False,
         )
-    except subprocess.SubprocessError as error:
-        print(f"note: the snapshot is not arranged for containers, which cannot be run here: {error}", file=sys.stderr)
+        why = "" if result.returncode == 0 else (result.stderr.strip() or f"exit status {result.returncode}")
+    except subprocess.TimeoutExpired as error:
+        why = str(error)
+    if why:
+        print(
+            f"note: the snapshot is not arranged for containers, since none can be run here: {why.splitlines()[0]}",
+            file=sys.stderr,
+        )
 
 
 def make(
