@@ -16,7 +16,7 @@ need_machine() {
         *) exit "$made" ;;
         esac
     fi
-    echo "skipped: $1: no emulated machine: $why"
+    echo "skipped: $1 in the emulated machine: $why"
     exit 0
 }
 
