@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +24,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks of the root tier."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+
+
+@pytest.fixture(scope="session")
+def working_criu() -> None:
+    """Skip where criu is not installed, or cannot work with this kernel."""
+    from support import proc
+    from support.runtime import ENVIRONMENT
+
+    if shutil.which("criu", path=ENVIRONMENT["PATH"]) is None:
+        pytest.skip("criu is not installed")
+    result = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=60 * proc.SLOW)
+    if result.returncode:
+        pytest.skip(f"criu does not work with this kernel: {result.stderr.strip().splitlines()[-1]}")
+
+
+@pytest.fixture
+def criu(working_criu: None) -> Iterator[None]:
+    """criu mounts cgroup2 without options, which takes nsdelegate and the like from all mounts of it."""
+    from support import proc
+
+    def options() -> str:
+        mounts = proc.parse_mountinfo(proc.read("self", "mountinfo"))
+        return ",".join(sorted(proc.mount_at(mounts, "/sys/fs/cgroup").super_options))
+
+    before = options()
+    yield
+    if options() != before:
+        subprocess.run(["mount", "-o", f"remount,{before}", "/sys/fs/cgroup"], check=True)

@@ -332,6 +332,25 @@ def test_log_uri(engine):
     assert sorted(log.read_text().splitlines()) == ["and this", "to the log"]
 
 
+def test_checkpoint(engine, criu, tmp_path):
+    """container checkpoint --task, restore --live: a number in memory goes on where it was"""
+    script = "i=0; while :; do i=$((i+1)); echo $i >/mnt/new; mv /mnt/new /mnt/count; sleep 0.1; done"
+    file = tmp_path / "count"
+    flags = ("--mount", f"type=bind,src={tmp_path},dst=/mnt,options=rbind:rw")
+    name, again = engine.run_detached("sh", "-c", script, flags=flags), engine.name()
+    proc.wait_until(lambda: file.exists() and int(file.read_text()) > 5, "it counts", 10)
+    engine.ctr("container", "checkpoint", "--image", "--rw", "--task", name, f"checkpoint/{name}", timeout=60)
+    engine.ctr("task", "kill", "--signal", "SIGKILL", name)
+    assert engine.reap(name) == 137
+    last = int(file.read_text())
+    engine.ctr("container", "restore", "--live", "--rw", again, f"checkpoint/{name}", timeout=60)
+    before = int(file.read_text())
+    proc.wait_until(lambda: int(file.read_text()) not in (before, last), "it counts on", 10)
+    assert last - 100 < int(file.read_text()) < last + 500
+    engine.ctr("task", "kill", "--signal", "SIGKILL", again)
+    assert engine.reap(again) == 137
+
+
 def test_in_parallel(engine):
     """20 containers in parallel: run, exec, kill, removed"""
 

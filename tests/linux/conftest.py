@@ -4,8 +4,6 @@ behind."""
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -17,7 +15,7 @@ from support import config as configs
 from support import kernel, leaks, proc
 from support.bundle import BUSYBOX, Bundle, make_base
 from support.container import Container
-from support.runtime import ENVIRONMENT, Executable, Runtime, find
+from support.runtime import Executable, Runtime, find
 
 CGROUP_PARENT = f"/{leaks.PREFIX}-tests"
 UNIFIED = "/sys/fs/cgroup/unified"
@@ -154,30 +152,6 @@ def container(runtime: Runtime, bundle):
         return Container(runtime, made, name)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def working_criu() -> None:
-    """Skip where criu is not installed, or cannot work with this kernel."""
-    if shutil.which("criu", path=ENVIRONMENT["PATH"]) is None:
-        pytest.skip("criu is not installed")
-    result = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=60 * proc.SLOW)
-    if result.returncode:
-        pytest.skip(f"criu does not work with this kernel: {result.stderr.strip().splitlines()[-1]}")
-
-
-@pytest.fixture
-def criu(working_criu: None) -> Iterator[None]:
-    """criu mounts cgroup2 without options, which takes nsdelegate and the like from all mounts of it."""
-
-    def options() -> str:
-        mounts = proc.parse_mountinfo(proc.read("self", "mountinfo"))
-        return ",".join(sorted(proc.mount_at(mounts, "/sys/fs/cgroup").super_options))
-
-    before = options()
-    yield
-    if options() != before:
-        subprocess.run(["mount", "-o", f"remount,{before}", "/sys/fs/cgroup"], check=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
