@@ -609,6 +609,44 @@ def test_what_newer_containerd_is_answered(containerd: Containerd, bundle: Any, 
     assert info.returncode == 0
 
 
+@pytest.mark.parametrize("newest", [False, True])
+def test_what_start_reads(containerd: Containerd, bundle: Any, newest: bool) -> None:
+    """Options on standard input: as they are, or, from containerd 2.3 on, in BootstrapParams. They are heeded."""
+    one = bundle(["/bin/true"])
+    one.save()
+    group = f"{leaks.PREFIX}-shim"
+    options = {"type_url": "containerd.runc.v1.Options", "value": wire.encode("Options", {"shim_cgroup": f"/{group}"})}
+    given = wire.encode("Any", options)
+    if newest:
+        fields = {"instance_id": "boot", "namespace": "x", "log_level": 4, "containerd_version": "2.3.0"}
+        given = wire.encode("BootstrapParams", {**fields, "extensions": [{"value": options}]})
+    made = [Path(top, group) for top in leaks.hierarchies()]
+    for folder in made:
+        folder.mkdir()
+    try:
+        words = [str(PROGRAM), *containerd.flags("boot"), "start"]
+        result = subprocess.run(words, cwd=one.path, input=given, capture_output=True, env={}, timeout=30)
+        client = Client(result.stdout.decode())
+        request = {"id": "boot"}
+        shim = client.call("Connect", "ContainerRequest", "ConnectResponse", **request)["shim_pid"]
+        groups = set(proc.cgroups(proc.read(shim, "cgroup")).values())
+        client.call("Shutdown", "ShutdownRequest", **request)
+        client.close()
+        assert f"/{group}" in groups  # cpuset takes nobody before it has cpus
+    finally:
+        for folder in made:
+            wait_for(lambda folder=folder: _removed(folder), f"{folder} can be removed")
+
+
+def _removed(folder: Path) -> bool:
+    leaks.reap()
+    try:
+        folder.rmdir()
+    except OSError:
+        return False  # somebody is in it
+    return True
+
+
 def test_cycles_leave_nothing(task: Callable[..., Task], record_property: Callable[..., None]) -> None:
     """Exec after exec: no descriptor, no zombie, no memory."""
     one = task(["/bin/sleep", "1000"])
