@@ -52,7 +52,7 @@ test: build test-packages ## all tests that this machine can run
 	@$(VENV) -m pytest $(ARGS)
 
 test-vm: build ## tests on pure cgroup v2 with systemd, and as an ordinary user, in an emulated machine (root)
-	@tools/test-vm.sh $(ARGS)
+	@ENGINES_RELEASE="$(ENGINES_RELEASE)" tools/test-vm.sh $(ARGS)
 
 test-engines: build engines-packages .venv/.engines ## containerd, docker, podman, buildah (root); docs/engines.md has its settings
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"

@@ -5,6 +5,8 @@
 #   tools/test-vm.sh [PYTEST ARGUMENT...]     arguments are instead of all that: one run as root, cgroup v2
 #
 # With VM_RETRY=1, as CI has it, what fails is tried once more, and said to be.
+# ENGINES_RELEASE=forky takes containerd of that Debian release along (tools/engines/fetch), for arguments below
+# tests/engines.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -41,6 +43,15 @@ trap 'exit 130' INT TERM HUP
 make_stage native oci-spec tests
 started=$stage/build/started
 mkdir "$started"
+engines=()
+if [ -n "${ENGINES_RELEASE:-}" ]; then
+    from=$(tools/engines/fetch "$ENGINES_RELEASE")
+    mkdir -p "$stage/$from/usr/bin"
+    for program in containerd ctr containerd-shim-runc-v2; do
+        cp "$from/usr/bin/$program" "$stage/$from/usr/bin/"
+    done
+    engines=(--env "ENGINES_FROM=$PWD/$from")
+fi
 
 # run SECONDS OPTION... -- PYTEST ARGUMENT...: in a machine of its own. Emulated programs run 10 to 20 times slower.
 run() {
@@ -53,7 +64,7 @@ run() {
     shift
     pytest="$PWD/.venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache"
     in_machine --env PYRUNTIME_TEST_SLOW=15 --env "PYTEST=$pytest" --env "VM_RETRY=${VM_RETRY:-}" \
-        --timeout "$seconds" "${options[@]}" -- \
+        --timeout "$seconds" "${engines[@]}" "${options[@]}" -- \
         /bin/sh -c 'status=0
             $PYTEST "$@" || status=$?
             if [ "$status" = 1 ] && [ -n "$VM_RETRY" ]; then
