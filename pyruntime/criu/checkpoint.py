@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 LOG = "dump.log"
 
 
-def checkpoint(record: Record, values: dict[str, Any]) -> None:
+def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None = None) -> None:
     """Write the images of a running or paused container. Its processes are gone then, unless --leave-running or
-    --pre-dump. Raises PyruntimeError; then the container runs on."""
+    --pre-dump. Raises PyruntimeError; then the container runs on.
+
+    given: what images.descriptors_of found of its first process when that began, for who knows: a shell's standard
+    output is another file while it writes to that. Without, it is looked up now."""
     status = state.status(record)
     if status not in ("running", "paused"):
         raise StateError(f"container cannot be checkpointed in {status} state", mend="start it first")
@@ -37,16 +40,18 @@ def checkpoint(record: Record, values: dict[str, Any]) -> None:
     try:
         if parent and not posix.access(f"{directories.images}/{parent}", posix.F_OK):
             raise UsageError(f"--parent-path: there is no {parent} below {directories.images}")
-        _dump(record, values, directories)
+        _dump(record, values, directories, given)
     finally:
         directories.close()
 
 
-def _dump(record: Record, values: dict[str, Any], directories: images.Directories) -> None:
+def _dump(
+    record: Record, values: dict[str, Any], directories: images.Directories, given: list[str] | None
+) -> None:
     config = load.load_object(record.path(state.CONFIG))
     nowhere: Any = None  # the host's cgroups need not be looked at
     request = Request(config, id=record.id, bundle=record.bundle, layout=nowhere)
-    links = images.descriptors_of(record.pid)
+    links = given or images.descriptors_of(record.pid)
     options = images.common(values, directories, LOG)
     options |= {
         "pid": record.pid,

@@ -25,6 +25,7 @@ _ANNOTATION = "org.criu.config"
 EXTERNAL_NAMESPACES = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY
 _LOG_LEVEL = 4
+_O_PATH = 0o10000000
 _ENOENT = 2
 
 
@@ -136,9 +137,23 @@ def descriptors_of(pid: int) -> list[str]:
             found.append("")  # closed
             continue
         if link.startswith("/") and fields["mnt_id"] not in mounts:
-            link = f"file[{int(fields['mnt_id']):x}:{posix.stat(f'/proc/{pid}/fd/{number}').st_ino:x}]"
+            link = _name(fields["mnt_id"], posix.stat(f"/proc/{pid}/fd/{number}"))
         found.append(link)
     return found
+
+
+def _name(mount: str, status: posix.stat_result) -> str:
+    return f"file[{int(mount):x}:{status.st_ino:x}]"
+
+
+def descriptor_for(path: str) -> str:
+    """What `descriptors_of` finds of a file of the host's that was opened by a path. Raises OSError."""
+    fd = posix.open(path, _O_PATH | posix.O_CLOEXEC)
+    try:
+        fields = dict(line.split(":\t", 1) for line in read_file(f"/proc/self/fdinfo/{fd}").splitlines())
+        return _name(fields["mnt_id"], posix.fstat(fd))
+    finally:
+        posix.close(fd)
 
 
 def write_descriptors(directory: str, links: list[str]) -> None:

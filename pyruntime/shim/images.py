@@ -10,6 +10,7 @@ from pyruntime.cli import create as cli_create
 from pyruntime.cli import flags
 from pyruntime.cli import restore as cli_restore
 from pyruntime.criu import checkpoint as criu_checkpoint
+from pyruntime.criu import images as criu_images
 from pyruntime.criu import restore as criu_restore
 from pyruntime.operations import Settings
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 _LOGS = "criu-work"  # in the bundle: the directory of images is the client's, and may become an image of its own
 
 
-def checkpoint(settings: Settings, id: str, *, path: str, bundle: str, chosen: dict[str, Any]) -> None:
+def checkpoint(
+    settings: Settings, id: str, *, path: str, bundle: str, chosen: dict[str, Any], files: list[str]
+) -> None:
     """Write the images of a running container to a directory.
 
     path: the directory. chosen: the fields of containerd's CheckpointOptions; with exit the processes are gone then.
+    files: the paths of what it got as standard input, output and error, [] if that was no file.
     Raises PyruntimeError, and the container runs on."""
     values, _ = flags.parse([], cli_checkpoint.FLAGS)
     logs = chosen["work_path"] or f"{bundle}/{_LOGS}"
@@ -39,7 +43,11 @@ def checkpoint(settings: Settings, id: str, *, path: str, bundle: str, chosen: d
     }
     if chosen["cgroups_mode"]:
         values["manage-cgroups-mode"] = chosen["cgroups_mode"]
-    criu_checkpoint.checkpoint(state.load(settings.root, id), values)
+    try:
+        links = [criu_images.descriptor_for(file) for file in files]
+    except OSError:
+        links = []  # its client has gone, and has removed them
+    criu_checkpoint.checkpoint(state.load(settings.root, id), values, links)
     if not chosen["work_path"]:
         _remove(logs)
 

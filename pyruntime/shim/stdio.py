@@ -89,6 +89,13 @@ class Stdio:
             sink = self._open_output(self.stdout, False)
             self._add_output(master, sink, owned=(sink,))
 
+    def files(self) -> list[str]:
+        """The paths of what the process got, unless it was copied: input, output, error; [] where one has no path."""
+        uris = (self.stdin, self.stdout, self.stderr)
+        if self.terminal or any(uri.startswith("binary://") for uri in uris):
+            return []
+        return [_path(uri) if "://" in uri else uri or "/dev/null" for uri in uris]
+
     def close_input(self) -> None:
         """CloseIO: the process reads an end once its client has closed, too."""
         self._input = close(self._input)
