@@ -2,22 +2,24 @@
 
     python tests/engines/table.py [docs/engines.md]
 
-prints the table of the last runs, or writes it into a file between its two marks.
+prints the tables of the last runs, or writes them into a file between their marks: those of the machine's engines in
+full, those of other releases (tools/engines/fetch) as numbers, with what does not work.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Those of another release's engines are beside them (tools/engines/fetch).
-FOLDER = Path(os.environ.get("ENGINES_FROM") or CHECKOUT / "build/engines")
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+FOLDER = CHECKOUT / "build/engines"
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 CANDIDATES = ("pyruntime", "runc")
+PACKAGES = {"containerd": "containerd", "docker": "docker.io"}
 
 
 class Results:
@@ -42,10 +44,11 @@ class Results:
 
     def save(self) -> None:
         """Write one file for each candidate and engine; those of tests that were not run stay."""
+        folder = Path(os.environ.get("ENGINES_FROM") or FOLDER)
         for name, engines in self._by_candidate.items():
-            FOLDER.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             for engine, results in engines.items():
-                (FOLDER / f"{engine}.{name}.json").write_text(json.dumps(results, indent=1))
+                (folder / f"{engine}.{name}.json").write_text(json.dumps(results, indent=1))
 
 
 def _outcome(report: Any) -> str:
@@ -61,9 +64,8 @@ def _outcome(report: Any) -> str:
 def text() -> str:
     """The table of all engines in Markdown."""
     lines = []
-    engines = sorted({path.name.split(".")[0] for path in FOLDER.glob("*.json")})
-    for engine in engines:
-        results = {name: _load(engine, name) for name in CANDIDATES}
+    for engine in _engines(FOLDER):
+        results = {name: _load(FOLDER, engine, name) for name in CANDIDATES}
         heading = next(one["heading"] for one in results.values() if one)
         columns = {name: one.get("rows", {}) for name, one in results.items()}
         lines += [f"### {heading}", "", "| what | " + " | ".join(CANDIDATES) + " |", "|---|---|---|"]
@@ -74,19 +76,55 @@ def text() -> str:
     return "\n".join(lines)
 
 
-def _load(engine: str, name: str) -> dict[str, Any]:
-    path = FOLDER / f"{engine}.{name}.json"
+def text_of_releases() -> str:
+    """For each other release how many rows of each table work, and those that do not, in Markdown."""
+    lines = []
+    for folder in sorted((path.parent for path in FOLDER.glob("*/versions")), key=_versions):
+        lines += [f"### {_versions(folder)}", "", "| what | " + " | ".join(CANDIDATES) + " |", "|---|---|---|"]
+        exceptions = []
+        for engine in _engines(folder):
+            results = {name: _load(folder, engine, name) for name in CANDIDATES}
+            heading = next(one["heading"] for one in results.values() if one)
+            cells = []
+            for name in CANDIDATES:
+                rows = results[name].get("rows", {})
+                bad = {row: outcome for row, outcome in rows.items() if outcome.startswith(("no: ", "FAILS"))}
+                cells.append(f"{len(rows) - len(bad)} of {len(rows)}" if rows else "–")
+                exceptions += [f"* {name}, {heading}: {row}: {outcome}" for row, outcome in bad.items()]
+            lines.append(f"| {heading} | {' | '.join(cells)} |")
+        lines += ["", *exceptions, ""]
+    return "\n".join(lines)
+
+
+def _versions(folder: Path) -> str:
+    """containerd's and docker's versions, as upstream numbers them."""
+    packages = dict(line.split() for line in (folder / "versions").read_text().splitlines())
+    return ", ".join(f"{name} {re.match(r'[0-9.]+', packages[package])[0]}" for name, package in PACKAGES.items())
+
+
+def _engines(folder: Path) -> list[str]:
+    return sorted({path.name.split(".")[0] for path in folder.glob("*.json")})
+
+
+def _load(folder: Path, engine: str, name: str) -> dict[str, Any]:
+    path = folder / f"{engine}.{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def main() -> None:
+    tables = {"results": text(), "releases": text_of_releases()}
     if len(sys.argv) < 2:
-        print(text())
+        print(*tables.values(), sep="\n")
         return
     document = Path(sys.argv[1])
-    before, _, rest = document.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    document.write_text(f"{before}{BEGIN}\n\n{text()}\n{END}{after}")
+    page = document.read_text()
+    for name, table in tables.items():
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        if table:
+            page = f"{before}{begin}\n\n{table}\n{end}{after}"
+    document.write_text(page)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 from support import proc
 
 from engines import command
-from engines.containerd import ShimContainerd
+from engines.containerd import SHIM_TYPE, ShimContainerd
 from engines.test_containerd import *  # noqa: F403  # the same tests, by the other route
 
 
@@ -39,6 +39,15 @@ def test_version(engine):
     """-v: the shim's version"""
     shim = Path(engine.candidate.path).parent / "containerd-shim-pyruntime-v1"
     assert "containerd-shim-pyruntime-v1" in command.run([str(shim), "-v"]).stdout
+
+
+def test_what_it_can_do(engine):
+    """plugins inspect-runtime: the shim's name and version, and the features of its containers"""
+    if "inspect-runtime" not in engine.ctr("plugins", "--help").stdout:
+        pytest.skip("this ctr has no `plugins inspect-runtime`")
+    found = json.loads(engine.ctr("plugins", "inspect-runtime", "--runtime", SHIM_TYPE).stdout)
+    assert found["Name"] == SHIM_TYPE
+    assert "CAP_CHOWN" in found["Features"]["linux"]["capabilities"]
 
 
 def test_events(engine):
@@ -136,17 +145,6 @@ def test_out_of_memory_is_told(engine):
         listener.terminate()
         output, _ = listener.communicate(timeout=10)
     assert "/tasks/oom" in output
-
-
-def test_update(engine):
-    """update: a new limit, by the task service"""
-    name = engine.run_detached(flags=("--memory-limit", str(64 << 20)))
-    file = Path(f"/sys/fs/cgroup/memory{engine.cgroup(name)}/memory.limit_in_bytes")
-    shown = engine.ctr("task", "update", "--help", check=None).stdout
-    if "memory" not in shown:
-        pytest.skip("this ctr has no `task update`")
-    engine.ctr("task", "update", "--memory-limit", str(32 << 20), name)
-    assert int(file.read_text()) == 32 << 20
 
 
 def test_a_logging_program(engine):
