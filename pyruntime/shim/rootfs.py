@@ -88,10 +88,11 @@ def _mount_mapped(one: dict[str, Any], target: str, given: dict[str, list[str]])
 
     containerd 2 asks so for a container with a user namespace, in place of a copy of the image for each set of maps.
     The mounts that this takes are made in mounts of this process's own, so that none is left if it is killed.
-    given: uid_map and gid_map -> ["0:400000:65536"], inside, outside and count."""
+    given: uid_map and gid_map -> ["0:400000:65536"], inside, outside and count, or several with commas. Raises
+    StepError for others, KernelError for what the kernel does not take."""
     from pyruntime.rootfs import idmapped
 
-    maps = {name: [[int(number) for number in line.split(":")] for line in lines] for name, lines in given.items()}
+    maps = {name: [_numbers(line) for word in words for line in word.split(",")] for name, words in given.items()}
     place = posix.open(target, _O_PATH | posix.O_CLOEXEC)
     ours = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
     userns = idmapped.user_namespace(maps)
@@ -114,6 +115,14 @@ def _mount_mapped(one: dict[str, Any], target: str, given: dict[str, list[str]])
     mount.attach(made, place, target)
     for fd in (made, place, ours, userns):
         posix.close(fd)
+
+
+def _numbers(line: str) -> list[int]:
+    words = line.split(":")
+    if len(words) != 3 or not all(word.isdecimal() for word in words):
+        said = f"the root filesystem has an option uidmap or gidmap of {line!r}"
+        raise StepError(said, mend="give INSIDE:OUTSIDE:COUNT")
+    return [int(word) for word in words]
 
 
 def _with_mapped_layers(word: str, folder: str, userns: int) -> str:

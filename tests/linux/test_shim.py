@@ -165,6 +165,8 @@ def test_rootfs_with_other_owners(task: Callable[..., Task], base: Path, scratch
     options = ["uidmap=0:400000:65536", "gidmap=0:400000:65536", f"lowerdir={scratch}/layer:{base}"]
     options += [f"upperdir={scratch}/upper", f"workdir={scratch}/work"]
     before = leaks.mounts()
+    with pytest.raises(Refused, match="gidmap of '0:1'"):
+        one.create(rootfs=[{"type": "overlay", "source": "overlay", "options": ["gidmap=0:1", *options]}])
     one.create(rootfs=[{"type": "overlay", "source": "overlay", "options": options}])
     assert [mount.target for mount in leaks.mounts() if mount not in before] == [str(one.path / "rootfs")]
     one.start()
