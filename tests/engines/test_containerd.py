@@ -384,7 +384,7 @@ def test_containerd_is_killed(engine):
     name = engine.run_detached()
     pid = engine.pid(name)
     engine.kill_daemon()
-    assert proc.process_state(pid) == "S"
+    assert proc.process_state(pid) not in ("", "Z")
     engine.start()
     assert engine.tasks()[name] == (pid, "RUNNING")
     assert engine.exec(name, "echo", "still here").stdout == "still here\n"
