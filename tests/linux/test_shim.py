@@ -578,7 +578,7 @@ def test_a_restore_that_fails(task: Callable[..., Task], containerd: Containerd,
     assert (one.state()["status"], one.state()["pid"]) == (1, 0)
     assert one.delete()["pid"] == 0
     assert not os.path.ismount(one.path / "rootfs")
-    assert containerd.topics() == ["create", "delete"]
+    wait_for(lambda: containerd.topics() == ["create", "delete"], "both events, and no other")
     assert not os.path.exists(f"/run/containerd/pyruntime/{containerd.namespace}/{one.id}")
 
 
