@@ -119,7 +119,7 @@ def test_a_life(task: Callable[..., Task], containerd: Containerd) -> None:
     assert one.output.read_text() == "hello\n"
     one.client.call("Shutdown", "ShutdownRequest", id=one.id)
     wait_for(lambda: proc.process_state(one.shim) in ("", "Z"), "the shim has ended")
-    assert containerd.topics() == ["create", "start", "exit", "delete"]
+    wait_for(lambda: containerd.topics() == ["create", "start", "exit", "delete"], "the events, in order")
     assert not os.path.exists(one.address.removeprefix("unix://"))
 
 

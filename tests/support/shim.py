@@ -172,8 +172,8 @@ class Containerd:
 
 
 def wait_for(condition: Any, what: str, seconds: float = 10.0) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + seconds
+    """Wait until something is true; `seconds` are multiplied by SLOW."""
+    deadline = time.monotonic() + seconds * proc.SLOW
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
