@@ -60,6 +60,10 @@ class Runtime:
         self.name, self.path, self.home = name, path, home
         home.mkdir()
         self.root = str(home / "root")
+        os.mkdir(self.root)
+        # As /run is. ext4 does not give an inode away again for five seconds, and looks at each that was freed.
+        if libc.mount(b"none", self.root.encode(), b"tmpfs", 0, None) != 0:
+            raise OSError(ctypes.get_errno(), f"mount a tmpfs on {self.root}")
         self.pid_file = str(home / "pid")
         self.stderr = str(home / "stderr")
         self.environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "FLOOR_ROOTFS": os.environ["FLOOR_ROOTFS"]}
