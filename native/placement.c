@@ -146,11 +146,12 @@ static void begin(const size_t sizes[GROUPS])
 static void observe(void)
 {
     size_t sizes[GROUPS] = {(size_t)MOST * 2 * PAGE};
-    observations = map((size_t)MOST * sizeof *observations);
-    if (observations == NULL)
-        return;
-    observed = MOST;
     begin(sizes);
+    if (area == NULL) /* vm.overcommit_memory=2: so much address space is not to be had */
+        return;
+    observations = map((size_t)MOST * sizeof *observations);
+    if (observations != NULL)
+        observed = MOST;
 }
 
 static void follow(const char *file)

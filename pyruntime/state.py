@@ -245,11 +245,13 @@ def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
         fresh = load(record.directory.rpartition("/")[0], record.id)
     except StateError:
         return fd  # none was ever written, or it is damaged: the caller knows
+    except BaseException:
+        posix.close(fd)
+        raise
     if record.is_other(fresh):
         posix.close(fd)
-        raise NotFound(
-            f'container "{record.id}" does not exist', why="it was deleted, and another of this name was created since"
-        )
+        why = "it was deleted, and another of this name was created since"
+        raise NotFound(f'container "{record.id}" does not exist', why=why)
     for name in Record.__slots__:
         setattr(record, name, getattr(fresh, name))
     return fd
@@ -286,11 +288,16 @@ def make(root: str, id: str) -> tuple[str, int]:
             posix.mkdir(directory, 0o700)
         try:
             fd = lock(directory, id)
+            try:
+                # Before it was locked others may have removed it, and made a container in a new one.
+                taken = any(name != ABANDONED for name in posix.listdir(fd))
+            except BaseException:
+                posix.close(fd)
+                raise
         except OSError:
             posix.rmdir(directory)
             raise
-        # Before it was locked others may have removed it, and made a container in a new one.
-        if any(name != ABANDONED for name in posix.listdir(fd)):
+        if taken:
             posix.close(fd)
             raise FileExistsError
         return directory, fd
@@ -342,22 +349,24 @@ def lock(directory: str, id: str, timeout: float = LOCK_SECONDS) -> int:
         fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | _O_CLOEXEC)
     except FileNotFoundError:
         raise NotFound(f'container "{id}" does not exist') from None
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                posix.close(fd)
-                raise Busy(
-                    f"container {id} is busy: another command has held its lock for {timeout:g} s",
-                    mend="wait for that command, or end it",
-                ) from None
-            time.sleep(0.005)
-    if posix.fstat(fd).st_nlink == 0:
-        posix.close(fd)
-        raise NotFound(f'container "{id}" does not exist')
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Busy(
+                        f"container {id} is busy: another command has held its lock for {timeout:g} s",
+                        mend="wait for that command, or end it",
+                    ) from None
+                time.sleep(0.005)
+        if posix.fstat(fd).st_nlink == 0:
+            raise NotFound(f'container "{id}" does not exist')
+    except BaseException:
+        posix.close(fd)  # or this very command would wait for it when it undoes what it has made
+        raise
     return fd
 
 

@@ -377,3 +377,29 @@ def test_remove_of_a_directory_that_somebody_writes_into(record: Record, monkeyp
     monkeypatch.setattr(state.posix, "rmdir", late)
     state.remove(record.directory)
     assert not os.path.exists(record.directory)
+
+
+@pytest.mark.parametrize("call", ["fstat", "read"])
+def test_a_lock_that_fails_is_given_back(record: Record, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Else the command would wait for itself when it undoes what it has made."""
+    record.save()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.posix, call, fail)
+        with pytest.raises(OSError, match="no memory"):
+            state.lock_again(record)
+    os.close(state.lock(record.directory, "box", timeout=0))
+
+
+def test_a_directory_that_cannot_be_looked_at_is_removed(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.posix, "listdir", fail)
+        with pytest.raises(StateError):
+            state.make(root, "box")
+    assert not state.exists(root, "box")
