@@ -122,7 +122,11 @@ def test_overlay(swarm):
         ping = ("ping", "-c", "1", "-W", "2", address)
         answered = "the other node's container answers"
         proc.wait_until(lambda: swarm.manager.exec(here, *ping, check=None).code == 0, answered, PATIENCE)
-        assert address in swarm.manager.exec(here, "nslookup", "web", check=None).stdout
+        # The nodes tell each other of names; that may take a moment longer.
+        known = "the name has the other container's address, too"
+        proc.wait_until(
+            lambda: address in swarm.manager.exec(here, "nslookup", "web", check=None).stdout, known, PATIENCE
+        )
     finally:
         swarm.manager("service", "rm", "web", check=None)
         swarm.await_spread(0, 0)
