@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from support import kernel, leaks, proc
 from support.bundle import BUSYBOX, Bundle, make_base
 from support.container import Container
 from support.runtime import Executable, Runtime, find
+from support.shim import Containerd, Task
 
 CGROUP_PARENT = f"/{leaks.PREFIX}-tests"
 UNIFIED = "/sys/fs/cgroup/unified"
@@ -171,3 +172,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left behind", red=True)
         for line in _left_behind:
             terminalreporter.line(line)
+
+
+@pytest.fixture
+def containerd(runtime: Any, tmp_path: Path) -> Iterator[Containerd]:
+    """containerd's end; `runtime` looks for what is left behind."""
+    made = Containerd(tmp_path, f"{leaks.PREFIX}-shim")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def task(containerd: Containerd, bundle: Any) -> Iterator[Callable[..., Task]]:
+    """Make a container's shim: `task(args=[…])` as `bundle`."""
+    made: list[Task] = []
+
+    def make(args: list[str] | None = None, sh: str | None = None, **fields: Any) -> Task:
+        one = bundle(args, sh, **fields)
+        id = f"{leaks.PREFIX}-{len(made) + 1}"
+        one.config["linux"]["cgroupsPath"] = f"{CGROUP_PARENT}/{id}"
+        one.save()
+        made.append(Task(containerd, one, id))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import leaks, proc
-from support.shim import PROGRAM, Client, Containerd, Refused, wait_for
+from support.shim import PROGRAM, Client, Containerd, Refused, Task, wait_for
 
 from pyruntime.shim import wire
 
@@ -24,84 +23,6 @@ CGROUP = f"/{leaks.PREFIX}-tests"
 pytestmark = pytest.mark.ours
 # How many processes the soak test runs; 10000 for the numbers of docs/shim.md.
 CYCLES = int(os.environ.get("PYRUNTIME_TEST_SOAK", "150"))
-
-
-@pytest.fixture
-def containerd(runtime: Any, tmp_path: Path) -> Iterator[Containerd]:
-    """containerd's end; `runtime` looks for what is left behind."""
-    made = Containerd(tmp_path, f"{leaks.PREFIX}-shim")
-    yield made
-    made.close()
-
-
-class Task:
-    """A container by the shim: its id, bundle, address, client and pid of the shim."""
-
-    def __init__(self, containerd: Containerd, bundle: Any, id: str) -> None:
-        self.containerd = containerd
-        self.id = id
-        self.config = bundle.config
-        self.path = Path(bundle.path)
-        self.output = self.path / "output"
-        self.address = containerd.start(self.path, id)
-        self.client = Client(self.address)
-        self.shim = self.client.call("Connect", "ContainerRequest", "ConnectResponse", id=id)["shim_pid"]
-
-    def create(self, **values: Any) -> int:
-        """Create it, with its output in a file: pid of its init."""
-        streams = {"stdout": f"file://{self.output}", "stderr": f"file://{self.output}"}
-        request = {"id": self.id, "bundle": str(self.path), **streams, **values}
-        return self.client.call("Create", "CreateTaskRequest", "PidResponse", **request)["pid"]
-
-    def start(self, exec_id: str = "") -> int:
-        request = {"id": self.id, "exec_id": exec_id}
-        return self.client.call("Start", "ProcessRequest", "PidResponse", **request)["pid"]
-
-    def exec(self, exec_id: str, *args: str) -> None:
-        spec = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
-        type = "types.containerd.io/opencontainers/runtime-spec/1/Process"
-        any = {"type_url": type, "value": json.dumps(spec).encode()}
-        self.client.call("Exec", "ExecProcessRequest", id=self.id, exec_id=exec_id, spec=any)
-
-    def wait(self, exec_id: str = "") -> int:
-        request = {"id": self.id, "exec_id": exec_id}
-        return self.client.call("Wait", "ProcessRequest", "WaitResponse", **request)["exit_status"]
-
-    def state(self, exec_id: str = "") -> dict[str, Any]:
-        return self.client.call("State", "ProcessRequest", "StateResponse", id=self.id, exec_id=exec_id)
-
-    def kill(self, number: int = signal.SIGKILL, **values: Any) -> None:
-        self.client.call("Kill", "KillRequest", id=self.id, signal=number, **values)
-
-    def delete(self, exec_id: str = "") -> dict[str, Any]:
-        return self.client.call("Delete", "ProcessRequest", "DeleteResponse", id=self.id, exec_id=exec_id)
-
-    def end(self) -> None:
-        """Whatever state it is in: away with it."""
-        try:
-            os.kill(self.shim, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.client.close()
-        self.containerd.delete(self.path, self.id)
-
-
-@pytest.fixture
-def task(containerd: Containerd, bundle: Any) -> Iterator[Callable[..., Task]]:
-    """Make a container's shim: `task(args=[…])` as `bundle`."""
-    made: list[Task] = []
-
-    def make(args: list[str] | None = None, sh: str | None = None, **fields: Any) -> Task:
-        one = bundle(args, sh, **fields)
-        id = f"{leaks.PREFIX}-{len(made) + 1}"
-        one.config["linux"]["cgroupsPath"] = f"{CGROUP}/{id}"
-        one.save()
-        made.append(Task(containerd, one, id))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.end()
 
 
 def test_a_life(task: Callable[..., Task], containerd: Containerd) -> None:
@@ -260,76 +181,6 @@ def test_an_error_of_create_leaves_nothing(task: Callable[..., Task], containerd
     wait_for(lambda: not [path for path in leaks.cgroups() if path.endswith(one.id)], "no cgroups")
 
 
-def test_an_error_of_exec(task: Callable[..., Task]) -> None:
-    one = task(["/bin/sleep", "1000"])
-    one.create()
-    one.start()
-    one.exec("bad", "/no/such")
-    with pytest.raises(Refused, match=r"OCI runtime exec failed: .*no such file or directory"):
-        one.start("bad")
-    one.delete("bad")
-    one.exec("good", "true")
-    one.start("good")
-    assert one.wait("good") == 0
-
-
-def at_work(shim: int, init: int) -> set[int]:
-    """The children of a shim with one container, but for its init. Zombies are none."""
-    return {one for one in proc.children(shim) if one != init and proc.process_state(one) not in ("", "Z")}
-
-
-def test_an_exec_is_planned_before_it_is_started(task: Callable[..., Task]) -> None:
-    """By a child that is not in the container, becomes the one which runs it, and goes with its exec."""
-    one = task(["/bin/sleep", "100"])
-    init = one.create()
-    one.start()
-    wait_for(lambda: not at_work(one.shim, init), "the child that created it has ended")
-    one.exec("planned", "/bin/true")
-    wait_for(lambda: len(at_work(one.shim, init)) == 1, "it is planned")
-    child = at_work(one.shim, init).pop()
-    members = one.client.call("Pids", "ContainerRequest", "PidsResponse", id=one.id)["processes"]
-    assert [member["pid"] for member in members] == [init]
-    one.start("planned")
-    assert one.wait("planned") == 0
-    wait_for(lambda: proc.process_state(child) in ("", "Z"), "the child has ended")
-    one.exec("dropped", "/bin/true")
-    one.delete("dropped")
-    wait_for(lambda: not at_work(one.shim, init), "nothing is left of an exec that was never started")
-
-
-def test_many_execs_without_a_start_are_not_all_planned(task: Callable[..., Task]) -> None:
-    one = task(["/bin/sleep", "100"])
-    init = one.create()
-    one.start()
-    wait_for(lambda: not at_work(one.shim, init), "the child that created it has ended")
-    for number in range(12):
-        one.exec(f"number-{number}", "/bin/sh", "-c", f"exit {number}")
-    assert len(at_work(one.shim, init)) == 4
-    for number in range(12):
-        one.start(f"number-{number}")
-        assert one.wait(f"number-{number}") == number
-
-
-def test_what_happens_between_exec_and_start_counts(task: Callable[..., Task]) -> None:
-    """The container is paused, or gone: as if nobody had planned ahead."""
-    one = task(["/bin/sleep", "100"])
-    init = one.create()
-    one.start()
-    wait_for(lambda: not at_work(one.shim, init), "the child that created it has ended")
-    one.exec("first", "/bin/true")
-    one.exec("second", "/bin/true")
-    wait_for(lambda: len(at_work(one.shim, init)) == 2, "both are planned")
-    one.client.call("Pause", "ContainerRequest", id=one.id)
-    with pytest.raises(Refused, match="paused"):
-        one.start("first")
-    one.client.call("Resume", "ContainerRequest", id=one.id)
-    one.kill()
-    one.wait()
-    wait_for(lambda: not at_work(one.shim, init), "nobody holds the namespaces of a container that is gone")
-    with pytest.raises(Refused, match="stopped"):
-        one.start("second")
-
-
 RUBBISH = [b"x" * 100, b"\xff" * 10, b"\0\0\0\5\0\0\0\1\1\0rubbi", b"\0\0\0\1\0\0"]
 
 
@@ -473,114 +324,6 @@ def test_a_kill_for_want_of_memory_is_told(containerd: Containerd, bundle: Any) 
 
 
 # A shell that is in a loop with a redirection: its standard output is not what it was when the shell began.
-COUNTER = "i=0; { while :; do i=$((i+1)); echo $i >&7; sleep 0.1; done; } 7>&1 >/dev/null"
-
-
-def checkpoint(one: Task, folder: Path, **options: Any) -> None:
-    """Checkpoint, with options of containerd's message."""
-    value = wire.encode("CheckpointOptions", options)
-    any = {"type_url": "containerd.runc.v1.CheckpointOptions", "value": value}
-    one.client.call("Checkpoint", "CheckpointTaskRequest", id=one.id, path=str(folder), options=any)
-
-
-class Counter:
-    """What a container with COUNTER writes into a fifo, as a client of containerd reads it."""
-
-    def __init__(self, path: Path, terminal: bool) -> None:
-        os.mkfifo(path)
-        self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self.streams = {"stdout": str(path), "stderr": "" if terminal else str(path), "terminal": terminal}
-
-    def read(self) -> list[int]:
-        """What was counted since the last time, once there is something."""
-        wait_for(lambda: select.select([self.fd], [], [], 0)[0], "it counts", 10 * proc.SLOW)
-        found = [int(word) for word in os.read(self.fd, 1 << 16).split()]
-        self.last = found[-1]
-        return found
-
-
-@pytest.mark.parametrize("how", ["exit", "leave", "terminal"])
-def test_a_checkpoint_goes_on_in_another_container(
-    task: Callable[..., Task], criu: None, containerd: Containerd, tmp_path: Path, how: str
-) -> None:
-    """A number in the memory of a process goes on where it was, in the streams of now, below the other shim."""
-    leave, terminal = how == "leave", how == "terminal"
-    one, two = task(sh=COUNTER), task(sh=COUNTER)
-    for box in (one, two):
-        box.config["process"]["terminal"] = terminal
-        (box.path / "config.json").write_text(json.dumps(box.config))
-    counters = [Counter(tmp_path / f"fifo{number}", terminal) for number in range(2)]
-    one.create(**counters[0].streams)
-    one.start()
-    while counters[0].read()[-1] < 5:
-        pass
-    images = tmp_path / "images"
-    checkpoint(one, images, exit=not leave)
-    assert not (one.path / "criu-work").exists()
-    wait_for(lambda: "checkpointed" in containerd.topics(), "the event")
-    assert dict(containerd.events)["/tasks/checkpointed"] == {"container_id": one.id, "checkpoint": str(images)}
-    last = counters[0].last
-    if leave:
-        assert one.state()["status"] == 2
-        counters[0].read()
-        assert counters[0].read()[0] > last
-        one.kill()
-    assert one.wait() == 137
-    assert one.delete()["exit_status"] == 137
-
-    assert two.create(**counters[1].streams, checkpoint=str(images)) == 0
-    assert (two.state()["status"], two.state()["pid"]) == (1, 0)
-    pid = two.start()
-    assert two.state()["pid"] == pid
-    assert proc.parent(pid) == two.shim
-    assert last < counters[1].read()[0] < last + 100
-    two.exec("e", "true")
-    two.start("e")
-    assert two.wait("e") == 0
-    two.delete("e")
-    two.kill()
-    assert two.wait() == 137
-    assert two.delete() | {"exited_at": None} == {"pid": pid, "exit_status": 137, "exited_at": None}
-    told = "create start exec-added exec-started exit exit delete".split()
-    wait_for(lambda: containerd.topics()[-len(told) :] == told, "the events of the second")
-
-
-def test_a_checkpoint_that_fails(task: Callable[..., Task], tmp_path: Path) -> None:
-    """Without a criu that works, or room for the images: criu's reason is told, and the container runs on."""
-    one = task(["/bin/sleep", "1000"])
-    pid = one.create()
-    with pytest.raises(Refused, match="in created state"):
-        checkpoint(one, tmp_path / "images")
-    one.start()
-    (tmp_path / "file").touch()
-    with pytest.raises(Refused, match="OCI runtime checkpoint failed: .*(criu|file)"):
-        checkpoint(one, tmp_path / "file" / "images", exit=True)
-    assert (one.state()["status"], one.state()["pid"]) == (2, pid)
-    any = {"type_url": "something.Else", "value": b""}
-    with pytest.raises(Refused, match=r"something\.Else are not known"):
-        one.client.call("Checkpoint", "CheckpointTaskRequest", id=one.id, path="/nowhere", options=any)
-
-
-def test_a_restore_that_fails(task: Callable[..., Task], containerd: Containerd, base: Path, tmp_path: Path) -> None:
-    """Images that are not there: Start says so, nothing runs, and Delete takes the mounts away."""
-    one = task(["/bin/sleep", "1000"])
-    for name in ("upper", "work"):
-        (tmp_path / name).mkdir()
-    options = [f"lowerdir={base}", f"upperdir={tmp_path}/upper", f"workdir={tmp_path}/work"]
-    mounts = [{"type": "overlay", "source": "overlay", "options": options}]
-    assert one.create(rootfs=mounts, checkpoint=str(tmp_path / "images")) == 0
-    assert os.path.ismount(one.path / "rootfs")
-    with pytest.raises(Refused, match="is not restored yet"):
-        one.kill()
-    with pytest.raises(Refused, match="OCI runtime restore failed: .*(criu|images)"):
-        one.start()
-    assert (one.state()["status"], one.state()["pid"]) == (1, 0)
-    assert one.delete()["pid"] == 0
-    assert not os.path.ismount(one.path / "rootfs")
-    wait_for(lambda: containerd.topics() == ["create", "delete"], "both events, and no other")
-    assert not os.path.exists(f"/run/containerd/pyruntime/{containerd.namespace}/{one.id}")
-
-
 def test_the_interpreter_is_sealed(task: Callable[..., Task]) -> None:
     """What the shim and, at the gate, init execute is on a read-only mount of its own (CVE-2019-5736)."""
     one = task(["/bin/sleep", "1000"])

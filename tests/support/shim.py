@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import threading
@@ -177,3 +179,55 @@ def wait_for(condition: Any, what: str, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+class Task:
+    """A container by the shim: its id, bundle, address, client and pid of the shim."""
+
+    def __init__(self, containerd: Containerd, bundle: Any, id: str) -> None:
+        self.containerd = containerd
+        self.id = id
+        self.config = bundle.config
+        self.path = Path(bundle.path)
+        self.output = self.path / "output"
+        self.address = containerd.start(self.path, id)
+        self.client = Client(self.address)
+        self.shim = self.client.call("Connect", "ContainerRequest", "ConnectResponse", id=id)["shim_pid"]
+
+    def create(self, **values: Any) -> int:
+        """Create it, with its output in a file: pid of its init."""
+        streams = {"stdout": f"file://{self.output}", "stderr": f"file://{self.output}"}
+        request = {"id": self.id, "bundle": str(self.path), **streams, **values}
+        return self.client.call("Create", "CreateTaskRequest", "PidResponse", **request)["pid"]
+
+    def start(self, exec_id: str = "") -> int:
+        request = {"id": self.id, "exec_id": exec_id}
+        return self.client.call("Start", "ProcessRequest", "PidResponse", **request)["pid"]
+
+    def exec(self, exec_id: str, *args: str) -> None:
+        spec = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+        type = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+        any = {"type_url": type, "value": json.dumps(spec).encode()}
+        self.client.call("Exec", "ExecProcessRequest", id=self.id, exec_id=exec_id, spec=any)
+
+    def wait(self, exec_id: str = "") -> int:
+        request = {"id": self.id, "exec_id": exec_id}
+        return self.client.call("Wait", "ProcessRequest", "WaitResponse", **request)["exit_status"]
+
+    def state(self, exec_id: str = "") -> dict[str, Any]:
+        return self.client.call("State", "ProcessRequest", "StateResponse", id=self.id, exec_id=exec_id)
+
+    def kill(self, number: int = signal.SIGKILL, **values: Any) -> None:
+        self.client.call("Kill", "KillRequest", id=self.id, signal=number, **values)
+
+    def delete(self, exec_id: str = "") -> dict[str, Any]:
+        return self.client.call("Delete", "ProcessRequest", "DeleteResponse", id=self.id, exec_id=exec_id)
+
+    def end(self) -> None:
+        """Whatever state it is in: away with it."""
+        try:
+            os.kill(self.shim, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.client.close()
+        self.containerd.delete(self.path, self.id)
