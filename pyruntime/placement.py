@@ -15,7 +15,7 @@ from bisect import bisect
 from pyruntime import fastjson
 from pyruntime.cgroups import place
 from pyruntime.cli import main
-from pyruntime.kernel._snapshot import lib
+from pyruntime.kernel import snapshot
 from pyruntime.process import program
 from pyruntime.spec import sample
 
@@ -38,8 +38,8 @@ class Pagemap:
     """Which page of memory is where, of the pages that observed objects lie on (proc(5), /proc/PID/pagemap)."""
 
     def __init__(self, count: int) -> None:
-        self.first: int = lib.placement_address(0) // _PAGE
-        last: int = (lib.placement_address(count - 1) + lib.placement_size(count - 1)) // _PAGE
+        self.first: int = snapshot.address(0) // _PAGE
+        last: int = (snapshot.address(count - 1) + snapshot.size(count - 1)) // _PAGE
         self.length = last + 1 - self.first
 
     def read(self, pid: int) -> Pages:
@@ -60,14 +60,14 @@ def observe(count: int) -> None:
     caller's to remove. Raises SystemExit, or any error of a command, when that cannot be done here."""
     pagemap = Pagemap(count)
     groups = bytearray(count)
-    starts = [lib.placement_address(i) // _PAGE - pagemap.first for i in range(count)]
+    starts = [snapshot.address(i) // _PAGE - pagemap.first for i in range(count)]
     for when, before, after in _practise(pagemap):
         for page, (was, now) in enumerate(zip(before, after, strict=True)):
             if (was ^ now) & _FRAME:
                 groups[bisect(starts, page) - 1] |= when
     sizes = [0] * _GROUPS
     for i, group in enumerate(groups):
-        sizes[group] += -(-lib.placement_size(i) // 16) * 16 if group else 0
+        sizes[group] += -(-snapshot.size(i) // 16) * 16 if group else 0
     data = b"".join((-(-size // _PAGE) * _PAGE).to_bytes(8, "little") for size in sizes) + bytes(groups)
     _write("placement", data)
 
@@ -84,7 +84,7 @@ def _practise(pagemap: Pagemap) -> list[tuple[int, Pages, Pages]]:
         at_clone.append(pagemap.read(own))
         return clone(parent, flags)
 
-    witness = lib.placement_witness()
+    witness = snapshot.witness()
     try:
         start = pagemap.read(own)
         # init is looked at while it waits at the gate, and must remember until then.

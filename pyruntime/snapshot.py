@@ -22,7 +22,7 @@ def take(modules: tuple[str, ...]) -> NoReturn:
     """Import `modules`, wait to be copied; in each copy run the command of its command line. The original ends.
 
     If the objects are to be observed (placement.py), do that instead."""
-    from pyruntime.kernel._snapshot import ffi, lib
+    from pyruntime.kernel import snapshot
 
     for name in modules:
         __import__(name)
@@ -32,28 +32,20 @@ def take(modules: tuple[str, ...]) -> NoReturn:
         _warm_up()
     gc.collect()
     gc.freeze()
-    observed = lib.placement_observed()
+    observed = snapshot.observed()
     if observed >= 0:
         from pyruntime import placement
 
         placement.observe(observed)
         posix._exit(0)
-    lib.placement_end()
-    stack = lib.snapshot_point()
-    if stack == ffi.NULL:
+    snapshot.end_placement()
+    begun = snapshot.point()
+    if begun is None:
         sys.exit("no snapshot: native/snapshot.c is not written for this architecture")
-
-    words = ffi.cast("char **", stack + 1)
-    count = stack[0]
-    sys.argv[1:] = [ffi.string(words[i]).decode("utf-8", "surrogateescape") for i in range(1, count)]
-    environment = posix.environ
-    environment.clear()
-    i = count + 1
-    while words[i]:
-        variable, equals, value = ffi.string(words[i]).partition(b"=")
-        if equals:
-            environment.setdefault(variable, value)
-        i += 1
+    arguments, environment = begun
+    sys.argv[1:] = arguments[1:]
+    posix.environ.clear()
+    posix.environ.update(environment)
     # It was no terminal when the snapshot was taken.
     if sys.stdout.isatty():
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -95,6 +95,7 @@ class Library:
         kernel.mkdir()
         (kernel / "__init__.py").touch()
         shutil.copy(CHECKOUT / "pyruntime/kernel/_snapshot.abi3.so", kernel)
+        shutil.copy(CHECKOUT / "pyruntime/kernel/snapshot.py", kernel)
         shutil.copy(CHECKOUT / "pyruntime/snapshot.py", self.path / "pyruntime")
         backend = importlib.util.find_spec("_cffi_backend")
         assert backend is not None and backend.origin is not None

@@ -1,0 +1,50 @@
+"""native/snapshot.c and placement.c: what only a snapshot of the interpreter has, and its making."""
+
+from __future__ import annotations
+
+from pyruntime.kernel._snapshot import ffi, lib
+
+
+def point() -> tuple[list[str], dict[bytes, bytes]] | None:
+    """Stop for the picture to be taken. Returns in each process started from it: (command line, environment).
+
+    None at once on an architecture for which it is not written."""
+    stack = lib.snapshot_point()
+    if stack == ffi.NULL:
+        return None
+    words = ffi.cast("char **", stack + 1)
+    count = stack[0]
+    arguments = [ffi.string(words[i]).decode("utf-8", "surrogateescape") for i in range(count)]
+    environment: dict[bytes, bytes] = {}
+    i = count + 1
+    while words[i]:
+        variable, equals, value = ffi.string(words[i]).partition(b"=")
+        if equals:
+            environment.setdefault(variable, value)
+        i += 1
+    return arguments, environment
+
+
+def observed() -> int:
+    """End the observation of allocations: how many there were; -1 when none are observed."""
+    return lib.placement_observed()
+
+
+def address(i: int) -> int:
+    """Where the first page of observed allocation number i is."""
+    return lib.placement_address(i)
+
+
+def size(i: int) -> int:
+    """Bytes of observed allocation number i."""
+    return lib.placement_size(i)
+
+
+def witness() -> int:
+    """A child that shares all pages and does nothing, so that whoever writes to one gets another: its pid, or -1."""
+    return lib.placement_witness()
+
+
+def end_placement() -> None:
+    """What is allocated from now on does not lie between the snapshot's objects."""
+    lib.placement_end()
