@@ -54,9 +54,20 @@ def start(id: str, namespace: str, address: str) -> int:
 
 def socket_path(address: str, namespace: str, group: str) -> str:
     """Where the shim of a group of containers listens."""
-    from _sha256 import sha256  # type: ignore[import-not-found]  # hashlib loads OpenSSL
+    return f"{DIRECTORY}/{_sha256(f'{address}/{namespace}/{group}'.encode())}"
 
-    return f"{DIRECTORY}/{sha256(f'{address}/{namespace}/{group}'.encode()).hexdigest()}"
+
+def _sha256(data: bytes) -> str:
+    """The SHA-256 digest of data in hexadecimal, without hashlib where possible: that loads OpenSSL."""
+    try:
+        from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12 and later
+    except ImportError:
+        try:
+            from _sha256 import sha256  # type: ignore[import-not-found]  # Python 3.11
+        except ImportError:
+            from hashlib import sha256  # an interpreter without hash functions of its own
+    digest: str = sha256(data).hexdigest()
+    return digest
 
 
 def _group(id: str) -> str:
