@@ -45,7 +45,9 @@ C = {"_signal", "_socket", "errno", "fcntl", "gc", "marshal", "posix", "select",
 JSON = {"_json", "__future__"}
 SHIM = {"_cffi_backend", "_prctl"}
 # Part of any interpreter that has run one line of Python, with or without `site`.
-START = {"_io", "abc", "codecs", "encodings", "encodings.aliases", "encodings.utf_8", "io"}
+START = {"_io", "codecs", "encodings", "encodings.aliases", "encodings.utf_8"}
+if sys.version_info < (3, 14):
+    START |= {"abc", "io"}
 ALLOWED = C | JSON | SHIM | START
 
 EDGE = {"", "cli", "cli.flags", "cli.main", "errors", "fastjson", "log", "state", "version"}
