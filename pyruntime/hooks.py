@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _KEPT = 4096  # bytes of a hook's output that are kept for its error
 _LOOK_MS = 1000
+_DAY = 86400.0  # poll(2) takes less than a month at once
 _SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
 _ENOENT = 2
 
@@ -161,7 +162,7 @@ def _attend(
     said = b""
     try:
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), _DAY) * 1000
             ready = dict(poll.poll(_LOOK_MS if abandoned and (left is None or left > _LOOK_MS) else left))
             late = deadline is not None and time.monotonic() >= deadline
             if pidfd not in ready and (late or (abandoned and posix.access(abandoned, posix.F_OK))):

@@ -21,7 +21,7 @@ RTMIN, RTMAX = 34, 64
 
 def parse(word: str) -> int:
     """The number of a signal: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`. Raises UsageError."""
-    if word.isdecimal():
+    if word.isdecimal() and len(word) < 10:
         number = int(word)
         if 0 < number <= RTMAX:
             return number
@@ -33,6 +33,8 @@ def parse(word: str) -> int:
             offset = name[len(base) :]
             if not offset:
                 return start
-            if offset[0] in "+-" and offset[1:].isdecimal() and RTMIN <= start + int(offset) <= RTMAX:
-                return start + int(offset)
+            if offset[0] in "+-" and offset[1:].isdecimal() and len(offset) < 10:
+                number = start + int(offset)
+                if RTMIN <= number <= RTMAX:
+                    return number
     raise UsageError(f"unknown signal {word!r}", mend="give a name such as TERM or SIGTERM, or a number from 1 to 64")

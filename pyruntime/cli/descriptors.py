@@ -31,4 +31,4 @@ def listening() -> int:
     """How many descriptors LISTEN_FDS passes to this very process: only then is LISTEN_PID ours."""
     environment = posix.environ
     pid, count = environment.get(b"LISTEN_PID", b""), environment.get(b"LISTEN_FDS", b"")
-    return int(count) if count.isdigit() and pid.isdigit() and int(pid) == posix.getpid() else 0
+    return int(count[:9]) if count.isdigit() and pid == b"%d" % posix.getpid() else 0

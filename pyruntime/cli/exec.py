@@ -44,6 +44,7 @@ FLAGS = (
 
 _EXIT_CODE = 255  # as runc: the process's own exit status would be taken for one of 1
 _HIGHEST_ID = 2**32 - 2  # 2**32 - 1 is -1, "no id" (credentials(7))
+_MOST_GROUPS = 65536  # NGROUPS_MAX (setgroups(2))
 # What a process of --process that does not say so has from the container's first (libcontainer).
 _INHERITED = (
     "apparmorProfile",
@@ -164,6 +165,9 @@ def process_of(
     process["args"] = command
     if values["tty"]:
         process["terminal"] = True
+    for entry in values["env"]:
+        if entry.find("=") <= 0:
+            raise UsageError(f"--env {entry!r} is not NAME=value")
     process["env"] = [*(first.get("env") or ()), *values["env"]]
     if values["cwd"]:
         process["cwd"] = values["cwd"]
@@ -222,12 +226,14 @@ def _user(first: dict[str, Any], text: str, groups: list[str]) -> dict[str, Any]
     if groups:
         more = [_id(group, "--additional-gids") for group in groups]
         user["additionalGids"] = [*(first.get("additionalGids") or ()), *more]
+        if len(set(user["additionalGids"])) > _MOST_GROUPS:
+            raise UsageError(f"--additional-gids: the process would have more than {_MOST_GROUPS} groups")
     return user
 
 
 def _id(text: str, what: str) -> int:
     """A user or group id: digits only (CVE-2026-30892: whatever is no number must not become 0)."""
-    if text.isascii() and text.isdigit() and int(text) <= _HIGHEST_ID:
+    if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _HIGHEST_ID:
         return int(text)
     raise UsageError(
         f"{what} {text!r} is not a number from 0 to {_HIGHEST_ID}", mend="give numbers, names are not looked up"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FIELD = "/process/execCPUAffinity"
 _HIGHEST = 8191  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
+_LONGEST = 20
 _FEW = 1024
 
 
@@ -26,10 +27,11 @@ def parse_list(text: str, pointer: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
             raise ConfigError(f"{text!r} is not a list of numbers", pointer=pointer, mend='write it as "0-3,7"')
-        low, high = int(first), int(last if dash else first)
-        if low > high or high > _HIGHEST:
+        high = last if dash else first
+        # Not converted when it is long: int() refuses thousands of digits.
+        if max(len(first), len(high)) > _LONGEST or int(first) > int(high) or int(high) > _HIGHEST:
             raise ConfigError(f"{part.strip()!r} is not a range from 0 to {_HIGHEST}", pointer=pointer)
-        numbers.update(range(low, high + 1))
+        numbers.update(range(int(first), int(high) + 1))
     return sorted(numbers)
 
 

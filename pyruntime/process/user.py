@@ -24,7 +24,7 @@ def plan_umask(request: Request) -> Iterator[Step]:
     """ENTER: /process/user/umask, 0022 unless given."""
     umask = (request.process.get("user") or {}).get("umask")
     pointer = "/process/user/umask" if umask is not None else ""
-    yield Step(pointer, set_umask, umask=f"{0o22 if umask is None else umask:04o}")
+    yield Step(pointer, set_umask, umask=f"{0o22 if umask is None else umask & 0o777:04o}")
 
 
 def plan_no_new_privileges(request: Request) -> Iterator[Step]:

@@ -49,6 +49,8 @@ IPC_SYSCTLS = (
     "kernel.shm_rmid_forced",
 )
 
+BAD_VARIABLE = "is not NAME=value"
+
 OTHER_PLATFORMS = {
     "windows": "Windows",
     "solaris": "Solaris",
@@ -58,6 +60,11 @@ OTHER_PLATFORMS = {
 }
 
 ERRNO_ACTIONS = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+
+NGROUPS_MAX = 65536  # setgroups(2)
+MAX_EXTENTS = 340  # UID_GID_MAP_MAX_EXTENTS in linux/user_namespace.h
+ID_LIMIT = 2**32 - 1  # no range of ids goes beyond 4294967294: 4294967295 is -1, "no id" (credentials(7))
+CPU_LIMIT = 8192  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
 
 
 def check_config(config: dict[str, Any], report: Report) -> None:
@@ -82,6 +89,8 @@ def check_config(config: dict[str, Any], report: Report) -> None:
                 mend='add {"type": "uts"} to /linux/namespaces',
             )
     _mounts(config.get("mounts", ()), namespaces, report)
+    for kind, hooks in config.get("hooks", {}).items():
+        _hooks(kind, hooks, report)
     if "process" in config:
         check_process(config["process"], report, ("process",))
     if linux:
@@ -91,8 +100,24 @@ def check_config(config: dict[str, Any], report: Report) -> None:
 def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...] = ()) -> None:
     """Report what does not go together in a process object that is found below the keys `above`."""
     for index, entry in enumerate(process.get("env", ())):
-        if "=" not in entry:
-            report(*above, "env", index, message="has no =", mend="write it as NAME=value", warning=True)
+        if entry.find("=") <= 0:
+            report(*above, "env", index, message=BAD_VARIABLE, mend="write it as NAME=value")
+    user = process.get("user", {})
+    if user.get("umask", 0) > 0o777:
+        report(
+            *above,
+            "user",
+            "umask",
+            message=f"only the lower nine bits of {user['umask']} ({user['umask']:#o}) have an effect",
+            mend="write the octal number 0022 as 18",
+            warning=True,
+        )
+    groups = user.get("additionalGids", ())
+    if len(groups) > NGROUPS_MAX and len(set(groups)) > NGROUPS_MAX:
+        report(*above, "user", "additionalGids", message=too_many_groups(len(set(groups))))
+    for name in ("initial", "final"):
+        if name in process.get("execCPUAffinity", ()):
+            _numbers(process["execCPUAffinity"][name], report, *above, "execCPUAffinity", name)
     for owner, keys, name in (
         (process, (), "commandLine"),
         (process.get("user", {}), ("user",), "username"),
@@ -137,6 +162,41 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
                         mend="capabilities(7) lists them; they are written CAP_NET_RAW",
                         warning=True,
                     )
+
+
+def too_many_groups(count: int) -> str:
+    """The message for more supplementary groups than a process can have."""
+    return f"has {count} groups, the kernel takes at most {NGROUPS_MAX}"
+
+
+def _hooks(kind: str, hooks: Any, report: Report) -> None:
+    for index, hook in enumerate(hooks):
+        for number, entry in enumerate(hook.get("env", ())):
+            equals = entry.find("=")
+            if equals <= 0:
+                report(
+                    "hooks",
+                    kind,
+                    index,
+                    "env",
+                    number,
+                    message=BAD_VARIABLE,
+                    mend="write it as NAME=value",
+                    warning=equals < 0,
+                )
+
+
+def _numbers(text: str, report: Report, *keys: str | int) -> None:
+    """Report what parse_list of pyruntime/process/affinity.py refuses in a list of CPUs or memory nodes."""
+    if not text or text.strip("0123456789, -"):
+        return  # reported by its shape
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isdigit() for end in ends):
+            report(*keys, message=f"{part!r} is not a number or a range", mend="write the list as 0-3,7")
+        elif any(len(end.lstrip("0")) > 4 or int(end) >= CPU_LIMIT for end in ends) or int(ends[0]) > int(ends[1]):
+            report(*keys, message=f"{part.strip()!r} is not a range from 0 to {CPU_LIMIT - 1}")
 
 
 def check_resources(resources: dict[str, Any], report: Report, above: tuple[str, ...] = ()) -> None:
@@ -197,10 +257,43 @@ def _mounts(mounts: Any, namespaces: dict[str, str], report: Report) -> None:
 
 
 def _mappings(owner: dict[str, Any], report: Report, above: tuple[str | int, ...]) -> None:
+    """Report what the kernel refuses in a map of ids, with EINVAL for all of it (user_namespaces(7))."""
     for name in ("uidMappings", "gidMappings"):
-        for index, mapping in enumerate(owner.get(name, ())):
-            if mapping.get("size") == 0:
+        mappings = owner.get(name, ())
+        for index, mapping in enumerate(mappings):
+            size = mapping.get("size", 1)
+            if size == 0:
                 report(*above, name, index, "size", message="must be at least 1, is 0")
+            for side in ("containerID", "hostID"):
+                first = mapping.get(side, 0)
+                if first < ID_LIMIT < first + size:
+                    report(
+                        *above,
+                        name,
+                        index,
+                        "size",
+                        message=f"{side} {first} and size {size} go beyond the highest id, {ID_LIMIT - 1}",
+                    )
+        if len(mappings) > MAX_EXTENTS:
+            report(
+                *above,
+                name,
+                message=f"has {len(mappings)} ranges, the kernel takes at most {MAX_EXTENTS}",
+                mend="join neighbouring ranges",
+            )
+        elif len(mappings) > 1:
+            for side in ("containerID", "hostID"):
+                _overlaps(mappings, side, report, above, name)
+
+
+def _overlaps(mappings: Any, side: str, report: Report, above: tuple[str | int, ...], name: str) -> None:
+    before, end = -1, 0
+    for index in sorted(range(len(mappings)), key=lambda index: mappings[index].get(side, 0)):
+        first, size = mappings[index].get(side, 0), mappings[index].get("size", 0)
+        if first < end and size:
+            report(*above, name, index, message=f"its range of {side} overlaps that of item {before}")
+        if first + size > end:
+            before, end = index, first + size
 
 
 def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) -> None:
@@ -223,6 +316,8 @@ def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) ->
         for number in ("major", "minor"):
             if number not in device and device.get("type") in ("b", "c", "u"):
                 report("linux", "devices", index, number, message="is required for a device that is no pipe")
+    if "nodes" in linux.get("memoryPolicy", ()):
+        _numbers(linux["memoryPolicy"]["nodes"], report, "linux", "memoryPolicy", "nodes")
     if "netDevices" in linux:
         _net_devices(linux["netDevices"], namespaces, report)
     if "seccomp" in linux:

@@ -18,6 +18,11 @@ INT64: Shape = ("integer", -9223372036854775808, 9223372036854775807)
 UINT16: Shape = ("integer", 0, 65535)
 UINT32: Shape = ("integer", 0, 4294967295)
 UINT64: Shape = ("integer", 0, 18446744073709551615)
+ID: Shape = ("integer", 0, 4294967294)
+MAJOR: Shape = ("integer", 0, 4095)
+MINOR: Shape = ("integer", 0, 1048575)
+ANY_NUMBER: Shape = ("integer", -1, 4294967295)
+ERROR_NUMBER: Shape = ("integer", 0, 65535)
 STRINGS: Shape = ("strings", 0)
 STRING_MAP: Shape = ("object", {}, (), ("string", ""))
 VERSION: Shape = ("string", "version")
@@ -30,7 +35,7 @@ IO_PRIORITY: Shape = (
         "class": ("enum", ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")),
         "priority": ("integer", 0, 7),
     },
-    ("class", "priority"),
+    ("class",),
     None,
 )
 NAMESPACE: Shape = (
@@ -53,27 +58,21 @@ SECCOMP_ACTION: Shape = (
 ABSOLUTE_PATHS: Shape = ("array", ABSOLUTE_PATH, 0)
 ID_MAPPING: Shape = (
     "object",
-    {"containerID": UINT32, "hostID": UINT32, "size": UINT32},
+    {"containerID": ID, "hostID": ID, "size": UINT32},
     ("containerID", "hostID", "size"),
     None,
 )
 ROOT: Shape = ("object", {"path": SOME_TEXT, "readonly": ("boolean",)}, ("path",), None)
 HOOK: Shape = (
     "object",
-    {"path": ABSOLUTE_PATH, "args": STRINGS, "env": STRINGS, "timeout": ("integer", 1, None)},
+    {"path": ABSOLUTE_PATH, "args": STRINGS, "env": STRINGS, "timeout": ("integer", 1, 9223372036854775807)},
     ("path",),
     None,
 )
 CONSOLE_SIZE: Shape = ("object", {"height": UINT64, "width": UINT64}, ("height", "width"), None)
 USER: Shape = (
     "object",
-    {
-        "uid": UINT32,
-        "gid": UINT32,
-        "umask": UINT32,
-        "additionalGids": ("array", UINT32, 0),
-        "username": ("string", ""),
-    },
+    {"uid": ID, "gid": ID, "umask": UINT32, "additionalGids": ("array", ID, 0), "username": ("string", "")},
     (),
     None,
 )
@@ -144,11 +143,11 @@ DEVICE: Shape = (
     {
         "type": ("enum", ("c", "b", "u", "p")),
         "path": ABSOLUTE_PATH,
-        "major": INT64,
-        "minor": INT64,
+        "major": MAJOR,
+        "minor": MINOR,
         "fileMode": UINT32,
-        "uid": UINT32,
-        "gid": UINT32,
+        "uid": ID,
+        "gid": ID,
     },
     ("type", "path"),
     None,
@@ -158,8 +157,8 @@ DEVICE_RULE: Shape = (
     {
         "allow": ("boolean",),
         "type": ("enum", ("a", "c", "b", "")),
-        "major": INT64,
-        "minor": INT64,
+        "major": ANY_NUMBER,
+        "minor": ANY_NUMBER,
         "access": ("string", "access"),
     },
     ("allow",),
@@ -200,13 +199,13 @@ CPU: Shape = (
 PIDS: Shape = ("object", {"limit": INT64}, (), None)
 DEVICE_WEIGHT: Shape = (
     "object",
-    {"major": INT64, "minor": INT64, "weight": UINT16, "leafWeight": UINT16},
+    {"major": MAJOR, "minor": MINOR, "weight": UINT16, "leafWeight": UINT16},
     ("major", "minor"),
     None,
 )
 DEVICE_RATE: Shape = (
     "object",
-    {"major": INT64, "minor": INT64, "rate": UINT64},
+    {"major": MAJOR, "minor": MINOR, "rate": UINT64},
     ("major", "minor", "rate"),
     None,
 )
@@ -307,7 +306,7 @@ SYSCALL_RULE: Shape = (
     {
         "names": ("strings", 1),
         "action": SECCOMP_ACTION,
-        "errnoRet": UINT32,
+        "errnoRet": ERROR_NUMBER,
         "args": ("array", SYSCALL_ARGUMENT, 0),
     },
     ("names", "action"),
@@ -357,7 +356,7 @@ SECCOMP: Shape = (
     "object",
     {
         "defaultAction": SECCOMP_ACTION,
-        "defaultErrnoRet": UINT32,
+        "defaultErrnoRet": ERROR_NUMBER,
         "architectures": (
             "array",
             (

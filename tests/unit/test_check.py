@@ -78,18 +78,18 @@ SHAPES: list[tuple[str, object, str]] = [
     ("/process/args", None, "/process/args: must be an array of strings, is null"),
     ("/process/env/-", "A\0B=c", "/process/env/1: contains a NUL byte"),
     ("/process/env/-", "A=\ud800", "/process/env/1: contains half of a surrogate pair"),
-    ("/process/user/uid", -1, "/process/user/uid: must be a whole number from 0 to 4294967295, is -1"),
+    ("/process/user/uid", -1, "/process/user/uid: must be a whole number from 0 to 4294967294, is -1"),
     (
         "/process/user/uid",
         "0",
-        "/process/user/uid: must be a whole number from 0 to 4294967295, is the string",
+        "/process/user/uid: must be a whole number from 0 to 4294967294, is the string",
     ),
     (
         "/process/user/uid",
         1.0,
-        "/process/user/uid: must be a whole number from 0 to 4294967295, is 1.0; write 1",
+        "/process/user/uid: must be a whole number from 0 to 4294967294, is 1.0; write 1",
     ),
-    ("/process/user/uid", True, "/process/user/uid: must be a whole number from 0 to 4294967295, is true"),
+    ("/process/user/uid", True, "/process/user/uid: must be a whole number from 0 to 4294967294, is true"),
     ("/process/user/additionalGids", [1, 2**32], "/process/user/additionalGids/1: must be a whole number"),
     ("/process/capabilities", ["CAP_KILL"], "/process/capabilities: must be an object, is an array"),
     (
@@ -125,7 +125,7 @@ SHAPES: list[tuple[str, object, str]] = [
     (
         "/hooks",
         {"poststop": [{"path": "/x", "timeout": 0}]},
-        "/hooks/poststop/0/timeout: must be a whole number of",
+        "/hooks/poststop/0/timeout: must be a whole number from 1 to",
     ),
     ("/annotations", {"a/b~c": 1}, "/annotations/a~1b~0c: must be a string, is 1"),
     ("/annotations", {"a\0": "b"}, "contains a NUL byte"),
@@ -167,6 +167,104 @@ SHAPES: list[tuple[str, object, str]] = [
     ("/linux/netDevices", {"eth0": "eth1"}, "/linux/netDevices/eth0: must be an object"),
     ("/windows", [], "/windows: must be an object, is an array"),
 ]
+
+# Numbers that the kernel would take for another one: -1 is "no id" and "every device", bits beyond a width are cut off.
+NO_ID = 2**32 - 1
+NODE = {"type": "c", "path": "/dev/x", "major": 1, "minor": 3}
+USER = "/process/user"
+IDS = "must be a whole number from 0 to 4294967294, is "
+NUMBERS: list[tuple[str, object, str]] = [
+    *(
+        (f"{USER}/{name}", number, f"{USER}/{name}: {IDS}{number}")
+        for name in ("uid", "gid")
+        for number in (-1, NO_ID, 2**32, 2**70)
+    ),
+    (f"{USER}/additionalGids", [5, NO_ID], f"{USER}/additionalGids/1: {IDS}4294967295"),
+    (f"{USER}/additionalGids", list(range(65537)), f"{USER}/additionalGids: has 65537 groups, the kernel takes"),
+    *(
+        (
+            "/linux/devices",
+            [{**NODE, name: number}],
+            f"/linux/devices/0/{name}: must be a whole number from 0 to {most}",
+        )
+        for name, most in (("uid", NO_ID - 1), ("gid", NO_ID - 1), ("major", 4095), ("minor", 1048575))
+        for number in (-1, most + 1, 2**32, 2**70)
+    ),
+    *(
+        (
+            "/linux/resources/devices",
+            [{"allow": True, "type": "c", name: number}],
+            f"/linux/resources/devices/0/{name}: must be a whole number from -1 to 4294967295, is {number}",
+        )
+        for name in ("major", "minor")
+        for number in (-2, 2**32)
+    ),
+    (
+        "/linux/resources/blockIO",
+        {"weightDevice": [{"major": -1, "minor": 0, "weight": 10}]},
+        "/weightDevice/0/major: must be a whole number from 0 to 4095",
+    ),
+    (
+        "/linux/resources/blockIO",
+        {"throttleReadBpsDevice": [{"major": 8, "minor": 2**20, "rate": 10}]},
+        "/throttleReadBpsDevice/0/minor: must be a whole number from 0 to 1048575",
+    ),
+    (
+        "/linux/seccomp",
+        {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536},
+        "/linux/seccomp/defaultErrnoRet: must be a whole number from 0 to 65535",
+    ),
+    ("/process/env/-", "FOO", "/process/env/1: is not NAME=value; write it as NAME=value"),
+    ("/process/env/-", "=x", "/process/env/1: is not NAME=value"),
+    ("/hooks", {"poststop": [{"path": "/x", "env": ["=x"]}]}, "/hooks/poststop/0/env/0: is not NAME=value"),
+    ("/hooks", {"poststop": [{"path": "/x", "timeout": 2**70}]}, "/hooks/poststop/0/timeout: must be a whole number"),
+    ("/process/execCPUAffinity", {"final": "0-8192"}, "/execCPUAffinity/final: '0-8192' is not a range from 0 to 8191"),
+    ("/process/execCPUAffinity", {"initial": "9" * 5000}, "/execCPUAffinity/initial: '999"),
+    ("/process/execCPUAffinity", {"initial": "3-1"}, "/execCPUAffinity/initial: '3-1' is not a range"),
+    ("/process/execCPUAffinity", {"initial": "1,-"}, "/execCPUAffinity/initial: '-' is not a number or a range"),
+    ("/linux/memoryPolicy", {"mode": "MPOL_BIND", "nodes": "8192"}, "/linux/memoryPolicy/nodes: '8192' is not a range"),
+]
+
+
+def maps(*ranges: tuple[int, int, int]) -> list[dict[str, int]]:
+    return [{"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in ranges]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        ([(NO_ID, 0, 1)], f"/0/containerID: {IDS}4294967295"),
+        ([(0, NO_ID, 1)], f"/0/hostID: {IDS}4294967295"),
+        ([(0, NO_ID - 1, 2)], "/0/size: hostID 4294967294 and size 2 go beyond the highest id, 4294967294"),
+        ([(1, 0, NO_ID)], "/0/size: containerID 1 and size 4294967295 go beyond"),
+        ([(0, 0, 0)], "/0/size: must be at least 1, is 0"),
+        ([(0, 0, 10), (9, 20, 1)], "/1: its range of containerID overlaps that of item 0"),
+        ([(5, 100, 10), (0, 109, 5)], "/1: its range of hostID overlaps that of item 0"),
+        ([(0, 100, 50), (60, 0, 10), (70, 149, 1)], "/2: its range of hostID overlaps that of item 0"),
+        ([(0, 100, 50), (10, 0, 1), (20, 10, 1)], "/1: its range of containerID overlaps that of item 0"),
+        ([(2 * n, 2 * n, 1) for n in range(341)], ": has 341 ranges, the kernel takes at most 340; join"),
+    ],
+)
+def test_maps_that_the_kernel_refuses(ranges: list[tuple[int, int, int]], said: str) -> None:
+    config = copy.deepcopy(GOOD)
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = maps(*ranges)
+    config["mounts"].append({"destination": "/x", "uidMappings": maps(*ranges), "gidMappings": maps((0, 0, 1))})
+    for pointer in ("/linux/uidMappings", "/linux/gidMappings", "/mounts/1/uidMappings"):
+        assert any(str(problem).startswith(pointer + said) for problem in check(config)), check(config)
+
+
+@pytest.mark.parametrize("ranges", [[(0, 0, NO_ID)], [(0, 5, 5), (5, 0, 5)], [(2 * n, 2 * n, 1) for n in range(340)]])
+def test_maps_that_the_kernel_takes(ranges: list[tuple[int, int, int]]) -> None:
+    config = copy.deepcopy(GOOD)
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = maps(*ranges)
+    assert check(config) == []
+
+
+def test_a_group_that_is_named_often_counts_once() -> None:
+    assert check(changed("/process/user/additionalGids", [7] * 70_000)) == []
+
 
 RULES: list[tuple[str, object, str]] = [
     ("/linux/namespaces/-", {"type": "pid"}, "/linux/namespaces/3: is a second pid namespace"),
@@ -253,7 +351,7 @@ RULES: list[tuple[str, object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("pointer", "value", "said"), SHAPES + RULES)
+@pytest.mark.parametrize(("pointer", "value", "said"), SHAPES + RULES + NUMBERS)
 def test_what_is_wrong_is_said_once_and_with_its_place(pointer: str, value: object, said: str) -> None:
     problems = check(changed(pointer, value))
     assert len(problems) == 1, problems
@@ -274,7 +372,16 @@ def test_what_is_wrong_is_said_once_and_with_its_place(pointer: str, value: obje
             {"bounding": ["CAP_KILL", "cap_kill"]},
             "/process/capabilities/bounding/1: cap_",
         ),
-        ("/process/env/-", "FOO", "/process/env/1: has no =; write it as NAME=value"),
+        (
+            "/process/user/umask",
+            0o1022,
+            "/process/user/umask: only the lower nine bits of 530 (0o1022) have an effect; write the octal",
+        ),
+        (
+            "/hooks",
+            {"poststop": [{"path": "/x", "env": ["FOO"]}]},
+            "/hooks/poststop/0/env/0: is not NAME=value; write it as NAME=value",
+        ),
         ("/mounts/-", {"destination": "data"}, "/mounts/1/destination: is relative (data)"),
         (
             "/linux/personality",

@@ -247,6 +247,18 @@ DIFFERENT: list[tuple[dict[str, Any], bool, str]] = [
     ),
     ({"ociVersion": "2.0.0"}, False, "no version that this runtime knows"),
     ({**MINIMAL, "root": {"path": ""}}, False, "an empty path names nothing"),
+    (process(user={"uid": 2**32 - 1}), False, "credentials(7): it is -1, which is no id"),
+    (
+        linux(uidMappings=[{"containerID": 0, "hostID": 2**32 - 1, "size": 1}]),
+        False,
+        "user_namespaces(7): 4294967295 cannot be mapped",
+    ),
+    (
+        linux(devices=[{"type": "c", "path": "/x", "major": -1, "minor": 0}]),
+        False,
+        "a device number has no sign: 12 bits and 20",
+    ),
+    (seccomp(defaultErrnoRet=2**16), False, "seccomp(2): 16 bits of the action are data"),
     (process(oomScoreAdj=2000), False, "proc(5): -1000 to 1000"),
     ({**MINIMAL, "process": {"cwd": "x"}}, False, "config.md: cwd MUST be absolute"),
     (
