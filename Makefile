@@ -7,6 +7,7 @@ VENV := .venv/bin/python
 READY := .venv/.ready
 LAUNCHER := build/bin/pyruntime
 SHIM := build/bin/containerd-shim-pyruntime-v1
+PLACE := build/.place
 ARCHIVE := build/pyruntime.archive
 SNAPSHOT := build/pyruntime.snapshot
 # Where the dependencies are, and the interpreter's real file.
@@ -28,19 +29,20 @@ build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, t
 %-packages:
 	@tools/packages.sh $*
 
-$(READY): pyproject.toml | build-packages
-	@test -x $(VENV) || $(PYTHON) -m venv .venv
-	@# python-prctl comes as source: without these pip builds it the way it calls deprecated.
-	@$(VENV) -m pip install -q --disable-pip-version-check setuptools wheel
-	$(VENV) tools/dependencies.py dev > .venv/requirements.txt
-	$(VENV) -m pip install -q --disable-pip-version-check -r .venv/requirements.txt
-	@touch $@
+# It decides itself whether there is something to do: after make PYTHON=..., too, and in a checkout that was moved.
+$(READY): always | build-packages
+	@tools/venv.sh "$(PYTHON)" $(if $(filter file default undefined,$(origin PYTHON)),,asked)
 
-$(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $(READY)
+# What is compiled into the programs: where they are, and the interpreter.
+$(PLACE): always $(READY)
+	@mkdir -p build && echo "$(CURDIR) $(REAL_PYTHON) $(SITE)" > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $(PLACE)
 	@tools/compile-launcher.sh $@ "$(REAL_PYTHON)" "$(CURDIR)/$(ARCHIVE)" "$(CURDIR)" "$(SITE)"
 	@echo built $@
 
-$(SHIM): native/containerd-shim.c native/freestanding.h tools/compile-shim.sh
+$(SHIM): native/containerd-shim.c native/freestanding.h tools/compile-shim.sh $(PLACE)
 	@tools/compile-shim.sh $@ "$(CURDIR)/$(LAUNCHER)"
 	@echo built $@
 
@@ -116,4 +118,6 @@ clean: ## removes what was built, but for .venv
 distclean: clean ## removes .venv too
 	rm -rf .venv
 
-.PHONY: help build run test test-vm test-engines check bench conformance conformance-cgroups docs install uninstall clean distclean
+always:
+
+.PHONY: always help build run test test-vm test-engines check bench conformance conformance-cgroups docs install uninstall clean distclean
