@@ -43,12 +43,7 @@ umask 022
 rm -rf "$stage"
 mkdir -p "$stage" "$destdir$prefix/bin" "$source/build"
 
-# The same versions as in the virtual environment, where they were tested.
-"$venv" -m pip freeze -q >"$source/build/constraints.txt"
-"$venv" "$source/tools/dependencies.py" >"$source/build/requirements.txt"
-"$venv" -m pip install -q --no-compile --no-warn-script-location --target "$stage" \
-    -c "$source/build/constraints.txt" -r "$source/build/requirements.txt"
-rm -rf "$stage/bin"
+"$venv" "$source/tools/copy-dependencies.py" "$stage"
 
 (cd "$source" && find pyruntime oci-spec -name __pycache__ -prune -o -type f -print | tar -c -T - -f -) |
     tar -x --no-same-owner -C "$stage" -f -
