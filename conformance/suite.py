@@ -22,16 +22,6 @@ VERSION = "0.9.0.109.ge931285"
 SHA256 = "203989a1ea98cf2aaced79155bbda09270b20db19b03376dde91ab12e5e6a0fe"
 RELEASE = "trixie"
 TOOLS = "github.com/opencontainers/runtime-tools"
-# What the library package depends on, and what its programs import besides.
-PACKAGES = """
-golang-go golang-github-blang-semver-dev golang-github-cpuguy83-go-md2man-v2-dev golang-github-google-uuid-dev
-golang-github-hashicorp-errwrap-dev golang-github-hashicorp-go-multierror-dev
-golang-github-mrunalp-fileutils-dev
-golang-github-opencontainers-selinux-dev golang-github-opencontainers-specs-dev
-golang-github-russross-blackfriday-v2-dev golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev
-golang-github-xeipuuv-gojsonpointer-dev golang-github-xeipuuv-gojsonreference-dev
-golang-github-xeipuuv-gojsonschema-dev golang-gocapability-dev golang-golang-x-sys-dev
-""".split()
 
 
 class SuiteError(Exception):
@@ -108,21 +98,8 @@ def run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = Non
 
 
 def install_packages() -> None:
-    """Install the missing ones of PACKAGES; SuiteError if we may not."""
-    query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES]
-    found = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
-    missing = [name for name in PACKAGES if f"{name} installed" not in found]
-    if not missing:
-        return
-    if os.geteuid() != 0:
-        raise SuiteError("missing, and only root can install them: apt-get install " + " ".join(missing))
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing]
-    try:
-        run(*install, env=environment)
-    except SuiteError:  # a new machine has no package lists, or old ones
-        run("apt-get", "update", "-q", env=environment)
-        run(*install, env=environment)
+    """Install what is missing to fetch and build the suite; SuiteError if we may not."""
+    run(str(HERE.parent / "tools/packages.sh"), "conformance")
 
 
 def fetch_source() -> Path:

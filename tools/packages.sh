@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
 #
-#   tools/packages.sh build|run|test|bench|engines|vm ...
+#   tools/packages.sh build|run|test|conformance|bench|engines|vm|fresh ...
 set -eu
 
 wanted=
@@ -9,7 +9,17 @@ for task in "$@"; do
     case $task in
     build) wanted="$wanted gcc libc6-dev make python3 python3-dev python3-venv libseccomp-dev libcap-dev" ;;
     run) wanted="$wanted busybox-static" ;;
-    test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev zsh fish groff-base" ;;
+    test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev zsh fish groff-base iproute2
+        uidmap" ;;
+    # What the suite's library package depends on, and what its programs import besides.
+    conformance) wanted="$wanted xz-utils golang-go golang-github-blang-semver-dev
+        golang-github-cpuguy83-go-md2man-v2-dev golang-github-google-uuid-dev golang-github-hashicorp-errwrap-dev
+        golang-github-hashicorp-go-multierror-dev golang-github-mrunalp-fileutils-dev
+        golang-github-opencontainers-selinux-dev golang-github-opencontainers-specs-dev
+        golang-github-russross-blackfriday-v2-dev golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev
+        golang-github-xeipuuv-gojsonpointer-dev golang-github-xeipuuv-gojsonreference-dev
+        golang-github-xeipuuv-gojsonschema-dev golang-gocapability-dev golang-golang-x-sys-dev" ;;
+    fresh) wanted="$wanted mmdebstrap" ;;
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
         containernetworking-plugins" ;;
     bench) wanted="$wanted busybox-static runc crun strace" ;;
@@ -25,6 +35,7 @@ fi
 
 missing=
 for package in $wanted; do
+    case " $missing " in *" $package "*) continue ;; esac
     case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) in
     installed) ;;
     *) missing="$missing $package" ;;
@@ -38,9 +49,22 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# quietly COMMAND...: its output only matters if nothing else helps.
+quietly() {
+    "$@" </dev/null >"$log" 2>&1
+}
 install() {
     # shellcheck disable=SC2086  # a list of names
-    apt-get install -q -y --no-install-recommends $missing </dev/null >&2
+    quietly apt-get install -q -y --no-install-recommends $missing
 }
 # A new machine has no package lists, or old ones that name files which are gone.
-install || { apt-get update -q >&2 && install; }
+known=yes
+# shellcheck disable=SC2086
+[ "$(apt-cache policy $missing 2>/dev/null | grep -c 'Candidate: [^(]')" -eq "$(echo $missing | wc -w)" ] || known=
+[ -n "$known" ] && install || { quietly apt-get update -q && install; } || {
+    cat "$log" >&2
+    echo "cannot install$missing: see the output of apt-get above" >&2
+    exit 1
+}
