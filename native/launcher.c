@@ -139,7 +139,7 @@ static void exec_sealed_mount(const char *program, char **arguments, char **envi
  */
 static int may_be_overwritten(const char *program)
 {
-    struct statx file;
+    static struct statx file;
     return call(SYS_statx, AT_FDCWD, (long)program, 0, STATX_UID, (long)&file) < 0 ||
            file.stx_uid == (unsigned)call(SYS_geteuid, 0, 0, 0, 0, 0) ||
            call(SYS_faccessat, AT_FDCWD, (long)program, 2 /* W_OK */, 0, 0) == 0;
@@ -204,7 +204,8 @@ static int snapshot_is_fresh(void)
     const char *place = table.bytes + sizeof magic + sizeof(uint64_t);
     for (uint64_t left = table.words[sizeof magic / sizeof(uint64_t)]; left > 0; left--) {
         const struct compared *entry = (const struct compared *)place;
-        struct statx file;
+        /* static: the analyzer of gcc 14 does not know that a system call fills it */
+        static struct statx file;
         place = entry->name + entry->length;
         if (place > table.bytes + size ||
             call(SYS_statx, AT_FDCWD, (long)entry->name, 0, STATX_SIZE | STATX_MTIME, (long)&file) < 0 ||
