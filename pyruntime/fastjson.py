@@ -125,7 +125,13 @@ def _loads_slowly(text: str) -> object:
 
     try:
         value: object = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
+        # Python 3.11 and 3.12 report what follows a trailing comma, later versions the comma.
+        before = text[: error.pos].rstrip(WHITESPACE)
+        if before.endswith(",") and text[error.pos : error.pos + 1] in ("]", "}"):
+            kind = "array" if text[error.pos] == "]" else "object"
+            message = f"Illegal trailing comma before end of {kind}"
+            raise json.JSONDecodeError(message, text, len(before) - 1) from None
         raise
     except RecursionError:
         raise json.JSONDecodeError("Nested too deeply", text, 0) from None

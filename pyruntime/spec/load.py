@@ -125,13 +125,12 @@ def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
     if not message.startswith("NaN"):
         message = message[0].lower() + message[1:]
     here = text[position : position + 1]
-    before = text[:position].rstrip(fastjson.WHITESPACE)[-1:]
     mend = None
     if not text.strip(fastjson.WHITESPACE):
         message, mend = "the file is empty", "`pyruntime spec` writes a sample"
     elif text[0] == "\ufeff":
         message, mend = "the file begins with a byte order mark", "save it as UTF-8 without one"
-    elif (here in "]}" and before == ",") or (here == "," and "railing" in message):
+    elif here == "," and "railing" in message:
         mend = "JSON has no comma after the last item: take it away"
     elif here in ("/", "#"):
         mend = "JSON has no comments: take it away"

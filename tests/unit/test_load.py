@@ -61,8 +61,8 @@ def test_deep_nesting_is_read_or_refused(depth: int, tmp_path: Path) -> None:
     [
         (b"", "line 1, column 1", "the file is empty; `pyruntime spec`"),
         (b" \n ", "line 2, column 2", "the file is empty"),
-        (b'{\n "a": 1,\n}', "line 3, column 1", "take it away"),
-        (b'{\n "a": [1,]\n}', "", "JSON has no comma after the last item"),
+        (b'{\n "a": 1,\n}', "line 2, column 8", "take it away"),
+        (b'{\n "a": [1,]\n}', "line 2, column 9", "JSON has no comma after the last item"),
         (b'{\n // hi\n "a": 1}', "line 2, column 2", "JSON has no comments"),
         (b"{'a': 1}", "line 1, column 2", "double quotes"),
         (b'{"a": 1} {', "line 1, column 10", "extra data"),
