@@ -283,6 +283,9 @@ def test_a_filesystem_on_a_readonly_device(container, device):
 @pytest.fixture
 def host_mqueue(machine):
     """A /dev/mqueue in the harness's own mount namespace, where the host has none mounted."""
+    if os.path.ismount("/dev/mqueue"):
+        yield
+        return
     made = not os.path.isdir("/dev/mqueue")
     if made:
         os.mkdir("/dev/mqueue")

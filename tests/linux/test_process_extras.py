@@ -46,13 +46,14 @@ def sleeper(container):
     [
         ({"policy": "SCHED_OTHER", "nice": 5}, os.SCHED_OTHER, 5, 0),
         ({"policy": "SCHED_BATCH", "nice": -3}, os.SCHED_BATCH, -3, 0),
-        ({"policy": "SCHED_IDLE"}, os.SCHED_IDLE, 0, 0),
-        ({"policy": "SCHED_FIFO", "priority": 7}, os.SCHED_FIFO, 0, 7),
-        ({"policy": "SCHED_RR", "priority": 9}, os.SCHED_RR, 0, 9),
+        # A policy without nice values leaves the one that was inherited.
+        ({"policy": "SCHED_IDLE"}, os.SCHED_IDLE, None, 0),
+        ({"policy": "SCHED_FIFO", "priority": 7}, os.SCHED_FIFO, None, 7),
+        ({"policy": "SCHED_RR", "priority": 9}, os.SCHED_RR, None, 9),
     ],
 )
 @pytest.mark.differs(runc="1.1 ignores it", crun="1.8 ignores it")
-def test_scheduler(sleeper, given: dict, policy: int, nice: int, priority: int) -> None:
+def test_scheduler(sleeper, given: dict, policy: int, nice: int | None, priority: int) -> None:
     sleeper.process["scheduler"] = given
     if priority:
         # On cgroup v1 a new group has no real time to give (CONFIG_RT_GROUP_SCHED); its parent's group has
@@ -61,7 +62,7 @@ def test_scheduler(sleeper, given: dict, policy: int, nice: int, priority: int) 
         sleeper.config["linux"]["resources"] = {"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 1000000}}
     pid = running(sleeper)
     assert os.sched_getscheduler(pid) == policy
-    assert os.getpriority(os.PRIO_PROCESS, pid) == nice
+    assert os.getpriority(os.PRIO_PROCESS, pid) == (os.getpriority(os.PRIO_PROCESS, 0) if nice is None else nice)
     assert os.sched_getparam(pid).sched_priority == priority
 
 
