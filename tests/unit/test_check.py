@@ -579,6 +579,12 @@ def test_a_good_config_costs_no_slow_import() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("hooks", [True, [True], [{"env": [1]}]])
+def test_an_unknown_kind_of_hooks_may_hold_anything(hooks: object) -> None:
+    problems = check(changed("/hooks", {"createSomething": hooks}))
+    assert [problem.warning for problem in problems] == [True]
+
+
 def test_an_unknown_set_of_capabilities_may_hold_anything() -> None:
     """It has no effect; a rule once took its items for names."""
     problems = check(changed("/process/capabilities", {"bouncing": [{}], "bounding": ["CAP_KILL"]}))
