@@ -64,6 +64,7 @@ UNSEEN = {
     "hooks.run": "a hook leaves nothing that the kernel knows",
     "program.execute": "a process may write its own arguments, and may have become another program since",
     "program.set_environment": "the environment is memory of the process, which it may change",
+    "program.set_home": "the environment is memory of the process, which it may change",
     "ioprio.set_priority": "the I/O priority is not looked at",
     "mempolicy.set_policy": "the kernel shows it for each piece of memory only",
     "selinux.check_mount_label": "labels of mounts are not looked at",

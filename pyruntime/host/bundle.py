@@ -292,7 +292,7 @@ def check_program(request: Request, root_fd: int) -> Iterator[Finding]:
 def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Finding]:
     search = _search_path(request)
     cwd = request.process.get("cwd") or "/"
-    candidates = [name] if "/" in name else [f"{one or cwd}/{name}" for one in search]
+    candidates = [name] if "/" in name else [f"{one}/{name}" for one in search]
     candidates = [one if one.startswith("/") else f"{cwd}/{one}" for one in candidates]
     pointer = "/process/args/0"
     denied = ""
@@ -315,7 +315,7 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
         mend = near(name.rpartition("/")[2], around, "correct process.args, or put the program into the image")
         yield Finding(severity, pointer, f"{name} is not in the rootfs", why=why, mend=mend, rule="program")
     else:
-        around = [one for directory in search for one in _listed(root_fd, directory or cwd)]
+        around = [one for directory in search for one in _listed(root_fd, directory)]
         shown = ":".join(search)
         why = why or (f"the PATH of process.env is {shown!r}" if shown else "process.env sets no PATH")
         mend = near(name, around, "give an absolute path, or correct PATH in process.env")
@@ -325,7 +325,7 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
 def _search_path(request: Request) -> list[str]:
     for entry in request.process.get("env") or ():
         if entry.startswith("PATH="):
-            return str(entry[5:]).split(":")
+            return [one for one in str(entry[5:]).split(":") if one.startswith("/")]  # as look_up does
     return []
 
 

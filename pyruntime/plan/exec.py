@@ -57,6 +57,7 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (BECOME, user.plan),
     (BECOME, program.plan_chdir_as_user),
     (BECOME, capabilities.plan_apply),
+    (BECOME, program.plan_home),
     (BECOME, program.plan_find),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
     (EXECUTE, program.plan_execute),

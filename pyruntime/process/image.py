@@ -42,6 +42,8 @@ _FARTHEST = 1 << 62  # what lies beyond is no offset: execve(2) will say so
 def check(file: str, name: str) -> None:
     """Raise StepError when the program's interpreter is missing or it is for another machine."""
     try:
+        if posix.stat(file).st_mode & _S_IFMT != _S_IFREG:
+            return  # to open a device or a fifo is to use it
         fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:
         return  # executable, not readable: that is allowed

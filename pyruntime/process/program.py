@@ -6,7 +6,8 @@ import posix
 
 from pyruntime import fastjson
 from pyruntime.errors import ConfigError, StepError, errno_name, strerror
-from pyruntime.kernel import process
+from pyruntime.kernel import files, process
+from pyruntime.kernel.constants import KERNEL_FILESYSTEMS, RESOLVE_NO_MAGICLINKS
 from pyruntime.plan.step import Step
 from pyruntime.process import image
 from pyruntime.rootfs import path as rootfs_path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _S_IFMT, _S_IFDIR, _S_IFREG = 0o170000, 0o040000, 0o100000
 _ENOENT, _EACCES, _ENOTDIR, _ELOOP, _EPERM, _ENOEXEC = 2, 13, 20, 40, 1, 8
+_AT_FDCWD = -100
 _PASSWD_LIMIT = 1 << 20
 _HARMLESS = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO")
 _FORGETTING = frozenset(("madvise", "mmap"))
@@ -38,10 +40,18 @@ def plan_descriptors(request: Request) -> Iterator[Step]:
 
 
 def plan_environment(request: Request) -> Iterator[Step]:
-    """BECOME: /process/env, with HOME."""
+    """BECOME: /process/env."""
     if request.process:
-        user = request.process.get("user") or {}
-        yield Step("/process/env", set_environment, env=request.process.get("env") or [], uid=user.get("uid") or 0)
+        yield Step("/process/env", set_environment, env=request.process.get("env") or [])
+
+
+def plan_home(request: Request) -> Iterator[Step]:
+    """BECOME, with the rights of the user's process: /etc/passwd is the image's, and may lead anywhere."""
+    if request.process:
+        homes = [entry[5:] for entry in request.process.get("env") or () if entry.startswith("HOME=")]
+        if not homes or not homes[-1]:
+            user = request.process.get("user") or {}
+            yield Step("/process/env", set_home, uid=user.get("uid") or 0)
 
 
 def plan_chdir(request: Request) -> Iterator[Step]:
@@ -100,41 +110,57 @@ def make_cwd(init: Any, cwd: str) -> None:
             raise
 
 
-def set_environment(init: Any, env: list[str], uid: int) -> None:
+def set_environment(init: Any, env: list[str]) -> None:
     """set the environment"""
     environment = {}
     for entry in env:
         name, equals, value = entry.partition("=")
         if equals and name:
             environment[name] = value
-    if not environment.get("HOME"):
-        environment["HOME"] = home_of(uid)
     init.environment = environment
 
 
+def set_home(init: Any, uid: int) -> None:
+    """set HOME from the entry of uid {uid} in /etc/passwd"""
+    init.environment["HOME"] = home_of(uid)
+
+
 def home_of(uid: int) -> str:
-    """The home directory of a user in the container's /etc/passwd, "/" when it says nothing."""
+    """Return the home directory of a user in the container's /etc/passwd, "/" where it has none."""
+    wanted = str(uid)
+    for line in _passwd().decode("utf-8", "surrogateescape").split("\n"):
+        fields = line.split(":")
+        if len(fields) >= 6 and fields[2] == wanted and "\0" not in fields[5]:
+            return fields[5] or "/"
+    return "/"
+
+
+def _passwd() -> bytes:
+    """Return the first MiB of /etc/passwd if it is a regular file that holds data, else nothing.
+
+    A link may lead to a file of a kernel filesystem, whose contents are the host's (/proc/kmsg, sysfs), through a
+    magic link to a descriptor of ours, or to a device. Such a file is not even opened."""
     try:
-        # O_NONBLOCK: the file is the container's, and might be a fifo.
-        fd = posix.open("/etc/passwd", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+        found = posix.stat("/etc/passwd")
+        if found.st_mode & _S_IFMT != _S_IFREG or not found.st_size:
+            return b""
+        # O_NONBLOCK: it may have become a fifo meanwhile.
+        flags = posix.O_RDONLY | posix.O_NONBLOCK
+        fd = files.open_resolved(_AT_FDCWD, "/etc/passwd", flags, RESOLVE_NO_MAGICLINKS)
     except OSError:
-        return "/"
+        return b""
     try:
-        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
-            return "/"
+        found = posix.fstat(fd)
+        if found.st_mode & _S_IFMT != _S_IFREG or files.filesystem_magic(fd) in KERNEL_FILESYSTEMS:
+            return b""
         data = b""
         while len(data) < _PASSWD_LIMIT and (chunk := posix.read(fd, 65536)):
             data += chunk
+        return data
     except OSError:
-        return "/"
+        return b""
     finally:
         posix.close(fd)
-    wanted = str(uid)
-    for line in data.decode("utf-8", "surrogateescape").splitlines():
-        fields = line.split(":")
-        if len(fields) >= 6 and fields[2] == wanted:
-            return fields[5] or "/"
-    return "/"
 
 
 def change_directory(init: Any, cwd: str) -> None:
@@ -190,14 +216,16 @@ def look_up(name: str, search: str) -> str:
         return name
     denied = False
     for directory in search.split(":"):
-        candidate = f"{directory or '.'}/{name}"
+        if directory[:1] != "/":
+            continue  # like runc and crun: the working directory is not searched, whatever is in PATH
+        candidate = f"{directory}/{name}"
         try:
             found = posix.stat(candidate)
         except OSError:
             continue
         if found.st_mode & _S_IFMT == _S_IFDIR:
             continue
-        if posix.access(candidate, posix.X_OK):
+        if _may_execute(candidate):
             return candidate
         denied = True
     if denied:
@@ -215,6 +243,14 @@ def look_up(name: str, search: str) -> str:
     )
 
 
+def _may_execute(file: str) -> bool:
+    """Whether execve(2) would not refuse a file for its mode: with the effective ids and capabilities, as it judges.
+
+    access(2) goes by the real uid, and without capabilities unless that is 0. It is asked as well because a seccomp
+    filter older than faccessat2(2) may refuse that with EPERM."""
+    return posix.access(file, posix.X_OK, effective_ids=True) or posix.access(file, posix.X_OK)
+
+
 def _check_executable(file: str, name: str) -> None:
     try:
         found = posix.stat(file)
@@ -229,7 +265,7 @@ def _check_executable(file: str, name: str) -> None:
         raise StepError(
             f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", mend="correct process.args"
         )
-    if not posix.access(file, posix.X_OK):
+    if not _may_execute(file):
         raise StepError(
             f'exec: "{name}": permission denied',
             errno="EACCES",

@@ -173,6 +173,54 @@ def test_lookup_passes_over_what_cannot_be_run(container):
     assert box.run().stdout == "three\n"
 
 
+RELATIVE = pytest.param(["PATH=.:bin"], marks=pytest.mark.differs(crun="crun 1.8.1 searches relative directories"))
+
+
+@pytest.mark.parametrize("env", [[], ["PATH="], ["PATH=:/nosuch"], ["PATH=/nosuch:"], RELATIVE], ids=str)
+def test_the_working_directory_is_in_no_path(container, env):
+    """Neither an empty entry nor no PATH at all means it, as it does to a shell."""
+    box = container(["tool"])
+    box.bundle.write("srv/tool", "#!/bin/sh\necho here\n", 0o755)
+    box.bundle.write("srv/bin/tool", "#!/bin/sh\necho there\n", 0o755)
+    box.process["cwd"] = "/srv"
+    box.process["env"] = env
+    result = box.run(check=None)
+    assert result.code != 0
+    assert result.stdout == ""
+    if box.runtime.is_ours:
+        assert "executable file not found in $PATH" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+@pytest.mark.parametrize("name", ["/own/tool", "tool"])
+def test_a_program_that_only_a_capability_opens(container, verb, name):
+    """execve(2) goes by the effective capabilities, access(2) by none unless the real uid is 0 (runc issue 3715)."""
+    box = container(["/bin/sleep", "100"] if verb == "exec" else [name])
+    box.bundle.write("own/tool", (box.rootfs / "bin/busybox").read_bytes(), 0o700)
+    box.process["env"] = ["PATH=/own"]
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    box.process["capabilities"] = {key: ["CAP_DAC_OVERRIDE"] for key in ("bounding", "effective", "permitted")}
+    if verb == "run":
+        result = box.run(check=None)
+    else:
+        box.create()
+        box.start()
+        result = box.runtime.run("exec", box.id, name, check=None)
+    assert "applet not found" in result.stderr  # said by busybox, which has none called tool
+
+
+@pytest.mark.differs(crun="crun 1.8.1 leaves it to execve(2), at start")
+def test_a_program_that_no_capability_opens(container):
+    """The same without it: told by `create`."""
+    box = container(["/own/tool"])
+    box.bundle.write("own/tool", (box.rootfs / "bin/busybox").read_bytes(), 0o700)
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    box.process["capabilities"] = {key: ["CAP_DAC_OVERRIDE"] for key in ("bounding", "permitted")}
+    result = box.create(check=None)
+    assert result.code != 0
+    assert "permission denied" in result.stderr.lower()
+
+
 def test_a_relative_command_is_below_cwd(container):
     box = container(["./tool"])
     box.bundle.write("srv/tool", "#!/bin/sh\necho here\n", 0o755)

@@ -161,7 +161,7 @@ def done(fake: FakeParent) -> int:
 def run(*args: str) -> list[Step]:
     """Steps with which a program starts as this user."""
     return [
-        Step("/process/env", program.set_environment, env=["PATH=/usr/bin:/bin", "HOME=/"], uid=0),
+        Step("/process/env", program.set_environment, env=["PATH=/usr/bin:/bin", "HOME=/"]),
         Step("/process/args/0", program.find, name=args[0]),
     ]
 

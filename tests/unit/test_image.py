@@ -134,3 +134,14 @@ def test_looking_a_program_up(tmp_path: Path) -> None:
             program.look_up(name, search)
     with pytest.raises(StepError, match="sets no PATH"):
         program.look_up("tool", "")
+
+
+def test_the_working_directory_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for an empty entry of PATH nor for a relative one, as with runc and crun."""
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    (tmp_path / "tool").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    for search in ("", ":", ":/nosuch", "/nosuch:", ".", f"../{tmp_path.name}"):
+        with pytest.raises(StepError, match="not found in \\$PATH"):
+            program.look_up("tool", search)
+    assert program.look_up("tool", f":{tmp_path}") == f"{tmp_path}/tool"

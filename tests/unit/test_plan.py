@@ -263,6 +263,7 @@ GOLDEN = [
     ("become", "user.set_uid", "/process/user/uid"),
     ("become", "program.change_directory_as_user", "/process/cwd"),
     ("become", "capabilities.apply", "/process/capabilities"),
+    ("become", "program.set_home", "/process/env"),
     ("become", "program.find", "/process/args/0"),
     ("execute", "hooks.run", "/hooks/startContainer/0"),
     ("execute", "program.execute", "/process/args"),
