@@ -15,27 +15,34 @@ _EIO = 5
 
 
 class Copy:
-    """Copies until the source ends, then closes what it owns and calls `ended`.
+    """Copies until the source ends, then closes both descriptors and calls `ended`.
 
-    Nothing is read while the sink takes nothing: who writes to the source then waits, and nobody else does.
-    source, sink: descriptors, set to non-blocking here. A master of a terminal is source of one copy and sink of
-    another; closing is up to the owner then (owned)."""
+    Nothing is read while the sink accepts nothing: the writer to the source waits then, and no other.
+    source, sink: descriptors of its own, set to non-blocking here. output: what a process writes, not what it reads.
+    failed: called with the first error of a sink that cannot be written to; what is read from then on is dropped, so
+    that the writer gets no SIGPIPE. Without it the copy ends there."""
 
     def __init__(
-        self, loop: Loop, source: int, sink: int, ended: Callable[[], None], owned: tuple[int, ...] = ()
+        self,
+        loop: Loop,
+        source: int,
+        sink: int,
+        ended: Callable[[], None],
+        *,
+        output: bool = False,
+        failed: Callable[[OSError], None] | None = None,
     ) -> None:
         self.loop = loop
-        # Descriptors of its own: poll(2) has one entry for each, and two copies may have the master.
-        self.source = posix.dup(source)
-        self.sink = posix.dup(sink)
+        self.source = source
+        self.sink = sink
         self.ended = ended
-        self.output = False
+        self.output = output
+        self.failed = failed
+        self._warned = False
         self._data = b""
-        for fd in (self.source, self.sink):
+        for fd in (source, sink):
             posix.set_blocking(fd, False)
-        for fd in owned:
-            posix.close(fd)
-        loop.watch(self.source, READ, self._read)
+        loop.watch(source, READ, self._read)
 
     def close(self) -> None:
         """Stop; what was read and not written is lost."""
@@ -67,9 +74,14 @@ class Copy:
             self.loop.forget(self.source)
             self.loop.watch(self.sink, WRITE, self._write)
             return
-        except OSError:
-            self._end()  # EPIPE, EIO: nobody will ever read it
-            return
+        except OSError as error:
+            self._data = b""
+            if self.failed is None:  # EPIPE, EIO: nobody will ever read it
+                self._end()
+                return
+            if not self._warned:  # ENOSPC, EDQUOT: there may be space again later
+                self._warned = True
+                self.failed(error)
         self.loop.forget(self.sink)
         self.loop.watch(self.source, READ, self._read)
 

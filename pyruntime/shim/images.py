@@ -27,7 +27,7 @@ def checkpoint(
     """Write the images of a running container to a directory.
 
     path: the directory. chosen: the fields of containerd's CheckpointOptions; with exit the processes are gone then.
-    files: the paths of what it got as standard input, output and error, [] if that was no file.
+    files: what it got as standard input, output and error: paths of the host or `pipe:[INODE]`; [] for a terminal.
     Raises PyruntimeError, and the container runs on."""
     values, _ = flags.parse([], cli_checkpoint.FLAGS)
     logs = chosen["work_path"] or f"{bundle}/{_LOGS}"
@@ -44,7 +44,7 @@ def checkpoint(
     if chosen["cgroups_mode"]:
         values["manage-cgroups-mode"] = chosen["cgroups_mode"]
     try:
-        links = [criu_images.descriptor_for(file) for file in files]
+        links = [file if file.startswith("pipe:[") else criu_images.descriptor_for(file) for file in files]
     except OSError:
         links = []  # its client has gone, and has removed them
     criu_checkpoint.checkpoint(state.load(settings.root, id), values, links)

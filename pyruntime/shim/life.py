@@ -97,7 +97,7 @@ class Lives:
         container = Container(id, bundle, made, [one["type"] for one in request["rootfs"]])
         container.owner = chosen["io_uid"], chosen["io_gid"]
         container.indirect = console.is_labelled(bundle)
-        stdio = Stdio(self.loop, request["stdin"], request["stdout"], request["stderr"], request["terminal"])
+        stdio = self._streams(request)
         init = container.init = Process(container, "", stdio)
         init.busy = True
         settings.note(bundle, made, mounted=bool(container.mounts))
@@ -132,6 +132,10 @@ class Lives:
             return
         arguments = {"mounts": request["rootfs"], "bundle": bundle, **_flags(chosen)}
         self._bear(init, "create", work.create, failed, done, arguments, self._take_spare(id, bundle, chosen))
+
+    def _streams(self, request: Request) -> Stdio:
+        words = request["stdin"], request["stdout"], request["stderr"], request["terminal"]
+        return Stdio(self.loop, *words, warn=self.jobs.warn)
 
     def prepare(self, id: str, bundle: str, chosen: dict[str, Any]) -> None:
         """Let a child plan the container that will be asked for next."""
@@ -309,7 +313,7 @@ class Lives:
             raise Refusal(ttrpc.PRECONDITION, f"cannot exec in a stopped container: {container.id}")
         spec: Any = fastjson.loads(request["spec"]["value"].decode("utf-8", "surrogateescape"))
         spec["terminal"] = request["terminal"]
-        stdio = Stdio(self.loop, request["stdin"], request["stdout"], request["stderr"], request["terminal"])
+        stdio = self._streams(request)
         process = container.execs[id] = Process(container, id, stdio, spec)
         self.publisher.publish("/tasks/exec-added", "TaskExecAdded", {"container_id": container.id, "exec_id": id})
         reply.send("Empty", {})

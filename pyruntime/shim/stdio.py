@@ -4,12 +4,14 @@ The client makes fifos and gives their paths. A process gets the fifos themselve
 stops nobody but the writer, and a killed shim breaks no pipe. The shim holds the other ends, so that a client that
 goes away is no end of file and no SIGPIPE for the container.
 
-Copied is where it has to be: terminals, and processes with a label of AppArmor or SELinux, whose rules may know
-nothing of a fifo outside the container.
+Copied through a pipe is what has to be: terminals; the streams of a process with a label of AppArmor or SELinux, whose
+rules may know nothing of a fifo outside the container; and every stream that leads to something other than a fifo. A
+process that held a log file of the host by a descriptor could truncate it, change its mode, and execute it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from pyruntime.errors import PyruntimeError, from_oserror
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 _O_CLOEXEC = posix.O_CLOEXEC
 _READY_SECONDS = 10.0
 _DRAIN_SECONDS = 10.0
+_S_IFMT, _S_IFIFO, _S_IFDIR = 0o170000, 0o010000, 0o040000
+_EISDIR = 21
+_NULL = "/dev/null"
+_DOING = "open the streams of the process"
 
 
 class Stdio:
@@ -30,14 +36,29 @@ class Stdio:
 
     stdin, stdout, stderr: a path, file://PATH, binary://PROGRAM?NAME=VALUE, or "" for none.
     fds: what the process gets, once `open` has said that it is ready; [] with a terminal.
-    master: the terminal's, -1 without."""
+    links: how a checkpoint names these (criu/images.py): a path of the host, or `pipe:[INODE]`.
+    master: the terminal's, -1 without.
+    warn: called with what a client should know, in words."""
 
-    def __init__(self, loop: Loop, stdin: str, stdout: str, stderr: str, terminal: bool) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        stdin: str,
+        stdout: str,
+        stderr: str,
+        terminal: bool,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.loop = loop
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.terminal = terminal
+        self.warn = warn
         self.fds: list[int] = []
+        self.links: list[str] = []
         self.master = -1
+        self._owner = 0, 0
+        self._indirect = False
+        self._pending: set[int] = set()  # descriptors that are in no list yet
         self._keepers: list[int] = []  # the reading ends of outputs
         self._input = -1  # the writing end of the input, until CloseIO
         self._copies: list[Copy] = []
@@ -53,24 +74,30 @@ class Stdio:
     ) -> None:
         """Open everything for a process without a terminal, then call ready, with the error if there was one.
 
-        indirect: copy, do not pass fifos on. owner: uid and gid that the streams belong to.
+        indirect: copy, do not pass fifos on. owner: uid and gid that fifos and pipes of the process belong to.
         names: id and containerd namespace, for a logging program."""
+        self._indirect, self._owner = indirect, owner
+        self.links.clear()
+        logger = self.stdout.startswith("binary://")
+        waits = -1
         try:
-            self.fds.append(self._open_input(self.stdin, indirect))
-            if self.stdout.startswith("binary://"):
-                self._start_logger(ready, names)
-                return
-            self.fds.append(self._open_output(self.stdout, indirect))
-            same = self.stderr == self.stdout and self.stderr
-            self.fds.append(posix.dup(self.fds[1]) if same else self._open_output(self.stderr, indirect))
-            if owner != (0, 0):
-                for fd in self.fds:
-                    posix.fchown(fd, *owner)
-        except OSError as error:
+            self._give(*self._open_input(self.stdin))
+            if logger:
+                waits = self._start_logger(names)
+            else:
+                self._give(*self._open_output(self.stdout))
+                if self.stderr and self.stderr == self.stdout:
+                    self._give(self._note(posix.dup(self.fds[1])), self.links[1])
+                else:
+                    self._give(*self._open_output(self.stderr))
+        except (OSError, PyruntimeError) as error:
             self.close()
-            ready(from_oserror(error, doing="open the streams of the process"))
+            ready(error if isinstance(error, PyruntimeError) else from_oserror(error, doing=_DOING))
             return
-        ready(None)
+        if logger:
+            self._await_logger(waits, ready)
+        else:
+            ready(None)
 
     def passed(self) -> None:
         """The process has them: close the shim's own copies."""
@@ -79,22 +106,14 @@ class Stdio:
         self.fds.clear()
 
     def attach(self, master: int) -> None:
-        """Serve a terminal whose master has come: copy both ways."""
+        """Serve a terminal whose master has come: copy both ways. Raises OSError."""
         self.master = master
         if self.stdin:
-            fifo = posix.open(self.stdin, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC)
-            self._input = posix.open(self.stdin, posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC)
-            self._copies.append(Copy(self.loop, fifo, master, lambda: None, owned=(fifo,)))
+            source = self._open_source(self.stdin)
+            self._add_copy(source, self._note(posix.dup(master)))
         if self.stdout:
-            sink = self._open_output(self.stdout, False)
-            self._add_output(master, sink, owned=(sink,))
-
-    def files(self) -> list[str]:
-        """The paths of what the process got, unless it was copied: input, output, error; [] where one has no path."""
-        uris = (self.stdin, self.stdout, self.stderr)
-        if self.terminal or any(uri.startswith("binary://") for uri in uris):
-            return []
-        return [_path(uri) if "://" in uri else uri or "/dev/null" for uri in uris]
+            sink, path = self._open_sink(self.stdout)
+            self._add_copy(self._note(posix.dup(master)), sink, output=True, path=path)
 
     def close_input(self) -> None:
         """CloseIO: the process reads an end once its client has closed, too."""
@@ -102,8 +121,6 @@ class Stdio:
 
     def resize(self, width: int, height: int) -> None:
         """Set the terminal's size (ioctl_tty(2), TIOCSWINSZ)."""
-        import fcntl
-
         from pyruntime.kernel.constants import TIOCSWINSZ
 
         if self.master >= 0:
@@ -124,52 +141,97 @@ class Stdio:
         for copy in self._copies:
             copy.close()
         self._copies.clear()
-        for fd in self._keepers:
+        for fd in (*self._keepers, *self._pending):
             posix.close(fd)
         self._keepers.clear()
+        self._pending.clear()
         self.master = close(self.master)
 
-    def _open_input(self, path: str, indirect: bool) -> int:
-        if not path:
-            return posix.open("/dev/null", posix.O_RDONLY | _O_CLOEXEC)
-        # Reading without waiting for a writer, then a writer of our own, then one for the process that may wait.
-        reading = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC)
-        self._input = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC)
-        if indirect:
-            source, sink = posix.pipe2(_O_CLOEXEC)
-            self._copies.append(Copy(self.loop, reading, sink, lambda: None, owned=(reading, sink)))
-            return source
-        fd = posix.open(path, posix.O_RDONLY | _O_CLOEXEC)
-        posix.close(reading)
+    def _note(self, fd: int) -> int:
+        """Close this descriptor with the rest, should what is done with it fail half-way."""
+        self._pending.add(fd)
         return fd
 
-    def _open_output(self, uri: str, indirect: bool) -> int:
-        if not uri:
-            return posix.open("/dev/null", posix.O_WRONLY | _O_CLOEXEC)
+    def _give(self, fd: int, link: str) -> None:
+        """Let the process have a descriptor as its next stream.
+
+        A fifo or pipe becomes the owner's, so that /dev/stdout can be opened again; a device of the host does not."""
+        if self._owner != (0, 0) and _is_fifo(fd):
+            posix.fchown(fd, *self._owner)
+        self._pending.discard(fd)
+        self.fds.append(fd)
+        self.links.append(link)
+
+    def _pipe(self) -> tuple[int, int, str]:
+        """A pipe: (reading end, writing end, name)."""
+        reading, writing = posix.pipe2(_O_CLOEXEC)
+        return self._note(reading), self._note(writing), f"pipe:[{posix.fstat(reading).st_ino}]"
+
+    def _open_source(self, path: str) -> int:
+        """The client's end of the input, opened without waiting for a writer. A fifo gets one of ours, which CloseIO
+        closes."""
+        reading = self._note(posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC))
+        kind = posix.fstat(reading).st_mode & _S_IFMT
+        if kind == _S_IFDIR:
+            raise IsADirectoryError(_EISDIR, "", path)
+        if kind == _S_IFIFO:
+            self._input = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC)
+        return reading
+
+    def _open_input(self, path: str) -> tuple[int, str]:
+        if not path:
+            return self._note(posix.open(_NULL, posix.O_RDONLY | _O_CLOEXEC)), _NULL
+        reading = self._open_source(path)
+        if not self._indirect and _is_fifo(reading):
+            posix.set_blocking(reading, True)
+            return reading, path
+        source, sink, link = self._pipe()
+        self._add_copy(reading, sink)
+        return source, link
+
+    def _open_sink(self, uri: str) -> tuple[int, str]:
+        """The client's end of an output: (descriptor, path)."""
+        path = _path(uri) if "://" in uri else uri
         if uri.startswith("file://"):
-            path = _path(uri)
             try:
                 posix.mkdir(path.rpartition("/")[0] or "/", 0o755)
             except OSError:
                 pass
-            return posix.open(path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | _O_CLOEXEC, 0o644)
-        path = _path(uri) if uri.startswith("fifo://") else uri
-        self._keepers.append(posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC))
-        fifo = posix.open(path, posix.O_WRONLY | _O_CLOEXEC)
-        if not indirect:
-            return fifo
-        source, sink = posix.pipe2(_O_CLOEXEC)
-        self._add_output(source, fifo, owned=(source, fifo))
-        return sink
+            flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_NONBLOCK | _O_CLOEXEC
+            return self._note(posix.open(path, flags, 0o644)), path
+        keeper = self._note(posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC))
+        sink = self._note(posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC))
+        self._pending.discard(keeper)
+        if _is_fifo(keeper):
+            self._keepers.append(keeper)
+        else:
+            posix.close(keeper)
+        return sink, path
 
-    def _add_output(self, source: int, sink: int, owned: tuple[int, ...]) -> None:
+    def _open_output(self, uri: str) -> tuple[int, str]:
+        if not uri:
+            return self._note(posix.open(_NULL, posix.O_WRONLY | _O_CLOEXEC)), _NULL
+        sink, path = self._open_sink(uri)
+        if not self._indirect and _is_fifo(sink) and not uri.startswith("file://"):
+            posix.set_blocking(sink, True)
+            return sink, path
+        source, writing, link = self._pipe()
+        self._add_copy(source, sink, output=True, path=path)
+        return writing, link
+
+    def _add_copy(self, source: int, sink: int, *, output: bool = False, path: str = "") -> None:
+        """Copy from one descriptor to the other, which are closed with the copy. path: an output's, for messages."""
+
         def ended() -> None:
             self._copies.remove(copy)
-            if not self._outputs():
+            if output and not self._outputs():
                 self._tell_drained()
 
-        copy = Copy(self.loop, source, sink, ended, owned=owned)
-        copy.output = True
+        def failed(error: OSError) -> None:
+            self.warn(f"output of the process is lost: {from_oserror(error, doing=f'write to {path}')}")
+
+        copy = Copy(self.loop, source, sink, ended, output=output, failed=failed if path else None)
+        self._pending -= {source, sink}
         self._copies.append(copy)
 
     def _outputs(self) -> bool:
@@ -186,49 +248,49 @@ class Stdio:
         for call in calls:
             call()
 
-    def _start_logger(self, ready: Callable[[PyruntimeError | None], None], names: tuple[str, str]) -> None:
-        """binary://: a program that reads both outputs at 3 and 4, and closes 5 once it is ready."""
+    def _start_logger(self, names: tuple[str, str]) -> int:
+        """binary://: a program that reads both outputs at 3 and 4, and closes 5 once it is ready: where to see that."""
         path, _, query = self.stdout.removeprefix("binary://").partition("?")
         args = [path, *(word for pair in query.split("&") if pair for word in _unquoted(pair))]
-        pipes = [posix.pipe2(_O_CLOEXEC) for _ in range(3)]
-        (out_read, out_write), (err_read, err_write), (ready_read, ready_write) = pipes
-        given = (out_read, err_read, ready_write)
-        actions: list[tuple[int, ...]] = []
-        # By way of numbers that none of 3, 4, 5 is: each may be where another has to go.
-        for index, fd in enumerate(given):
-            actions.append((posix.POSIX_SPAWN_DUP2, fd, 100 + index))
-        for index in range(3):
-            actions.append((posix.POSIX_SPAWN_DUP2, 100 + index, 3 + index))
-        for index in range(3):
-            actions.append((posix.POSIX_SPAWN_CLOSE, 100 + index))
+        out, err, done = self._pipe(), self._pipe(), self._pipe()
+        # By numbers above 5: each of 3, 4, 5 may be in use, and be where another one has to go.
+        given = [self._note(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 6)) for fd in (out[0], err[0], done[1])]
+        actions = [(posix.POSIX_SPAWN_DUP2, fd, 3 + index) for index, fd in enumerate(given)]
         environment = {b"CONTAINER_ID": names[0].encode(), b"CONTAINER_NAMESPACE": names[1].encode()}
         try:
             posix.posix_spawn(path, args, {**posix.environ, **environment}, file_actions=actions, setsigmask=())
         except OSError as error:
-            for fd in (out_write, err_write, ready_read):
-                posix.close(fd)
-            self.close()
-            ready(from_oserror(error, doing=f"start the logging program {path}"))
-            return
-        finally:
-            for fd in given:
-                posix.close(fd)
-        self.fds += [out_write, err_write]
+            raise from_oserror(error, doing=f"start the logging program {path}") from None
+        for fd in (*given, out[0], err[0], done[1]):
+            self._pending.discard(fd)
+            posix.close(fd)
+        self._give(out[1], out[2])
+        self._give(err[1], err[2])
+        self._pending.discard(done[0])
+        return done[0]
+
+    def _await_logger(self, fd: int, ready: Callable[[PyruntimeError | None], None]) -> None:
+        """Call ready once the logging program has closed the other end of a pipe, or has not within 10 s."""
 
         def answered(events: int) -> None:
-            self.loop.forget(ready_read)
-            posix.close(ready_read)
+            self.loop.forget(fd)
+            posix.close(fd)
             timer.cancel()
             ready(None)
 
         def late() -> None:
-            self.loop.forget(ready_read)
-            posix.close(ready_read)
+            self.loop.forget(fd)
+            posix.close(fd)
             self.close()
-            ready(PyruntimeError(f"the logging program {path} was not ready within {_READY_SECONDS:g} s"))
+            program = self.stdout.removeprefix("binary://").partition("?")[0]
+            ready(PyruntimeError(f"the logging program {program} was not ready within {_READY_SECONDS:g} s"))
 
         timer = self.loop.later(_READY_SECONDS, late)
-        self.loop.watch(ready_read, READ, answered)
+        self.loop.watch(fd, READ, answered)
+
+
+def _is_fifo(fd: int) -> bool:
+    return posix.fstat(fd).st_mode & _S_IFMT == _S_IFIFO
 
 
 def _path(uri: str) -> str:

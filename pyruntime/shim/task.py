@@ -191,8 +191,7 @@ class Tasks(Lives):
             reply.send("Empty", {})
 
         self.jobs.run("checkpoint", images.checkpoint, container.settings, container.id, done, seconds=IMAGES_SECONDS,
-                      path=path, bundle=container.bundle, chosen=chosen,
-                      files=[] if container.indirect else container.init.stdio.files())  # fmt: skip
+                      path=path, bundle=container.bundle, chosen=chosen, files=container.init.stdio.links)  # fmt: skip
 
     def resize(self, request: Request, reply: Reply) -> None:
         """ResizePty: of a process's terminal."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from linux.conftest import base, bundle, container, executable, machine, mark_items, runtime, scratch
+from linux.conftest import base, bundle, container, containerd, executable, machine, mark_items, runtime, scratch, task
 from support import attack
 from support.runtime import Runtime
 
-__all__ = ["base", "bundle", "container", "executable", "machine", "runtime", "scratch"]
+__all__ = ["base", "bundle", "container", "containerd", "executable", "machine", "runtime", "scratch", "task"]
 
 HERE = Path(__file__).parent
 
