@@ -24,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks of the root tier."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    from support.races import Retries
+
+    config.pluginmanager.register(Retries(), "pyruntime-races")
 
 
 @pytest.fixture(scope="session")
