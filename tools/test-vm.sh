@@ -4,7 +4,6 @@
 #
 #   tools/test-vm.sh [PYTEST ARGUMENT...]     arguments are instead of all that: one run as root, cgroup v2
 #
-# With VM_RETRY=1, as CI has it, what fails is tried once more, and said to be.
 # ENGINES_RELEASE=forky takes containerd of that Debian release along (tools/engines/fetch), for arguments below
 # tests/engines.
 set -eu
@@ -63,16 +62,8 @@ run() {
     done
     shift
     pytest="$PWD/.venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache"
-    in_machine --env PYRUNTIME_TEST_SLOW=15 --env "PYTEST=$pytest" --env "VM_RETRY=${VM_RETRY:-}" \
-        --timeout "$seconds" "${engines[@]}" "${options[@]}" -- \
-        /bin/sh -c 'status=0
-            $PYTEST "$@" || status=$?
-            if [ "$status" = 1 ] && [ -n "$VM_RETRY" ]; then
-                echo "trying once more what failed"
-                status=0
-                $PYTEST "$@" --last-failed --last-failed-no-failures none || status=$?
-            fi
-            exit "$status"' sh "$@" &
+    in_machine --env PYRUNTIME_TEST_SLOW=15 --env "PYTEST=$pytest" \
+        --timeout "$seconds" "${engines[@]}" "${options[@]}" -- /bin/sh -c '$PYTEST "$@"' sh "$@" &
     finish $!
 }
 stage() {
