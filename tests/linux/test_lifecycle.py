@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from support import proc
@@ -301,6 +302,7 @@ def test_a_recycled_pid_is_not_taken_for_init(container, tmp_path):
     box.start()
     pid = box.pid
     box.wait()
+    time.sleep(2 / os.sysconf("SC_CLK_TCK"))  # the unit of start times
     with open("/proc/sys/kernel/ns_last_pid", "w") as file:
         file.write(str(pid - 1))
     other = os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
