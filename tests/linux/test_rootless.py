@@ -247,7 +247,7 @@ def test_exec_as_somebody_with_ranges(box) -> None:
 def test_ids_that_are_not_granted(box, field: str) -> None:
     one = box()
     one.map_ranges()
-    one.linux[field][1]["hostID"] = 1
+    one.linux[field][1]["hostID"] = 1 << 20
     file = "/etc/subuid" if field == "uidMappings" else "/etc/subgid"
     message = one.do("run", check=1).stderr
     assert f"/linux/{field}" in message and file in message and f"user {one.user.uid}" in message
