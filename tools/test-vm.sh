@@ -61,7 +61,7 @@ run() {
         shift
     done
     shift
-    pytest="$PWD/.venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache"
+    pytest="$PWD/.venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache --timeout=1200"
     in_machine --env PYRUNTIME_TEST_SLOW=15 --env "PYTEST=$pytest" \
         --timeout "$seconds" "${engines[@]}" "${options[@]}" -- /bin/sh -c '$PYTEST "$@"' sh "$@" &
     finish $!
