@@ -81,7 +81,7 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	@$(VENV) native/build.py --force
 	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime
 	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /python /archive /library /site
-	@for source in shim filter snapshot placement; do \
+	@for source in shim spawn filter snapshot placement; do \
 	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
 	        -c native/$$source.c -o /dev/null || exit 1; \
 	done

@@ -2,7 +2,7 @@
 
     python native/build.py [--force]
 
-pyruntime/kernel/_shim.abi3.so     system calls (shim.h, shim.c): every command loads it
+pyruntime/kernel/_shim.abi3.so     system calls (shim.h, shim.c, spawn.h, spawn.c): every command loads it
 pyruntime/kernel/_seccomp.abi3.so  libseccomp (filter.h, filter.c): loaded when a filter must be compiled
 pyruntime/kernel/_snapshot.abi3.so (snapshot.h, snapshot.c, placement.h, placement.c): only the snapshot has it,
                                    pyruntime/snapshot.py
@@ -53,7 +53,7 @@ class Module:
 
 
 MODULES = (
-    Module("_shim", ("shim",)),
+    Module("_shim", ("shim", "spawn")),
     Module("_seccomp", ("filter",), ("-lseccomp",)),
     Module("_snapshot", ("snapshot", "placement")),
 )

@@ -21,12 +21,18 @@ FLAGS = {
 
 def load_filter(program: bytes, flags: list[str]) -> int:
     """Load a compiled filter into this process; gives back the listener when NEW_LISTENER is a flag."""
-    bits = 0
-    for name in flags:
-        bits |= FLAGS[name]
+    bits = flag_bits(flags)
     length = len(program) // INSTRUCTION_SIZE
     result = lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.from_buffer(program), length)
     return check(result, "seccomp", "SECCOMP_SET_MODE_FILTER", "|".join(flags) or 0, f"{length} instructions")
+
+
+def flag_bits(flags: list[str]) -> int:
+    """The flags as seccomp(2) takes them."""
+    bits = 0
+    for name in flags:
+        bits |= FLAGS[name]
+    return bits
 
 
 def supports(flag: str) -> bool:

@@ -8,6 +8,10 @@ from pyruntime.errors import KernelError
 from pyruntime.kernel.call import check, ffi, lib, text
 from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) -> tuple[int, int]:
     """clone3(2) as fork(2) with new namespaces: (pid, pidfd) in the parent, (0, -1) in the child.
@@ -122,6 +126,85 @@ def wait_and_execute(
         ffi.new("char *[]", [*texts, ffi.NULL]),
         ffi.new("char *[]", [*variables, ffi.NULL]),
     )
+
+
+class SharedInt:
+    """An int in memory that this process shares with its clones."""
+
+    __slots__ = ("pointer",)
+
+    def __init__(self) -> None:
+        self.pointer: Any = lib.shim_shared_int()
+        if self.pointer == ffi.NULL:
+            raise KernelError(12, "mmap", ("MAP_SHARED",))
+
+    def value(self) -> int:
+        """The int, 0 at first."""
+        return int(self.pointer[0])
+
+    def free(self) -> None:
+        """Unmap it in this process."""
+        if self.pointer is not None:
+            lib.shim_free_shared_int(self.pointer)
+            self.pointer = None
+
+
+def spawn(
+    program: str,
+    args: list[str],
+    environment: dict[str, str],
+    *,
+    pid: SharedInt,
+    channel: int,
+    gate: int,
+    failure: int,
+    reports: tuple[str, str, str, str],
+    terminal: bool,
+    wait: bool,
+    limit: tuple[int, int] | None,
+    filter: bytes | None,
+    filter_flags: int,
+    capabilities: tuple[int, int, int] | None,
+) -> None:
+    """Clone a process that has nothing of this one but what it is given, and end: native/spawn.h has the order.
+
+    pid:     gets the process's pid as this one sees it.
+    reports: what the process writes: to the channel when it fails, to `failure` when it fails past the gate, to the
+             channel with its seccomp listener, and before it waits at the gate. "###" stands for a number of three
+             digits, "?" for a call.
+    Raises KernelError when it cannot be cloned."""
+    kept: list[Any] = []  # cffi frees what no Python object refers to
+
+    def hold(data: Any) -> Any:
+        kept.append(data)
+        return data
+
+    def lines(values: list[str]) -> Any:
+        return hold(ffi.new("char *[]", [*(hold(ffi.new("char[]", text(value))) for value in values), ffi.NULL]))
+
+    own = ffi.new("struct spawn *")
+    own.program = hold(ffi.new("char[]", text(program)))
+    own.arguments = lines(args)
+    own.environment = lines([f"{name}={value}" for name, value in environment.items()])
+    own.channel, own.gate, own.failure = channel, gate, failure
+    own.terminal, own.wait = terminal, wait
+    if limit is not None:
+        own.has_limit, own.limit = True, limit
+    if filter is not None:
+        own.filter, own.filter_length = ffi.from_buffer(filter), len(filter) // 8
+        own.filter_flags = filter_flags
+    if capabilities is not None:
+        own.has_capabilities = True
+        own.capabilities = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in capabilities]
+    for name, report in zip(("report", "last_report", "listener", "waiting"), map(text, reports), strict=True):
+        setattr(own, name, hold(ffi.new("char[]", report)))
+        setattr(own, f"{name}_length", len(report))
+    error, last_error, listener, _ = map(text, reports)
+    own.report_call, own.report_errno = error.rfind(b'"?"') + 1, error.rfind(b"###")
+    own.last_report_errno = last_error.rfind(b"###")
+    own.listener_number = listener.rfind(b"###")
+    own.pid = pid.pointer
+    check(lib.shim_spawn(own), "clone", "CLONE_PARENT")
 
 
 def reset_signals() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyruntime.cgroups import enter
 from pyruntime.plan.rare import rare
 from pyruntime.plan.request import Request
-from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PHASES, PREPARE, READY, SETUP, Step
+from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PHASES, PREPARE, READY, SETUP, SPAWNED, Step
 from pyruntime.process import affinity, capabilities, keyring, program, rlimits, user
 from pyruntime.start import target
 
@@ -24,8 +24,8 @@ _oom = rare("/process/oomScoreAdj", "process.oom")
 
 
 def _plan_oom(request: ExecRequest) -> Iterable[Step]:
-    """SETUP, unless the process in the middle does it (start/execute.py)."""
-    return () if request.through_middle() else _oom(request)
+    """SETUP, unless the child does it (start/execute.py)."""
+    return () if request.oom_by_child() else _oom(request)
 
 
 FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
@@ -48,6 +48,8 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (READY, rare("/process/scheduler", "process.scheduler")),
     (READY, rare("/process/ioPriority", "process.ioprio")),
     (READY, rlimits.plan),
+    (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
+    (BECOME, rlimits.plan_spawned),
     (BECOME, program.plan_descriptors),
     (BECOME, program.plan_signals),
     (BECOME, program.plan_environment),
@@ -91,9 +93,13 @@ class ExecRequest(Request):
         self.cgroups = cgroups
         self.sub_cgroup = sub_cgroup
 
-    def through_middle(self) -> bool:
-        """Whether the namespaces can be joined only from inside the user namespace."""
+    def oom_by_child(self) -> bool:
+        """Whether the child sets its oom_score_adj: an ordinary user may not write that of a process not dumpable."""
         return self.rootless and "user" in self.target.kinds
+
+    def spawns(self) -> bool:
+        """Whether the program is executed by a clone of the process that does the steps: always."""
+        return True
 
 
 class ExecPlan:

@@ -85,6 +85,10 @@ class Request:
         present, path = self.namespace(kind)
         return present and not path
 
+    def spawns(self) -> bool:
+        """Whether the program is executed by a clone of the process that does the steps (start/spawn.py)."""
+        return bool(self.namespace("pid")[1])
+
     def rootfs(self) -> str:
         """Absolute path of the root filesystem, as a string of the host."""
         path: str = (self.config.get("root") or {}).get("path") or ""

@@ -33,11 +33,12 @@ HOOKS = "hooks"  # parent: init waits for `procHooksDone`
 ENTER = "enter"  # init: into the new root, up to `procReady`
 READY = "ready"  # parent: init waits for `procRun`
 BECOME = "become"  # init: becomes the user's process but for execve; then waits at the exec fifo
+SPAWNED = "spawned"  # parent: the process that will execute the program exists and waits (start/spawn.py)
 EXECUTE = "execute"  # init: `start` was called
 STARTED = "started"  # whoever called `start`: the user's process runs
 STOPPED = "stopped"  # whoever called `delete`: the user's process is gone
 
-PHASES = (PREPARE, SETUP, BUILD, HOOKS, ENTER, READY, BECOME, EXECUTE, STARTED, STOPPED)
+PHASES = (PREPARE, SETUP, BUILD, HOOKS, ENTER, READY, BECOME, SPAWNED, EXECUTE, STARTED, STOPPED)
 INIT_PHASES = (BUILD, ENTER, BECOME, EXECUTE)
 
 

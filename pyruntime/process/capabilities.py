@@ -119,5 +119,10 @@ def apply(init: Any, effective: int, permitted: int, inheritable: int, ambient: 
     _, have, _ = process.get_capabilities()
     permitted &= have
     inheritable &= have
-    process.set_capabilities(effective & permitted, permitted, inheritable)
+    effective &= permitted
+    keep = 0
+    if init.spawn is not None and init.spawn.keep:
+        keep = init.spawn.keep & have
+        init.spawn.capabilities = (effective, permitted, inheritable)
+    process.set_capabilities(effective | keep, permitted | keep, inheritable)
     process.set_ambient(ambient & permitted & inheritable)

@@ -314,6 +314,8 @@ def execute(init: Any, args: list[str], preserve_fds: int) -> None:
         init.close_descriptors(3 + preserve_fds)
     except OSError:
         pass  # the container's seccomp filter forbids it; everything since `keep_descriptors` is close-on-exec
+    if init.spawn is not None:
+        init.spawn.execute(init.program, args, init.environment, init.channel.fileno())
     try:
         posix.execve(init.program, args, init.environment)
     except OSError as error:

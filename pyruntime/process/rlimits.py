@@ -36,6 +36,7 @@ RESOURCES = {
     "RLIMIT_RTTIME": 15,
 }
 INFINITY = 2**64 - 1
+_PROCESSES = "RLIMIT_NPROC"
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -45,8 +46,26 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step(f"/process/rlimits/{index}", set_limit, limit=entry["type"], soft=soft, hard=hard)
 
 
+def plan_spawned(request: Request) -> Iterator[Step]:
+    """BECOME: RLIMIT_NPROC is for the process that executes the program, not for the one that clones it."""
+    if not request.spawns():
+        return
+    for index, entry in enumerate(request.process.get("rlimits") or ()):
+        if entry["type"] == _PROCESSES:
+            soft, hard = _value(entry["soft"]), _value(entry["hard"])
+            yield Step(f"/process/rlimits/{index}", leave_limit, limit=_PROCESSES, soft=soft, hard=hard)
+
+
+def leave_limit(init: Any, limit: str, soft: int, hard: int) -> None:
+    """leave {limit} to the process that executes the program"""
+    init.spawn.limit = (soft, hard)
+
+
 def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
     """set {limit} to soft {soft}, hard {hard}"""
+    if limit == _PROCESSES and parent.request.spawns():
+        _lift(parent.pid)  # `leave_limit` has the rest
+        return
     try:
         process.set_limit(parent.pid, RESOURCES[limit], soft, hard)
     except KernelError as error:
@@ -64,6 +83,15 @@ def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
             syscall=error.call(),
             errno="EPERM",
         ) from error
+
+
+def _lift(pid: int) -> None:
+    """Let a process clone the one that executes the program, whatever RLIMIT_NPROC that is to have."""
+    try:
+        process.set_limit(pid, RESOURCES[_PROCESSES], INFINITY, INFINITY)
+    except KernelError as error:
+        if error.errno != 1:  # without CAP_SYS_RESOURCE the process can still lower its own
+            raise
 
 
 def _value(number: int) -> int:

@@ -41,12 +41,27 @@ _NICE = range(-20, 20)
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """READY: the last thing but the limits, so that init itself is not starved.
+    """READY: the last thing but the limits, so that init itself is not starved. Raises ConfigError."""
+    if not (request.spawns() and _is_not_inherited(request.process["scheduler"])):
+        yield from _plan(request)
+
+
+def plan_spawned(request: Request) -> Iterator[Step]:
+    """SPAWNED: the policies that do not reach a clone. Raises ConfigError."""
+    if request.spawns() and _is_not_inherited(request.process["scheduler"]):
+        yield from _plan(request)
+
+
+def _is_not_inherited(given: dict[str, Any]) -> bool:
+    """sched(7): a deadline task cannot fork at all."""
+    return given["policy"] == _DEADLINE or "SCHED_FLAG_RESET_ON_FORK" in (given.get("flags") or ())
+
+
+def _plan(request: Request) -> Iterator[Step]:
+    """The step.
 
     Raises ConfigError for values that go with another policy (runtime-spec config.md, "scheduler")."""
-    given = request.process.get("scheduler")
-    if not given:
-        return
+    given = request.process["scheduler"]
     here = "/process/scheduler"
     policy = given["policy"]
     nice, priority = given.get("nice") or 0, given.get("priority") or 0

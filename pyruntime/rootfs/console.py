@@ -108,7 +108,10 @@ def make(init: Any, height: int, width: int, uid: int, mounted: bool) -> None:
         posix.dup2(terminal, fd)
     if terminal > 2:
         posix.close(terminal)
-    fcntl.ioctl(0, TIOCSCTTY, 0)
+    if init.spawn is None:
+        fcntl.ioctl(0, TIOCSCTTY, 0)
+    else:
+        init.spawn.terminal = True  # a terminal controls one session, and that is to be the program's
 
 
 def send(connection: _socket.socket, master: int) -> None:

@@ -8,6 +8,10 @@ inherits the program with the parent's memory and loads it as late as it can:
 
 Whatever init does afterwards passes the filter, as it does under runc. Between loading a filter with a
 listener and having told the parent about it, init calls write(2) and read(2) only (libcontainer's order).
+
+Where init clones the process that executes the program (start/spawn.py), that process loads the filter, as the last
+thing but execve(2), if it can: with noNewPrivileges. It must as well when the filter has a listener, since that is
+sent with its pid, or forbids the clone; then it has CAP_SYS_ADMIN up to that moment.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from pyruntime import fastjson
 from pyruntime.errors import ConfigError, KernelError, StepError, from_json
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_DUMPABLE
-from pyruntime.kernel.filter import load_filter
+from pyruntime.kernel.filter import flag_bits, load_filter
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -37,6 +41,7 @@ _DEFAULT_FLAGS = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)
 
 # The program of the container being made. Init has it by being a clone of the parent: 15 KiB less to send.
 _program = b""
+_CAP_SYS_ADMIN = 1 << 21
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -55,16 +60,16 @@ def plan(request: Request) -> Iterator[Step]:
 def plan_privileged(request: Request) -> Iterator[Step]:
     """BECOME, before privileges are dropped: the filter of a process without noNewPrivileges."""
     if not request.process.get("noNewPrivileges"):
-        yield from _plan_load(request)
+        yield from _plan_load(request, _CAP_SYS_ADMIN)
 
 
 def plan_unprivileged(request: Request) -> Iterator[Step]:
     """BECOME, the last step: the filter of a process with noNewPrivileges."""
     if request.process.get("noNewPrivileges"):
-        yield from _plan_load(request)
+        yield from _plan_load(request, 0)
 
 
-def _plan_load(request: Request) -> Iterator[Step]:
+def _plan_load(request: Request, needs: int) -> Iterator[Step]:
     section = request.linux.get("seccomp")
     if not section:
         return
@@ -78,7 +83,7 @@ def _plan_load(request: Request) -> Iterator[Step]:
     elif _WAIT_KILLABLE in flags:
         flags.remove(_WAIT_KILLABLE)
         request.warn(f"/linux/seccomp/flags: {_WAIT_KILLABLE} means nothing without {_NOTIFY}; it is left out")
-    yield Step("/linux/seccomp", load, flags=flags, visible=request.rootless)
+    yield Step("/linux/seccomp", load, flags=flags, visible=request.rootless, needs=needs)
 
 
 def uses_listener(section: dict[str, Any]) -> bool:
@@ -124,14 +129,20 @@ def prepare(parent: Any, rules: int, otherwise: str) -> None:
         program = compiled.program
         seccomp_cache.store(root, key, program, compiled.library)
     _program = program
+    if parent.request.spawns():
+        from pyruntime.security import seccomp_evaluate  # noqa: F401  # nothing can be imported after the clone
 
 
-def load(init: Any, flags: list[str], visible: bool) -> None:
+def load(init: Any, flags: list[str], visible: bool, needs: int) -> None:
     """load the system call filter ({flags})"""
     listens = "SECCOMP_FILTER_FLAG_NEW_LISTENER" in flags
     if listens and visible:
         # A parent without privileges may take descriptors out of a process that is dumpable only (ptrace(2)).
         process.prctl(PR_SET_DUMPABLE, 1)
+    if init.spawn is not None and (listens or not needs or not _allows_spawn()):
+        init.spawn.filter, init.spawn.filter_flags = _program, flag_bits(flags)
+        init.spawn.keep = needs
+        return
     try:
         listener = load_filter(_program, flags)
     except KernelError as error:
@@ -148,6 +159,12 @@ def load(init: Any, flags: list[str], visible: bool) -> None:
     if listens:
         _hand_over(init.channel.socket.fileno(), listener)
         posix.close(listener)
+
+
+def _allows_spawn() -> bool:
+    from pyruntime.security import seccomp_evaluate  # in memory since `prepare`
+
+    return seccomp_evaluate.allows_spawn(_program)
 
 
 def _hand_over(channel: int, listener: int) -> None:

@@ -1,33 +1,34 @@
 """One more process in a container: `exec`, the parent's half and the child's (docs/handshake.md, "exec").
 
-The parent clones a child into the container's pid namespace and cgroup, the child joins the other namespaces
-in one setns(2) by init's pidfd, and becomes the program. Three things are unlike `create`:
+The parent clones a child into the container's cgroup. The child joins the other namespaces in one setns(2) by init's
+pidfd, becomes the program's user, and clones the process that executes the program (spawn.py): only that one is in
+the container's pid namespace, and so in sight of the container's processes, which are hostile and may have
+CAP_SYS_PTRACE (CVE-2016-9962). Two things are unlike `create`:
 
 * no exec fifo: the sync socket closes at execve(2), which is how the parent knows that the program runs;
-* setns(2) with CLONE_NEWPID acts on children only. With privileges the parent itself joins, clones and goes
-  back, which saves a process; without, it may not join before the user namespace: a process in the middle
-  joins everything and clones the child as the parent's (CLONE_PARENT);
-* the container's processes live and are hostile already, so the child is not dumpable from its birth on
-  (CVE-2016-9962).
+* the process that runs the program is not the one that did the steps, but a child of the same parent.
 """
 
 from __future__ import annotations
 
-import errno
 import posix
+import select
 import sys
 
 from pyruntime import fastjson, state
 from pyruntime.cgroups import enter
-from pyruntime.errors import KernelError, PyruntimeError, StepError, from_json, from_oserror
+from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import CLONE_NEWPID, CLONE_PARENT, PR_SET_DUMPABLE
-from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PREPARE, READY, SETUP, execute, recording
+from pyruntime.kernel.constants import PR_SET_DUMPABLE
+from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PREPARE, READY, SETUP, SPAWNED, execute, recording
 from pyruntime.plan.step import from_json as step_from_json
+from pyruntime.process import program
 from pyruntime.start import channel as messages
+from pyruntime.start import spawn
 from pyruntime.start import target as targets
 from pyruntime.start.init import Init, open_proc, read_plan, report
-from pyruntime.start.parent import Parent, end_init, end_middle, open_init_pipe, send_plan
+from pyruntime.start.parent import Parent, await_descriptor, end_init, open_init_pipe, send_plan
+from pyruntime.start.spawn import Spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyruntime.log import Log
-    from pyruntime.plan.exec import ExecRequest
     from pyruntime.start.channel import Channel
     from pyruntime.start.target import Target
     from pyruntime.state import Record
@@ -48,38 +48,42 @@ _PHASES = (ENTER, BECOME, EXECUTE)
 class Entrant(Init):
     """The child: what its steps act on.
 
-    target:  the container's init. joined: the namespaces are joined already.
+    target:  the container's init.
     proc_fd: the host's /proc, which the parent opened."""
 
-    __slots__ = ("joined", "target")
+    __slots__ = ("target",)
 
     def __init__(
-        self, channel: Channel, target: Target, console: _socket.socket | None, proc_fd: int, joined: bool
+        self, channel: Channel, target: Target, console: _socket.socket | None, proc_fd: int, spawn: Spawn
     ) -> None:
         super().__init__(channel, -1, -1, console)
         self.target = target
         self.proc_fd = proc_fd
-        self.joined = joined
         self.setgroups_denied = target.setgroups_denied
+        self.spawn = spawn
 
 
 class ExecParent(Parent):
-    """What the steps of the parent act on; pid and pidfd are the new process's."""
+    """What the steps of the parent act on.
 
-    __slots__ = ("patient",)
+    pid, pidfd: the child's, and from `_adopt` on those of the process that runs the program.
+    spawned: where the child's clone leaves the pid of that process; None once it is adopted."""
+
+    __slots__ = ("patient", "spawned")
 
     def __init__(self, plan: Any, record: Record, log: Log) -> None:
         super().__init__(plan, record, log)
         self.awaited = messages.READY
         self.patient = False  # into a paused container: it waits until that goes on
+        self.spawned: process.SharedInt | None = None
 
     def overdue(self) -> None:
-        """Look after a process that has been silent for long. Raises StepError when it stands still."""
+        """Look after a process that has been silent for long. Raises StepError when it is stuck."""
         if not self.patient:
             super().overdue()
 
     def thaw(self) -> None:
-        """Nothing: the cgroup is the container's, and paused for a reason. The process dies when it goes on."""
+        """Nothing: the cgroup is the container's, and paused for a reason. The process dies when it is resumed."""
 
     def oci_state(self, status: str) -> dict[str, Any]:
         """The container's state; its pid is init's."""
@@ -105,19 +109,47 @@ def start(parent: ExecParent, target: Target, ready: Callable[[], None] | None =
     except (BrokenPipeError, ConnectionResetError):
         raise _died(parent, target) from None
     except OSError as error:
-        end_init(parent)
+        end(parent)
         raise from_oserror(error, doing="run the process") from error
     except BaseException:
-        end_init(parent)
+        end(parent)
         raise
     finally:
         if parent.channel is not None:
             parent.channel.close()
 
 
-def end(parent: ExecParent) -> None:
-    """Kill the process, and reap it."""
-    end_init(parent)
+def end(parent: ExecParent, grace: int = 0) -> str:
+    """Kill the process, and reap it: how it ended. A child is given a grace of so many milliseconds."""
+    how = end_init(parent, grace)
+    if parent.spawned is not None:
+        # The child is dead, so that no other clone follows.
+        pid = parent.spawned.value()
+        parent.spawned.free()
+        parent.spawned = None
+        if pid:
+            parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
+            how = end_init(parent)
+    return how
+
+
+def _adopt(parent: ExecParent) -> bool:
+    """Wait until the child has cloned the process that runs the program, and ended.
+
+    parent's pid and pidfd are that process's then. Returns whether there is one."""
+    if parent.spawned is None:
+        return True
+    await_descriptor(parent.pidfd, select.POLLIN, parent.pid, "to clone the process")
+    pid = parent.spawned.value()
+    if not pid:
+        return False
+    posix.waitpid(parent.pid, 0)
+    posix.close(parent.pidfd)
+    # Our own child that nobody else reaps: its pid is not given to another.
+    parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
+    parent.spawned.free()
+    parent.spawned = None
+    return True
 
 
 def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
@@ -125,6 +157,7 @@ def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
     read_end, write_end, rest = open_init_pipe(_plan_of_child(parent))
     parent.channel, theirs = messages.pair()
     parent.channel.overdue = parent.overdue
+    parent.spawned = process.SharedInt()
     proc_fd = open_proc()
     request: Any = parent.request
     terminal = request.console
@@ -132,27 +165,23 @@ def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
     recorder = recording()
     if recorder is not None:
         recorder.before_clone(parent, _PHASES, target=target.pid)
-    through_middle = request.through_middle()
-    if not through_middle:
-        # The child is in sight of the container's processes from the clone on: it inherits this.
-        process.prctl(PR_SET_DUMPABLE, 0)
+    oom_by_child = request.oom_by_child()
+    if not oom_by_child:
+        process.prctl(PR_SET_DUMPABLE, 0)  # the clone inherits it
     try:
-        if through_middle:
-            parent.pid, parent.pidfd = _clone_in_middle(request, target)
-        else:
-            parent.pid, parent.pidfd = _clone_in_pid_namespace(request, target)
+        parent.pid, parent.pidfd = enter.clone(request)
         if parent.pid == 0:
             try:
-                entrant = Entrant(theirs, target, terminal, proc_fd, through_middle)
+                if oom_by_child:
+                    _set_own_oom_score(request.process.get("oomScoreAdj"))
+                    process.prctl(PR_SET_DUMPABLE, 0)
+                own = Spawn(parent.spawned)
+                own.wait = bool(parent.plan.steps[SPAWNED])
+                entrant = Entrant(theirs, target, terminal, proc_fd, own)
                 entrant.cgroup_tasks = parent.cgroup_tasks
                 start_setns_initialization(read_end, entrant, 3 + request.preserve_fds)
             finally:
                 posix._exit(255)  # whatever happened, the child must not climb into the parent's undoing
-    except KernelError as error:
-        # clone(2): ENOMEM is what a pid namespace without init says; setns(2): ESRCH.
-        if error.errno in (errno.ENOMEM, errno.ESRCH, errno.EINVAL) and targets.is_dead(target.pidfd):
-            raise targets.gone(parent.record.id) from None
-        raise
     finally:
         if dumpable == 1:
             process.prctl(PR_SET_DUMPABLE, 1)
@@ -163,60 +192,6 @@ def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
         if terminal is not None:
             terminal.close()
     return write_end, rest
-
-
-def _clone_in_pid_namespace(request: ExecRequest, target: Target) -> tuple[int, int]:
-    if "pid" not in target.kinds:
-        return enter.clone(request)
-    own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
-    pid = -1
-    try:
-        process.setns(target.pidfd, CLONE_NEWPID, "of the container's init")
-        pid, pidfd = enter.clone(request)
-        return pid, pidfd
-    finally:
-        if pid != 0:  # the child could not, and need not
-            _go_back(own, request.rootless)
-            posix.close(own)
-
-
-def _go_back(own: int, rootless: bool) -> None:
-    """Let later children of this process be in its own pid namespace again."""
-    try:
-        process.setns(own, CLONE_NEWPID)
-    except KernelError as error:
-        # Root of a user namespace has no rights over the host's; `exec` has no other children.
-        if not rootless or error.errno != errno.EPERM:
-            raise
-
-
-def _clone_in_middle(request: ExecRequest, target: Target) -> tuple[int, int]:
-    """Clone from a process that has joined all namespaces. (0, -1) in the child, which is the parent's own."""
-    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
-    middle, middle_fd = enter.clone(request)
-    if middle == 0:
-        try:
-            _set_own_oom_score(request.process.get("oomScoreAdj"))
-            # Before anything of the container can see it; the child inherits it.
-            process.prctl(PR_SET_DUMPABLE, 0)
-            process.setns(target.pidfd, target.flags(), "of the container's init")
-            targets.become_root(target.setgroups_denied)
-            pid, _ = process.clone(CLONE_PARENT, exit_signal=0)
-            if pid == 0:
-                posix.close(read_end)
-                posix.close(write_end)
-                return 0, -1
-            posix.write(write_end, b"%d" % pid)
-        except OSError as error:
-            failure = from_oserror(error, doing="join the container's namespaces")
-            posix.write(write_end, fastjson.dumps(failure.to_json()).encode())
-        posix._exit(0)
-    posix.close(write_end)
-    answer = end_middle(middle, middle_fd, read_end)
-    if not answer.isdigit():
-        raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
-    pid = int(answer)
-    return pid, posix.pidfd_open(pid)
 
 
 def _set_own_oom_score(value: int | None) -> None:
@@ -239,7 +214,7 @@ def _plan_of_child(parent: ExecParent) -> bytes:
 
 
 def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None) -> None:
-    """Answer the child's messages until the socket closes, which it does at execve."""
+    """Answer the child's messages, and the spawned process's, until the socket closes, which it does at execve."""
     channel = parent.channel
     assert channel is not None
     running = False
@@ -255,13 +230,20 @@ def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None
         elif type == messages.LOG:
             level, text = arg
             parent.log.tell(level, text)
+        elif type == messages.SPAWN:
+            if not _adopt(parent):
+                raise _died(parent, target)
+            execute(parent.plan.steps[SPAWNED], parent)
+            channel.send(messages.RUN)
         elif type == messages.SECCOMP:
-            _forward_listener(parent, arg["fd"])
+            if not _adopt(parent):
+                raise _died(parent, target)
+            _forward_listener(parent, int(arg["fd"]))
             channel.send(messages.SECCOMP_DONE)
         elif type == messages.ERROR:
-            raise from_json(arg)
+            raise spawn.error_of(arg, program.not_executed) if "spawn" in arg else from_json(arg)
         elif not type:
-            if not running:
+            if not running or not _adopt(parent):
                 raise _died(parent, target)
             return
         else:
@@ -283,7 +265,7 @@ def _forward_listener(parent: ExecParent, number: int) -> None:
 
 def _died(parent: ExecParent, target: Target) -> PyruntimeError:
     """The error for a process that ended without a word: its pid namespace did, or it alone."""
-    how = end_init(parent, grace=1000)
+    how = end(parent, grace=1000)
     if targets.is_dead(target.pidfd):
         return targets.gone(parent.record.id)
     return StepError(
@@ -322,7 +304,6 @@ def _close_inherited(init_pipe: int, entrant: Entrant, first: int) -> None:
 def _initialize(init_pipe: int, entrant: Entrant) -> None:
     # Whatever may still be asked for by an import statement: from here on the files are the container's.
     sys.meta_path.clear()
-    posix.setsid()
     plan = read_plan(init_pipe)
     if plan["debug"]:
         entrant.trace = entrant.tell_step
@@ -337,4 +318,6 @@ def _initialize(init_pipe: int, entrant: Entrant) -> None:
     entrant.channel.send(messages.READY)
     entrant.channel.expect(messages.RUN)
     execute(steps[BECOME], entrant)
+    if entrant.spawn is not None and entrant.spawn.wait:
+        entrant.channel.send(messages.SPAWN)
     execute(steps[EXECUTE], entrant)

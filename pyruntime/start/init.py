@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.step import Step
     from pyruntime.start.channel import Channel
+    from pyruntime.start.spawn import Spawn
 
 _O_PATH = 0o10000000
 
@@ -42,6 +43,7 @@ class Init:
     mounted:  "/proc", "/sys", "/dev" -> what is mounted there, whatever the name means by now.
     dev_fd:   the directory of the default devices (O_PATH), -1 until it is asked for.
     empty_fd: the mount that covers masked directories, -1 until there is one.
+    spawn:    what is left to the process that this one clones to execute the program; None when it does so itself.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class Init:
         "root_fd",
         "rootfs",
         "setgroups_denied",
+        "spawn",
         "state",
         "trace",
     )
@@ -79,6 +82,7 @@ class Init:
         self.program = ""
         self.rootfs = ""
         self.setgroups_denied = False
+        self.spawn: Spawn | None = None
         self.state: dict[str, Any] = {}
         self.trace: Callable[[Step], None] | None = None
 

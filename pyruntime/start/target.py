@@ -12,7 +12,6 @@ import select
 from pyruntime import container
 from pyruntime.errors import StateError
 from pyruntime.kernel import process
-from pyruntime.kernel.constants import CLONE_NEWPID
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import Step
 
@@ -45,12 +44,12 @@ class Target:
         self.root = root
         self.setgroups_denied = setgroups_denied
 
-    def flags(self, *, but: int = 0) -> int:
+    def flags(self) -> int:
         """CLONE_NEW* of the namespaces to join."""
         flags = 0
         for kind in self.kinds:
             flags |= KINDS[kind][0]
-        return flags & ~but
+        return flags
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -114,8 +113,8 @@ def is_dead(pidfd: int) -> bool:
 
 
 def plan(request: ExecRequest) -> Iterator[Step]:
-    """ENTER: into the namespaces and the root. The pid namespace is not among them: see start/execute.py."""
-    kinds = [kind for kind in request.target.kinds if kind != "pid"]
+    """ENTER: into the namespaces and the root. Of the pid namespace that is true of later children only."""
+    kinds = list(request.target.kinds)
     if kinds:
         yield Step("", join, kinds=kinds)
     if "mount" not in kinds:
@@ -124,11 +123,10 @@ def plan(request: ExecRequest) -> Iterator[Step]:
 
 def join(entrant: Any, kinds: list[str]) -> None:
     """join the namespaces {kinds} of the container's init"""
-    if not entrant.joined:
-        # One call, so all or none; what the kernel has of init, no path and no /proc (setns(2), Linux 5.8).
-        process.setns(entrant.target.pidfd, entrant.target.flags(but=CLONE_NEWPID), "of the container's init")
-        if "user" in kinds:
-            become_root(entrant.target.setgroups_denied)
+    # One call, so all or none; what the kernel has of init, no path and no /proc (setns(2), Linux 5.8).
+    process.setns(entrant.target.pidfd, entrant.target.flags(), "of the container's init")
+    if "user" in kinds:
+        become_root(entrant.target.setgroups_denied)
     entrant.root_fd = _open_root()
 
 

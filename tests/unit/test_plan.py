@@ -181,7 +181,7 @@ def test_a_description_is_one_line_whatever_the_config_says() -> None:
 def test_order_of_the_phases() -> None:
     """Who does what in which order is one list: docs/architecture.md has it as a table."""
     assert PHASES == (
-        "prepare", "setup", "build", "hooks", "enter", "ready", "become", "execute", "started", "stopped",
+        "prepare", "setup", "build", "hooks", "enter", "ready", "become", "spawned", "execute", "started", "stopped",
     )  # fmt: skip
     assert [phase for phase in PHASES if phase in INIT_PHASES] == list(INIT_PHASES)
     phases = [phase for phase, _ in build.FEATURES]
