@@ -23,7 +23,7 @@ def parse(word: str) -> int:
     """The number of a signal: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`. Raises UsageError."""
     if word.isdecimal() and len(word) < 10:
         number = int(word)
-        if 0 < number <= RTMAX:
+        if 0 <= number <= RTMAX:
             return number
     name = word.upper().removeprefix("SIG")
     if name in NUMBERS:
@@ -37,4 +37,4 @@ def parse(word: str) -> int:
                 number = start + int(offset)
                 if RTMIN <= number <= RTMAX:
                     return number
-    raise UsageError(f"unknown signal {word!r}", mend="give a name such as TERM or SIGTERM, or a number from 1 to 64")
+    raise UsageError(f"unknown signal {word!r}", mend="give a name such as TERM or SIGTERM, or a number from 0 to 64")

@@ -18,6 +18,7 @@ from pyruntime.errors import UsageError
         ("sigterm", 15),
         ("term", 15),
         ("SigKill", 9),
+        ("0", 0),
         ("1", 1),
         ("64", 64),
         ("32", 32),
@@ -38,7 +39,7 @@ def test_a_signal(word: str, number: int) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["", "0", "-1", "65", "SIG", "NOSUCH", "SIGSIGTERM", "TERM ", " 9", "9.0", "RTMIN+31", "RTMIN-1", "RTMAX+1",
+    ["", "-1", "65", "SIG", "NOSUCH", "SIGSIGTERM", "TERM ", " 9", "9.0", "RTMIN+31", "RTMIN-1", "RTMAX+1",
      "RTMIN+", "RTMIN3", "RTMIN+x", "1e1", "0x9", "²"],
 )  # fmt: skip
 def test_what_is_no_signal(word: str) -> None:
