@@ -30,6 +30,8 @@ _QUICK_DEATH_SECONDS = 0.1
 _FAIR_SECONDS = 1.0  # in which other commands usually get done
 _O_PATH = 0o10000000
 _TRIES, _DONE = 2, -1  # of a poststop hook
+# What ends a container that waits for `start`: HUP, INT, QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, TERM, STKFLT, SYS.
+_FATAL = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 31))
 
 
 class HookActor:
@@ -86,8 +88,8 @@ def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | 
             undo(record, log, error)
             raise
     except OSError as error:
-        # A full or a read-only disk; clone3(2) means another thing by ENOSPC.
-        full = error.errno in (28, 30) and not isinstance(error, KernelError)
+        # A full or a read-only disk, of a write(2) that has no name; clone3(2) means another thing by ENOSPC.
+        full = error.errno in (28, 30) and not isinstance(error, KernelError) and not error.filename
         if full or str(error.filename or "").startswith(directory):
             raise state.unusable(root, directory, error) from error
         raise from_oserror(error, doing="create the container") from error
@@ -154,21 +156,59 @@ def _run_poststart(record: Record, log: Log) -> None:
             log.warning(str(error))
 
 
-def kill(record: Record, signal: int) -> None:
-    """Send a signal to init. Raises StateError when it is not running."""
+def kill(record: Record, signal: int, *, everything: bool = False) -> None:
+    """Send a signal to init, or with everything to all processes. Raises StateError when init is not running.
+
+    SIGKILL is for all of a container without a pid namespace of its own, as the kernel does it for one with; then,
+    and with everything, it is no error that init is gone while the cgroup is there."""
+    everything = everything or (signal == _SIGKILL and not record.private_pid)
+    reached = _signal_init(record, signal)
+    if not reached and not everything:
+        raise StateError(f"container not running: {record.id} is stopped")
+    if not everything and signal != _SIGKILL:
+        return
+    from pyruntime.cgroups import identity
+    from pyruntime.cgroups import kill as cgroup_kill
+
+    # With a pid namespace of its own nothing outlives init: who is in the cgroup came later.
+    cgroups = identity.own(record) if reached or not record.private_pid else {}
+    if not everything:
+        cgroup_kill.thaw_for_death(cgroups)
+        return
+    if not reached and not cgroups:
+        raise StateError(f"container not running: {record.id} is stopped")
+    cgroup_kill.signal_all(cgroups, signal, but=record.pid if reached else 0)
+
+
+def _signal_init(record: Record, signal: int) -> bool:
+    """Send a signal to init: whether it was there to get it."""
     pidfd = open_init(record)
     if pidfd < 0:
-        raise StateError(f"container not running: {record.id} is stopped")
+        return False
+    lock = -1
     try:
+        if signal in _FATAL and record.private_pid and state.waits_for_start(record):
+            lock = _try_lock(record)
+            # As the first of its pid namespace it does not get a signal that it does not handle. The program that
+            # would handle it has not begun; the lock keeps it from beginning now.
+            if lock >= 0 and state.status(record) == "created":
+                signal = _SIGKILL
         send_signal(pidfd, signal)
     except ProcessLookupError:
-        raise StateError(f"container not running: {record.id} is stopped") from None
+        return False
     finally:
         posix.close(pidfd)
-    if signal == _SIGKILL:
-        from pyruntime.cgroups import kill as cgroup_kill
+        if lock >= 0:
+            posix.close(lock)
+    return True
 
-        cgroup_kill.thaw_for_death(record.cgroups)
+
+def _try_lock(record: Record) -> int:
+    """Take the container's lock if it is free: -1 if not."""
+    try:
+        return state.lock(record.directory, record.id, 0)
+    except (Busy, NotFound):
+        return -1
 
 
 def open_init(record: Record) -> int:
@@ -190,21 +230,25 @@ def open_init(record: Record) -> int:
 
 
 def kill_all(record: Record) -> str:
-    """Kill init and everything in the container's cgroup, and wait until init is dead. Raises StateError.
+    """Kill all processes of the container, and wait until they are dead. Raises StateError.
 
+    Those of a pid namespace of its own die with init; once that is gone, whoever is in the cgroup came later.
     Gives back why init cannot be reaped yet, "" if it is gone (unreaped.py)."""
+    from pyruntime.cgroups import identity
     from pyruntime.cgroups import kill as cgroup_kill
 
     pidfd = open_init(record)
+    cgroups = identity.own(record)
     try:
         if pidfd >= 0:
             try:
                 send_signal(pidfd, _SIGKILL)
             except ProcessLookupError:
                 pass  # it dies by itself at this moment
-            cgroup_kill.thaw_for_death(record.cgroups)
-        if not record.private_pid or pidfd < 0:
-            cgroup_kill.kill_all(record.cgroups, _SIGKILL)
+            cgroup_kill.thaw_for_death(cgroups)
+        # Without a pid: what a `restore` that was killed has left.
+        if not record.private_pid or not record.pid:
+            cgroup_kill.kill_all(cgroups)
         if pidfd >= 0:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
@@ -259,11 +303,14 @@ def undo(record: Record, log: Log, error: BaseException) -> None:
     it failed with."""
     try:
         destroy(record, log)
-    except StateError as left:
+    except (PyruntimeError, OSError) as second:
+        left = second if isinstance(second, PyruntimeError) else from_oserror(second, doing="undo the container")
         if not isinstance(error, PyruntimeError):
-            raise
-        error.why = "; ".join(filter(None, (error.why, f"and it cannot be undone: {left.message}: {left.why}")))
-        error.mend = f"{left.mend}: pyruntime delete --force {record.id}"
+            log.warning(f"the container cannot be undone: {left}")
+            return
+        reason = ": ".join(filter(None, (left.message, left.why)))
+        error.why = "; ".join(filter(None, (error.why, f"and it cannot be undone: {reason}")))
+        error.mend = f"{left.mend or 'then remove what is left'}: pyruntime delete --force {record.id}"
 
 
 def undo_created(record: Record, log: Log, error: BaseException) -> None:
@@ -323,7 +370,7 @@ def destroy(record: Record, log: Log) -> None:
         from pyruntime.cgroups import systemd
 
         systemd.stop(record)
-    cgroup_remove.remove(record.cgroups)
+    cgroup_remove.remove(record)
     if "rdt" in record.extra or "rdt_monitor" in record.extra:
         from pyruntime import rdt  # few containers have a group of resctrl
 

@@ -160,16 +160,11 @@ def set_console(request: Any, console: int) -> None:
 def kill(settings: Settings, id: str, *, signal: int, everything: bool = False) -> None:
     """Send a signal to a container's init, or with everything to all of its processes."""
     record = state.load(settings.root, id)
-    if not everything:
-        container.kill(record, signal)
-        return
-    from pyruntime.cgroups import kill as cgroup_kill
-
     try:
-        container.kill(record, signal)
+        container.kill(record, signal, everything=everything)
     except StateError:
-        pass  # also for what outlives init in a shared pid namespace
-    cgroup_kill.signal_all(record.cgroups, signal, but=record.pid)
+        if not everything:
+            raise
 
 
 def delete(settings: Settings, id: str, *, force: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cgroups import cpuset, processes
+from pyruntime.cgroups import cpuset, identity, processes
 from pyruntime.cgroups.layout import UNIFIED
 from pyruntime.errors import KernelError, StateError, strerror
 from pyruntime.state import read_file
@@ -12,6 +12,8 @@ from pyruntime.state import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyruntime.state import Record
 
 _ENOENT, _EEXIST = 2, 17
 _DENIED = (1, 13, 30)  # EPERM, EACCES, EROFS
@@ -32,24 +34,30 @@ def create(
     for directory in directories:
         if posix.access(directory, posix.F_OK):
             require_unused(directory)
-    # Record, then do: from here on these are the container's, and what is in them dies with it.
+    # Record, then do. Which cgroups these are is in the record with init's pid: before that nothing runs in them that
+    # would outlive its parent.
     parent.record.cgroups = cgroups
+    parent.record.extra[identity.INODES] = {}
     parent.record.save()
     denied = []
-    for name, directory in cgroups.items():
+    untouched = list(cgroups)
+    for name, directory in zip(hierarchies, directories, strict=True):
+        untouched.remove(name)
         try:
-            make(name, directory)
+            if not make(name, directory):
+                identity.take_over(parent.record, directory)
+            identity.note(parent.record, name, directory)
             if name == UNIFIED:
                 parent.cgroup_directory = posix.open(directory, _DIRECTORY)
             else:
                 parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", _WRITE))
         except StateError:
-            # Somebody else made it since the look above: it is not ours to remove.
-            del cgroups[name]
-            parent.record.save()
+            # Another container has made it since the look above: it is not ours to remove.
+            _forget(parent.record, [name, *untouched])
             raise
         except OSError as error:
             if not rootless or error.errno not in _DENIED:
+                _forget(parent.record, untouched)
                 raise
             # An ordinary user has cgroups only where they were delegated (cgroups(7), "Cgroup delegation").
             denied.append(name)
@@ -63,30 +71,39 @@ def create(
         parent.warn(f"no cgroup of the container's own in {', '.join(denied)}: {reason}; it has no limits there")
 
 
+def _forget(record: Record, names: list[str]) -> None:
+    for name in names:
+        del record.cgroups[name]
+    record.save()
+
+
 def _enable(directory: str, required: list[str], *, others: bool) -> None:
     from pyruntime.cgroups import controllers
 
     controllers.enable(directory, required, others=others)
 
 
-def make(name: str, directory: str) -> None:
-    """Make one cgroup, with those above it that are missing; StateError when it is there and in use."""
+def make(name: str, directory: str) -> bool:
+    """Make one cgroup, with those above it that are missing: False when it was there. StateError when it is in use."""
     error = _mkdir(directory)
+    if error == _ENOENT:
+        error = _make_with_parents(directory)
     if error == _EEXIST:
         require_unused(directory)
-    elif error == _ENOENT:
-        _make_with_parents(directory)
     if "cpuset" in name:
         cpuset.inherit(directory)
+    return error != _EEXIST
 
 
-def _make_with_parents(directory: str) -> None:
+def _make_with_parents(directory: str) -> int:
     missing = [directory]
     while _mkdir(directory) == _ENOENT:
         directory = directory.rpartition("/")[0]
         missing.append(directory)
+    error = 0
     for one in reversed(missing):
-        _mkdir(one)  # what is there now was made by another container that begins at this moment
+        error = _mkdir(one)  # EEXIST: made by another container that begins at this moment
+    return error
 
 
 def _mkdir(directory: str) -> int:

@@ -14,34 +14,40 @@ from pyruntime.state import read_file
 
 _SIGKILL = 9
 _SECONDS = 10.0
+_ROUNDS = 100  # of listing and killing, before what still forks is left to `delete`
+_BATCH = 256  # of pidfds open at once: less than the usual RLIMIT_NOFILE
 _ESRCH, _EINVAL = 3, 22
 _POLLIN = select.POLLIN
 
 
 def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> None:
-    """Send a signal to every process of the container except the pid `but`; does not wait for what they do.
+    """Send a signal to every process of the container except the pid `but`; does not wait for its effect.
 
-    Paused ones stay paused, unless the signal is SIGKILL."""
+    cgroups: those that are the container's (identity.own). SIGKILL reaches those forked meanwhile, too. Paused ones
+    stay paused, unless the signal is SIGKILL."""
     if signal == _SIGKILL:
         _kill_at_once(cgroups)
-    for pid in processes.of(cgroups):
-        if pid != but:
-            pidfd = _send(pid, signal)
-            if pidfd >= 0:
-                posix.close(pidfd)
+    reached = {but}
+    for _ in range(_ROUNDS if signal == _SIGKILL else 1):
+        pids = [pid for pid in processes.of(cgroups) if pid not in reached]
+        if not pids:
+            break
+        reached.update(pids)
+        for pidfd in _signal(cgroups, pids, signal):
+            posix.close(pidfd)
     if signal == _SIGKILL:
         thaw_for_death(cgroups)
 
 
-def kill_all(cgroups: dict[str, str], signal: int = _SIGKILL) -> None:
+def kill_all(cgroups: dict[str, str]) -> None:
     """Kill every process of the container, those forked meanwhile too, and wait until all are gone.
 
-    Raises StateError after 10 s, naming who is stuck."""
+    cgroups: those that are the container's (identity.own). Raises StateError after 10 s, naming who is stuck."""
     if not _kill_at_once(cgroups) and not processes.of(cgroups):
         return
     deadline = time.monotonic() + _SECONDS
     while pids := [pid for pid in processes.of(cgroups) if not _is_dead(pid)]:
-        pidfds = [pidfd for pid in pids if (pidfd := _send(pid, signal)) >= 0]
+        pidfds = _signal(cgroups, pids, _SIGKILL)
         thaw_for_death(cgroups)
         for pidfd in pidfds:
             poll = select.poll()
@@ -86,17 +92,41 @@ def _is_dead(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
-def _send(pid: int, signal: int) -> int:
-    """Send a signal to a process: its pidfd, -1 when it is gone."""
+def _signal(cgroups: dict[str, str], pids: list[int], signal: int) -> list[int]:
+    """Send a signal to those of the pids that are still of the container: pidfds of some of them, to wait for.
+
+    By the time a pid from cgroup.procs is opened, its process may have ended and its number may be another one's.
+    So cgroup.procs is read again after the open. A number that is still there was a member's at that moment; if the
+    process behind the pidfd was alive then, it is that member, and if not, the signal finds nobody (ESRCH)."""
+    opened: list[int] = []
+    for start in range(0, len(pids), _BATCH):
+        for pidfd in opened:
+            posix.close(pidfd)
+        opened = []
+        found = {pid: pidfd for pid in pids[start : start + _BATCH] if (pidfd := _open(pid)) >= 0}
+        members = set(processes.of(cgroups))
+        for pid, pidfd in found.items():
+            if pid in members and _send(pidfd, signal):
+                opened.append(pidfd)
+            else:
+                posix.close(pidfd)
+    return opened
+
+
+def _open(pid: int) -> int:
+    """A pidfd of the process that has this pid now, -1 for none."""
     try:
-        pidfd = posix.pidfd_open(pid)
+        return posix.pidfd_open(pid)
     except OSError as error:
         if error.errno in (_ESRCH, _EINVAL):  # EINVAL: dead, and its number still that of its session
             return -1
         raise
+
+
+def _send(pidfd: int, signal: int) -> bool:
+    """Send a signal by a pidfd: whether the process was there to get it."""
     try:
         send_signal(pidfd, signal)
     except ProcessLookupError:
-        posix.close(pidfd)
-        return -1
-    return pidfd
+        return False
+    return True

@@ -5,25 +5,37 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime.cgroups import processes
-from pyruntime.errors import StateError
+from pyruntime.cgroups import identity, processes
+from pyruntime.errors import KernelError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.state import Record
 
 _SECONDS = 10.0
+_UNKNOWN_SECONDS = 2.0
 _EBUSY = 16
 _GONE = (2, 19)  # ENOENT, ENODEV
 
 
-def remove(cgroups: dict[str, str], timeout: float = _SECONDS) -> None:
-    """Remove the container's cgroup and those it has made below, in every hierarchy. Gone already is no error.
+def remove(record: Record, timeout: float = _SECONDS) -> None:
+    """Remove the container's cgroup and those that it has made below, in every hierarchy.
 
-    A killed process leaves its cgroup a moment after its parent could reap it, so what is busy is tried again for
-    timeout seconds. Raises StateError that names the processes in the way."""
+    One that is gone is no error, nor is one that has become another container's, which is left alone. A killed process
+    leaves its cgroup a moment after its parent could reap it, so what is busy is tried again for timeout seconds.
+    Raises StateError that names the processes in the way, KernelError for what cannot be removed."""
     deadline = 0.0
     pause = 0.0005
-    for directory in cgroups.values():
-        while not _removed(directory):
+    for name, directory in record.cgroups.items():
+        while (kind := identity.kind(record, name)) in (identity.OWN, identity.UNKNOWN):
+            if _removed(directory, tree=kind == identity.OWN):
+                break
             now = time.monotonic()
             deadline = deadline or now + timeout
+            # An init that has entered before its cgroups were noted (cgroups/create.py) ends with its parent: who stays
+            # is another container's.
+            if kind == identity.UNKNOWN and now > deadline - timeout + _UNKNOWN_SECONDS:
+                break
             if now > deadline:
                 raise _busy(directory)
             # The kernel tells nobody when the last one has left a v1 cgroup.
@@ -31,9 +43,11 @@ def remove(cgroups: dict[str, str], timeout: float = _SECONDS) -> None:
             pause = min(pause * 2, 0.05)
 
 
-def _removed(directory: str) -> bool:
+def _removed(directory: str, *, tree: bool) -> bool:
     if _rmdir(directory):
         return True
+    if not tree:
+        return False
     # There are processes in it, or cgroups that the container made below.
     processes.walk(directory, _remove_one)
     return _rmdir(directory)
@@ -44,14 +58,23 @@ def _remove_one(parent: int, name: str) -> None:
 
 
 def _rmdir(name: str, parent: int | None = None) -> bool:
-    """Whether a cgroup is gone; False while it is busy."""
+    """Whether a cgroup is gone; False while it is busy. Raises KernelError."""
     try:
         posix.rmdir(name, dir_fd=parent)
     except OSError as error:
         if error.errno == _EBUSY:
             return False
-        if error.errno not in _GONE:
-            raise
+        # A read-only mount says so (EROFS) before it looks whether the directory exists.
+        if error.errno not in _GONE and _exists(name, parent):
+            raise KernelError(error.errno or 0, "rmdir", (name,)) from None
+    return True
+
+
+def _exists(name: str, parent: int | None) -> bool:
+    try:
+        posix.lstat(name, dir_fd=parent)
+    except OSError:
+        return False
     return True
 
 

@@ -177,18 +177,28 @@ def start(
 
 def _enter_all(parent: Any, path: str, mount_points: dict[str, str], required: list[str]) -> None:
     """Note where the scope is; on v1, put init into the hierarchies that systemd does not use too."""
-    from pyruntime.cgroups import controllers, create, files
+    from pyruntime.cgroups import controllers, create, files, identity
     from pyruntime.cgroups.layout import UNIFIED
 
     cgroups = {name: f"{mount_point}{path}" for name, mount_point in mount_points.items()}
     parent.record.cgroups = cgroups
+    inodes: dict[str, int] = {}
+    parent.record.extra[identity.INODES] = inodes
+    for name, directory in cgroups.items():
+        if posix.access(directory, posix.F_OK):
+            # Made by systemd just now, or left by a container that has stopped where systemd has no hierarchy.
+            identity.take_over(parent.record, directory)
+            identity.note(parent.record, name, directory)
     parent.record.save()
     for name, directory in cgroups.items():
         if name == UNIFIED and len(cgroups) == 1:
             controllers.enable(directory, required, others=False)
             continue
-        if not posix.access(directory, posix.F_OK):
-            create.make(name, directory)
+        if name not in inodes:
+            if not create.make(name, directory):
+                identity.take_over(parent.record, directory)
+            identity.note(parent.record, name, directory)
+            parent.record.save()
         files.write(directory, "cgroup.procs", str(parent.pid))
 
 
@@ -205,9 +215,15 @@ def set_properties(actor: Any, unit: str, user: bool, properties: list[Any]) -> 
 
 
 def stop(record: Record) -> None:
-    """Remove the scope of a container whose processes are dead; one that is gone is no error."""
+    """Remove the scope of a container whose processes are dead; one that is gone is no error.
+
+    A scope of the same name that another container runs in is left alone. Before the record has the cgroups of the
+    scope, init ends with its parent, and systemd removes a scope without processes."""
+    from pyruntime.cgroups import identity
+
     noted = record.extra.get("systemd")
-    if not noted:
+    kinds = [identity.kind(record, name) for name in record.cgroups]
+    if not noted or not kinds or identity.FOREIGN in kinds:
         return
     try:
         from pyruntime.cgroups.systemd_bus import NO_SUCH_UNIT, Bus, BusError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyruntime import container, signals, state
-from pyruntime.cgroups import kill as cgroup_kill
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import StateError, UsageError
@@ -22,12 +21,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("kill needs the container's id, and may take a signal", mend="see: pyruntime kill --help")
     record = state.load(context.root, words[0])
     signal = signals.parse(words[1] if len(words) > 1 else "TERM")
-    if not values["all"]:
-        container.kill(record, signal)
-        return 0
     try:
-        container.kill(record, signal)
+        container.kill(record, signal, everything=values["all"])
     except StateError:
-        pass  # containerd calls `kill --all` after init has died, for what outlives it in a shared pid namespace
-    cgroup_kill.signal_all(record.cgroups, signal, but=record.pid)
+        # containerd calls `kill --all` after init has died, for what outlives it in a shared pid namespace.
+        if not values["all"]:
+            raise
     return 0

@@ -97,6 +97,7 @@ def _restore(
     request, record = restorer.request, restorer.record
     record.save()
     execute(list(place.plan_create(request)), restorer)
+    record.save()  # which cgroups these are: criu fills them before the record has a pid
     _make_mount_points(request)
     options = images.common(values, directories, LOG)
     options |= {

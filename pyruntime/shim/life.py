@@ -9,8 +9,8 @@ from __future__ import annotations
 import posix
 
 from pyruntime import fastjson, state
+from pyruntime.cgroups import identity, oom
 from pyruntime.cgroups import kill as cgroup_kill
-from pyruntime.cgroups import oom
 from pyruntime.errors import NotFound, PyruntimeError
 from pyruntime.operations import OPERATIONS
 from pyruntime.shim import console, settings, ttrpc, work
@@ -406,7 +406,7 @@ class Lives:
         record = container.record
         if record is not None and not record.private_pid:
             # What init leaves behind does not die with it.
-            cgroup_kill.signal_all(record.cgroups, _SIGKILL)
+            cgroup_kill.signal_all(identity.own(record), _SIGKILL)
         left = [process for process in container.execs.values() if process.busy or (process.pid and not process.told)]
         if not left:
             self._tell_exit(init)

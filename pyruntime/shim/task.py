@@ -126,10 +126,9 @@ class Tasks(Lives):
         record = _record(process.container)
         if request["all"] and not process.id:
             try:
-                lifecycle.kill(record, signal)
+                lifecycle.kill(record, signal, everything=True)
             except PyruntimeError:
-                pass  # what outlives init in a shared pid namespace is meant as well
-            cgroup_kill.signal_all(record.cgroups, signal, but=record.pid)
+                pass  # nothing of it is left
         elif process.exit is not None:
             raise Refusal(ttrpc.NOT_FOUND, "process already finished")
         elif process.id:

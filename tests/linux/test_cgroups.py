@@ -221,3 +221,54 @@ def test_cgroups_that_are_nested_deeply(container, depth):
     box.delete("--force")
     assert not own.exists()
     assert proc.process_state(pid) in ("Z", "")
+
+
+# For this command alone the hierarchies are read-only, as in a container without privileges. $1: how many there are.
+READ_ONLY = """
+n=$1; shift
+while [ "$n" -gt 0 ]; do
+    mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 99
+    shift; n=$((n-1))
+done
+exec "$@"
+"""
+
+
+def read_only(tops: list[str]) -> list[str]:
+    """A command before another one, which then sees these hierarchies read-only."""
+    return ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", str(len(tops)), *tops]
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("part", ["all", "half"])
+def test_read_only_cgroups_are_named_and_nothing_is_left(container, part):
+    tops = leaks.hierarchies()
+    tops = tops if part == "all" else tops[len(tops) // 2 :]
+    box = container()
+    for top in leaks.hierarchies():
+        # Below a directory that exists rmdir(2) says EROFS, too, of what does not exist.
+        os.makedirs(top + os.path.dirname(box.config["linux"]["cgroupsPath"]), exist_ok=True)
+    result = box.run(wrap=read_only(tops), check=1)
+    line = result.stderr.splitlines()[-1]
+    assert "mkdir" in line
+    assert "read-only file system (EROFS)" in line
+    assert "--root" not in line
+    assert box.runtime.run("state", box.id, check=None).code == 1
+    assert folders(box.config["linux"]["cgroupsPath"]) == []
+    box.delete("--force")
+
+
+@pytest.mark.ours
+def test_a_cgroup_that_cannot_be_removed_is_named(container):
+    """The record stays, so that another delete can remove it."""
+    box = container()
+    box.create()
+    box.start()
+    box.wait()
+    result = box.delete("--force", wrap=read_only(leaks.hierarchies()), check=1)
+    line = result.stderr.splitlines()[-1]
+    assert box.config["linux"]["cgroupsPath"] in line
+    assert "read-only file system (EROFS)" in line
+    assert box.status() == "stopped"
+    box.delete()
+    assert folders(box.config["linux"]["cgroupsPath"]) == []

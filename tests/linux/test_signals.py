@@ -77,6 +77,74 @@ def test_kill_of_a_created_container(container):
     assert box.status() == "stopped"
 
 
+@pytest.mark.parametrize("word", ["HUP", "INT", "QUIT", "TERM", "SEGV"])
+@pytest.mark.differs(crun="crun's init is the first of its pid namespace and handles nothing")
+def test_a_fatal_signal_ends_a_created_container(container, word):
+    """runc's init has handlers for these; without, the first of a pid namespace would not get them."""
+    box = container(["/bin/sleep", "100"])
+    box.create()
+    box.kill(word)
+    box.wait()
+    assert box.status() == "stopped"
+    box.delete()
+
+
+@pytest.mark.parametrize("word", ["WINCH", "CHLD", "CONT", "0"])
+def test_other_signals_leave_a_created_container(container, word):
+    box = container(["/bin/sleep", "100"])
+    box.create()
+    box.kill(word)
+    assert box.status() == "created"
+    box.start()
+    assert box.status() == "running"
+
+
+def test_signal_0_asks_whether_it_lives(container):
+    box = running(container)
+    box.kill("0")
+    assert box.status() == "running"
+    box.kill("KILL")
+    assert box.wait() == 137
+    assert box.kill("0", check=None).code != 0
+
+
+def left_behind(container) -> tuple[object, int]:
+    """A container whose init has ended, and the pid of a process that it has left."""
+    box = container(sh="sleep 1000 & echo $!")
+    drop_namespace(box.config, "pid")
+    box.create()
+    box.start()
+    pid = int(box.await_output("\n"))
+    assert box.wait() == 0
+    assert proc.process_state(pid) not in ("", "Z")
+    return box, pid
+
+
+SINCE_1_2 = pytest.mark.differs(runc="runc does so since 1.2", crun="crun 1.8.1 signals init only")
+
+
+@SINCE_1_2
+def test_sigkill_is_for_all_without_a_pid_namespace(container):
+    box = container(sh="sleep 1000 & echo $!; wait")
+    drop_namespace(box.config, "pid")
+    box.create()
+    box.start()
+    pid = int(box.await_output("\n"))
+    box.kill("KILL")
+    assert box.wait() == 137
+    proc.wait_until(lambda: proc.process_state(pid) in ("", "Z"), "the other one is dead")
+
+
+@SINCE_1_2
+def test_sigkill_is_for_all_after_init_has_ended(container):
+    box, pid = left_behind(container)
+    assert box.kill("TERM", check=None).code != 0
+    assert proc.process_state(pid) not in ("", "Z")
+    box.kill("KILL")
+    proc.wait_until(lambda: proc.process_state(pid) in ("", "Z"), "the one that was left is dead")
+    box.delete()
+
+
 @pytest.mark.differs(crun="crun 1.8.1 says that the container is not running in other words")
 def test_kill_of_a_stopped_container(container):
     """containerd's shim looks for exactly these words."""

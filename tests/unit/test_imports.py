@@ -63,7 +63,7 @@ KERNEL = {
 # No shim: who only looks, waits and signals needs what Python itself has.
 LIFE = EDGE | {"container", "hooks", "plan", "plan.step", "kernel", "kernel.pidfd"}
 # A container's cgroups are looked at, and removed; how they are made and limited is create's.
-CGROUPS = {"cgroups", *("cgroups." + name for name in ("files", "freezer", "kill", "layout", "processes", "remove"))}
+CGROUPS = {"cgroups", *("cgroups." + name for name in "files freezer identity kill layout processes remove".split())}
 LIFE |= CGROUPS
 
 # Our own modules of the commands that an engine calls most; a cgroup needs what its hierarchies need.

@@ -1,0 +1,66 @@
+"""Which of the cgroups that a record names are still the container's.
+
+A path says nothing: once a container has stopped, its cgroup may have been removed and another one made in its
+place, or another container may have moved into it. So the record has the inode number of each directory, which
+kernfs never gives to another cgroup, and a container that is created in a directory that exists already marks it as
+its own with an extended attribute.
+"""
+
+from __future__ import annotations
+
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.state import Record
+
+INODES = "cgroup_inodes"  # in Record.extra: hierarchy -> inode number
+TOKEN = "cgroup_owner"  # in Record.extra: the value of the mark, of a container that has set one
+_NAME = "pyruntime.owner"
+# Only CAP_SYS_ADMIN of the initial user namespace can change `trusted`, which a container's root has not; an
+# ordinary user has `user`, since Linux 5.7.
+_KINDS = ("trusted.", "user.")
+_GONE = (2, 20)  # ENOENT, ENOTDIR
+# What a directory of the record is now.
+OWN, GONE, FOREIGN, UNKNOWN = "own", "gone", "foreign", "unknown"
+
+
+def note(record: Record, name: str, directory: str) -> None:
+    """Note the cgroup that has just been made, or taken over, for a hierarchy. The caller saves the record."""
+    record.extra.setdefault(INODES, {})[name] = posix.stat(directory).st_ino
+
+
+def take_over(record: Record, directory: str) -> None:
+    """Mark a cgroup that was there before as this container's: whoever used it is done with it."""
+    token: str = record.extra.setdefault(TOKEN, posix.urandom(8).hex())
+    for kind in _KINDS:
+        try:
+            posix.setxattr(directory, kind + _NAME, token.encode())
+        except OSError:
+            continue  # EPERM: try the other; ENOTSUP of an older kernel: then the inode has to do
+        return
+
+
+def kind(record: Record, name: str) -> str:
+    """What the directory of a hierarchy is now: OWN, GONE, FOREIGN, or UNKNOWN of one that was never noted."""
+    directory = record.cgroups[name]
+    try:
+        inode = posix.stat(directory).st_ino
+        marks = [mark for mark in posix.listxattr(directory) if mark.endswith(_NAME)]
+        tokens = [posix.getxattr(directory, mark).decode("ascii", "replace") for mark in marks]
+    except OSError as error:
+        if error.errno in _GONE:
+            return GONE
+        raise
+    # A container that has set no mark has made the directory, so any mark is a later container's.
+    if tokens and record.extra.get(TOKEN) not in tokens:
+        return FOREIGN
+    noted = record.extra.get(INODES, {}).get(name)
+    if noted is None:
+        return UNKNOWN
+    return OWN if inode == noted else FOREIGN
+
+
+def own(record: Record) -> dict[str, str]:
+    """The cgroups of a record that are there and the container's: hierarchy -> directory."""
+    return {name: directory for name, directory in record.cgroups.items() if kind(record, name) == OWN}
