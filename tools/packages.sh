@@ -10,7 +10,9 @@ for task in "$@"; do
     build) wanted="$wanted gcc libc6-dev make python3 python3-dev python3-venv libseccomp-dev libcap-dev" ;;
     run) wanted="$wanted busybox-static" ;;
     test) wanted="$wanted busybox-static golang-github-opencontainers-specs-dev zsh fish groff-base iproute2
-        uidmap" ;;
+        uidmap"
+        # The kernel's headers for arm64: newer releases have them in linux-libc-dev.
+        [ -d /usr/lib/linux/uapi/arm64 ] || wanted="$wanted linux-libc-dev-arm64-cross" ;;
     # What the suite's library package depends on, and what its programs import besides.
     conformance) wanted="$wanted xz-utils golang-go golang-github-blang-semver-dev
         golang-github-cpuguy83-go-md2man-v2-dev golang-github-google-uuid-dev golang-github-hashicorp-errwrap-dev

@@ -8,7 +8,7 @@ from pyruntime.kernel.call import check, lib, text
 from pyruntime.kernel.constants import CLOSE_RANGE_CLOEXEC
 
 _O_CLOEXEC = 0o2000000
-_O_TMPFILE = 0o20200000
+_O_TMPFILE = posix.O_TMPFILE  # differs between architectures
 
 
 def open_resolved(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
