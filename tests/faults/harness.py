@@ -100,6 +100,7 @@ class Harness:
     def __init__(self, executable: Executable, folder: Path, *, rootless: bool = False) -> None:
         kernel.become_subreaper()
         kernel.enter_private_mounts()
+        ordinary.admit(CHECKOUT)
         self.executable = executable
         self.folder = folder
         self.wrap = ordinary.BECOME if rootless else []

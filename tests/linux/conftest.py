@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from support import config as configs
-from support import kernel, leaks, proc
+from support import kernel, leaks, ordinary, proc
 from support.bundle import BUSYBOX, Bundle, make_base
 from support.container import Container
-from support.runtime import Executable, Runtime, find
+from support.runtime import CHECKOUT, Executable, Runtime, find
 from support.shim import Containerd, Task
 
 CGROUP_PARENT = f"/{leaks.PREFIX}-tests"
@@ -77,6 +77,7 @@ def machine(executable: Executable) -> None:
     """
     kernel.become_subreaper()
     kernel.enter_private_mounts()
+    ordinary.admit(CHECKOUT)
     if executable.kind == "crun" and os.path.ismount(UNIFIED):
         # crun refuses cgroup v1 while a cgroup2 mount with controllers is beside it.
         kernel.umount(UNIFIED, kernel.MNT_DETACH)

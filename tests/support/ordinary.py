@@ -37,6 +37,27 @@ def uncover(covered: list[str]) -> None:
         kernel.umount(file)
 
 
+def admit(folder: Path) -> None:
+    """Let ordinary users pass through the directories above `folder`, /root for instance, in this mount namespace."""
+    for place in reversed(folder.parents):
+        if place.stat().st_mode & 0o001:
+            continue
+        old = os.open(place, os.O_PATH | os.O_DIRECTORY)
+        names = os.listdir(place)
+        kernel.mount("tmpfs", str(place), "tmpfs", 0, "mode=711")
+        for name in names:
+            source, target = Path(f"/proc/self/fd/{old}/{name}"), place / name
+            if source.is_symlink():
+                target.symlink_to(source.readlink())
+                continue
+            if source.is_dir():
+                target.mkdir()
+            else:
+                target.touch()
+            kernel.mount(str(source), str(target), None, kernel.MS_BIND | kernel.MS_REC)
+        os.close(old)
+
+
 def has_ranges(covered: list[str]) -> bool:
     """Whether newuidmap(1) and newgidmap(1) are there, and files that grant the ids."""
     return covered == list(FILES) and all(shutil.which(name) for name in ("newuidmap", "newgidmap"))
