@@ -7,7 +7,7 @@ import time
 
 from pyruntime import operations
 from pyruntime.errors import PyruntimeError
-from pyruntime.shim import rootfs, settings, wire
+from pyruntime.shim import names, rootfs, settings, wire
 from pyruntime.shim.events import timestamp
 
 _KILLED = 137
@@ -15,6 +15,7 @@ _KILLED = 137
 
 def delete(id: str, namespace: str, bundle: str) -> int:
     """Remove the container, whatever state it is in, and its mounts; print a DeleteResponse."""
+    names.check(id, namespace)
     known = settings.noted(bundle)
     made, mounted = known if known is not None else (settings.settings(namespace, settings.options(None)), True)
     try:

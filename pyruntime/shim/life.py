@@ -13,7 +13,7 @@ from pyruntime.cgroups import identity, oom
 from pyruntime.cgroups import kill as cgroup_kill
 from pyruntime.errors import NotFound, PyruntimeError
 from pyruntime.operations import OPERATIONS
-from pyruntime.shim import console, settings, ttrpc, work
+from pyruntime.shim import console, names, settings, ttrpc, work
 from pyruntime.shim.events import Publisher, timestamp
 from pyruntime.shim.jobs import Jobs, Lost
 from pyruntime.shim.loop import READ, Loop
@@ -92,6 +92,8 @@ class Lives:
         id, bundle = request["id"], request["bundle"]
         if id in self.containers:
             raise Refusal(ttrpc.EXISTS, f"container {id}")
+        _check(names.check, id, self.namespace)
+        _check(names.check_bundle, bundle)
         chosen = settings.options(request["options"])
         made = settings.settings(self.namespace, chosen)
         container = Container(id, bundle, made, [one["type"] for one in request["rootfs"]])
@@ -193,8 +195,8 @@ class Lives:
                           stdio=tuple(stdio.fds), birth=True, spare=spare, **arguments)  # fmt: skip
             stdio.passed()
 
-        names = container.id, self.namespace
-        stdio.open(ready, indirect=container.indirect, owner=container.owner, names=names)
+        identity = container.id, self.namespace
+        stdio.open(ready, indirect=container.indirect, owner=container.owner, names=identity)
 
     def run_child(
         self,
@@ -307,6 +309,7 @@ class Lives:
         """Exec: note a process that Start will run."""
         container = self.container(request)
         id = request["exec_id"]
+        _check(state.check_id, id)
         if id in container.execs:
             raise Refusal(ttrpc.EXISTS, f"exec {id}")
         if container.init.exit is not None:
@@ -344,6 +347,9 @@ class Lives:
             process.stdio.close()
             status, at = process.exit or (0, 0)
             gone = {"pid": process.pid, "exit_status": status, "exited_at": timestamp(at)}
+            for one in process.waiting:  # for the end of a process that was never started
+                one.fail(ttrpc.NOT_FOUND, f"{process.name()} is deleted")
+            process.waiting.clear()
             if process.id:
                 process.drop_spare()
                 container.execs.pop(process.id, None)
@@ -448,6 +454,14 @@ class Lives:
             self.loop.forget(container.oom_watch.fd)
             container.oom_watch.close()
             container.oom_watch = None
+
+
+def _check(check: Callable[..., None], *words: str) -> None:
+    """Refuse a request for words that do not pass a check (names.py)."""
+    try:
+        check(*words)
+    except PyruntimeError as error:
+        raise Refusal(ttrpc.INVALID, str(error)) from None
 
 
 def _flags(chosen: dict[str, Any]) -> dict[str, Any]:

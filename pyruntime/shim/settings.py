@@ -32,6 +32,13 @@ _TOML = {
 
 def options(any: dict[str, Any] | None) -> dict[str, Any]:
     """The fields of Options from what a caller gave, defaults for what it did not. Raises ValueError."""
+    found = _decoded(any)
+    if found["root"] and not found["root"].startswith("/"):
+        raise ValueError(f"runtime options: Root is not an absolute path: {found['root']!r}")
+    return found
+
+
+def _decoded(any: dict[str, Any] | None) -> dict[str, Any]:
     found = wire.decode("Options", b"")
     if any is None:
         return found

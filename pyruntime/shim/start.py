@@ -11,7 +11,7 @@ import posix
 
 from pyruntime import fastjson
 from pyruntime.errors import PyruntimeError
-from pyruntime.shim import ttrpc, wire
+from pyruntime.shim import names, ttrpc, wire
 from pyruntime.state import read_file, write_atomically
 
 TYPE_CHECKING = False
@@ -32,6 +32,7 @@ def start(id: str, namespace: str, address: str) -> int:
     """Print the address of a shim for the bundle in the working directory, and see to it that there is one."""
     if not id or not namespace:
         raise PyruntimeError("start needs -id and -namespace", mend="it is containerd that calls it")
+    names.check(id, namespace)
     given = _read_input()
     path = socket_path(address, namespace, _group(id))
     # In each bundle of a group: from here containerd knows after a restart where the container is served.

@@ -32,6 +32,12 @@ _KINDS = {
 _HEAD = 10
 _MAX_MESSAGE = 4 << 20
 _CHUNK = 65536
+# While a client leaves so many bytes of answers unread, or so many requests are unanswered, no more of it are read.
+_MAX_UNREAD = 1 << 20
+_MAX_UNANSWERED = 4096
+# EMFILE, ENFILE, ENOBUFS, ENOMEM: the next accept(2) fails as well, until something is closed.
+_EXHAUSTED = (24, 23, 105, 12)
+_RETRY_SECONDS = 0.2
 
 
 def frame(stream: int, type: int, data: bytes) -> bytes:
@@ -42,7 +48,8 @@ def frame(stream: int, type: int, data: bytes) -> bytes:
 class Frames:
     """A stream socket as frames: what has come in, what has to go out. Never blocks.
 
-    received: called with (stream, type, data). closed: called once, when the other end is gone."""
+    received: called with (stream, type, data). closed: called once, when the other end is gone.
+    unanswered: how many requests wait for their answers; kept by Reply."""
 
     def __init__(
         self,
@@ -57,6 +64,8 @@ class Frames:
         self.closed = closed
         self._in = bytearray()
         self._out = bytearray()
+        self._taking = False
+        self.unanswered = 0
         socket.setblocking(False)
         loop.watch(socket.fileno(), READ, self._ready)
 
@@ -66,6 +75,8 @@ class Frames:
             return
         self._out += frame(stream, type, data)
         self._write()
+        if self._in and not self._taking and not self._full():
+            self.loop.later(0, self._take)  # not from here: the caller has not finished what it does
 
     def flushed(self) -> bool:
         """Whether everything is on its way."""
@@ -80,10 +91,11 @@ class Frames:
             self.closed()
 
     def _ready(self, events: int) -> None:
-        if events & ~WRITE:
-            self._read()
-        if events & WRITE and self.socket is not None:
+        if events & WRITE:
             self._write()
+            self._take()
+        if events & ~WRITE and self.socket is not None:
+            self._read()
 
     def _read(self) -> None:
         assert self.socket is not None
@@ -97,20 +109,38 @@ class Frames:
             self.close()
             return
         self._in += data
-        while len(self._in) >= _HEAD:
-            size = int.from_bytes(self._in[:4], "big")
-            if size > _MAX_MESSAGE:
-                self.close()
-                return
-            if len(self._in) < _HEAD + size:
-                return
-            stream, type = int.from_bytes(self._in[4:8], "big"), self._in[8]
-            message = bytes(self._in[_HEAD : _HEAD + size])
-            del self._in[: _HEAD + size]
-            self.received(stream, type, message)
+        self._take()
+
+    def _full(self) -> bool:
+        return len(self._out) > _MAX_UNREAD or self.unanswered >= _MAX_UNANSWERED
+
+    def _take(self) -> None:
+        """Pass on the frames that are complete, as long as the other end reads its answers."""
+        if self._taking:
+            return
+        self._taking = True
+        try:
+            while len(self._in) >= _HEAD and not self._full() and self.socket is not None:
+                size = int.from_bytes(self._in[:4], "big")
+                if size > _MAX_MESSAGE:
+                    self.close()
+                    return
+                if len(self._in) < _HEAD + size:
+                    break
+                stream, type = int.from_bytes(self._in[4:8], "big"), self._in[8]
+                message = bytes(self._in[_HEAD : _HEAD + size])
+                del self._in[: _HEAD + size]
+                self.received(stream, type, message)
+        except BaseException:
+            self.loop.later(0, self._take)  # what comes after a request that failed
+            raise
+        finally:
+            self._taking = False
+            self._watch()
 
     def _write(self) -> None:
-        assert self.socket is not None
+        if self.socket is None:
+            return
         try:
             while self._out:
                 del self._out[: self.socket.send(self._out, _socket.MSG_NOSIGNAL)]
@@ -119,7 +149,12 @@ class Frames:
         except OSError:
             self.close()
             return
-        self.loop.watch(self.socket.fileno(), READ | WRITE if self._out else READ, self._ready)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.socket is not None:
+            events = (0 if self._full() else READ) | (WRITE if self._out else 0)
+            self.loop.watch(self.socket.fileno(), events, self._ready)
 
 
 class Reply:
@@ -131,6 +166,7 @@ class Reply:
         self._frames = frames
         self._stream = stream
         self.done = False
+        frames.unanswered += 1
 
     def send(self, name: str, values: dict[str, Any]) -> None:
         """Answer with a message."""
@@ -144,6 +180,7 @@ class Reply:
     def _send(self, response: dict[str, Any]) -> None:
         if not self.done:
             self.done = True
+            self._frames.unanswered -= 1
             self._frames.send(self._stream, _RESPONSE, wire.encode("Response", response))
 
 
@@ -156,12 +193,19 @@ class Server:
         self.handler = handler
         self.connections: set[Frames] = set()
         listener.setblocking(False)
-        loop.watch(listener.fileno(), READ, self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        self.loop.watch(self.listener.fileno(), READ, self._accept)
 
     def _accept(self, events: int) -> None:
         try:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # the C half's accept(2), close-on-exec
-        except OSError:
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                # The connection waits in the queue, and poll(2) would report it again at once.
+                self.loop.forget(self.listener.fileno())
+                self.loop.later(_RETRY_SECONDS, self._listen)
             return
         socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         connection = Frames(

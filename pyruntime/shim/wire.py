@@ -112,8 +112,11 @@ def decode(name: str, data: bytes) -> Message:
 
 def _set(values: Message, field: str, kind: str, repeated: bool, found: Any) -> None:
     if kind == "map":
-        entry = _decode_entry(found)
-        values[field] = {**values[field], **entry}
+        # The empty one is every message's (`_table`); the first entry makes one of this message's own.
+        if values[field]:
+            values[field].update(_decode_entry(found))
+        else:
+            values[field] = _decode_entry(found)
     elif kind in _SCALARS:
         if not repeated:
             values[field] = found
@@ -122,16 +125,27 @@ def _set(values: Message, field: str, kind: str, repeated: bool, found: Any) -> 
             while at < len(found):
                 number, at = _varint(found, at)
                 numbers.append(_number(kind, number))
-            values[field] = [*values[field], *numbers]
+            _extend(values, field, numbers)
         else:
-            values[field] = [*values[field], found]
+            _extend(values, field, [found])
     else:
         value: Any = found
         if kind == "string":
             value = found.decode("utf-8", "surrogateescape")
         elif kind != "bytes":
             value = decode(kind, found)
-        values[field] = [*values[field], value] if repeated else value
+        if repeated:
+            _extend(values, field, [value])
+        else:
+            values[field] = value
+
+
+def _extend(values: Message, field: str, more: list[Any]) -> None:
+    """Append to a repeated field. Each element costs the same, however many there are."""
+    if values[field]:
+        values[field] += more
+    else:
+        values[field] = more  # the empty list is every message's (`_table`)
 
 
 def _decode_entry(data: bytes) -> dict[str, str]:
@@ -181,7 +195,7 @@ def _table(name: str) -> tuple[Table, Message]:
         unset: Message = {}
         for number, field, kind, repeated in MESSAGES[name]:
             fields[number] = field, kind, repeated
-            # Never changed in place: `_set` makes new ones.
+            # Never changed while they are empty: `_set` makes new ones.
             unset[field] = (
                 []
                 if repeated
