@@ -24,7 +24,14 @@ def hierarchies() -> list[str]:
 
 def cgroups() -> list[str]:
     """The directories of all hierarchies whose name has the prefix of this session, deepest first."""
-    return [folder for top in hierarchies() for folder, _, _ in os.walk(top, topdown=False) if PREFIX in folder]
+    found = []
+    for top in hierarchies():
+        for folder, names, _ in os.walk(top):
+            # Not those of another session, which may be nested deeper than os.walk can follow.
+            names[:] = [name for name in names if PREFIX in name or not name.startswith("pyrt")]
+            if PREFIX in folder:
+                found.append(folder)
+    return found[::-1]
 
 
 def remove_cgroup_parent(parent: str) -> None:
