@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.ids import ContainerId
     from pyruntime.log import Log
     from pyruntime.plan.build import Plan
     from pyruntime.plan.request import Request
@@ -52,7 +53,6 @@ def plan_for(request: Request) -> Plan:
     """What is to be done for a request; asks nothing of the rootfs. Raises PyruntimeError."""
     from pyruntime.plan import build
 
-    state.check_id(request.id)
     if request.process.get("terminal") or request.console_socket:
         from pyruntime.rootfs import console
 
@@ -262,6 +262,27 @@ def kill_all(record: Record) -> str:
             posix.close(pidfd)
 
 
+def delete_by_id(root: str, id: ContainerId, *, force: bool, log: Log) -> None:
+    """Remove the container of this name, as `delete`. With force one that does not exist is no error, and of one whose
+    record is missing or damaged goes what can be read of it."""
+    try:
+        record = state.load(root, id)
+    except NotFound:
+        if force:
+            return  # engines call it once more than needed
+        raise
+    except StateError:
+        if not force:
+            raise
+        # A create that was killed before its first record made nothing; of a damaged one, what can be read.
+        record = state.salvage(root, id)
+    try:
+        delete(record, force=force, log=log)
+    except NotFound:
+        if not force:
+            raise
+
+
 def delete(record: Record, *, force: bool, log: Log) -> None:
     """Remove a stopped container, or with force any. Raises StateError."""
     lock = _lock_by_force(record) if force else state.lock_again(record)
@@ -272,6 +293,7 @@ def delete(record: Record, *, force: bool, log: Log) -> None:
                 f"cannot delete container {record.id} that is not stopped: {status}",
                 mend=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
             )
+        state.require_no_mount(record.directory, record.id)
         destroy(record, log)
     finally:
         posix.close(lock)
@@ -287,7 +309,7 @@ def _lock_by_force(record: Record) -> int:
     state.abandon(record)
     now = record
     try:
-        now = state.load(record.directory.rpartition("/")[0], record.id)
+        now = state.load(state.root_of(record.directory), record.id)
         if record.is_other(now):
             raise NotFound(f'container "{record.id}" does not exist')
     except NotFound:

@@ -17,7 +17,7 @@ from pyruntime.cgroups import enter, freezer
 from pyruntime.cli import create as cli_create
 from pyruntime.cli import exec as cli_exec
 from pyruntime.cli import flags
-from pyruntime.errors import NotFound, PyruntimeError, StateError, from_json, from_oserror
+from pyruntime.errors import PyruntimeError, StateError, from_json, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import PR_SET_PDEATHSIG
 from pyruntime.log import Log
@@ -29,6 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+    from pyruntime.ids import ContainerId
 
 _SIGKILL = 9
 END = b"\n"  # of an answer: it is whole, whatever the child still has to do
@@ -59,7 +61,7 @@ class Settings:
         self.log = Warnings()
 
 
-def create(settings: Settings, id: str, *, console: int = -1, **options: Any) -> dict[str, Any]:
+def create(settings: Settings, id: ContainerId, *, console: int = -1, **options: Any) -> dict[str, Any]:
     """Create a container with this process's descriptors 0 to 2: {"pid", "start"} of its init.
 
     options: `bundle`, `no-pivot`, `no-new-keyring` as the command's flags.
@@ -76,7 +78,7 @@ class Prepared:
 
     raw: config.json as it was read."""
 
-    def __init__(self, settings: Settings, id: str, **options: Any) -> None:
+    def __init__(self, settings: Settings, id: ContainerId, **options: Any) -> None:
         """Arguments as of `create`. Raises PyruntimeError."""
         context: Any = settings
         self.settings = settings
@@ -90,7 +92,7 @@ class Prepared:
         return {"pid": record.pid, "start": record.start}
 
 
-def start(settings: Settings, id: str) -> None:
+def start(settings: Settings, id: ContainerId) -> None:
     """Let a container's init become the user's process."""
     container.start(state.load(settings.root, id), settings.log)
 
@@ -99,7 +101,13 @@ class PreparedProcess:
     """One more process of a container, planned and not made yet."""
 
     def __init__(
-        self, settings: Settings, id: str, *, process: dict[str, Any] | None = None, attached: bool, **options: Any
+        self,
+        settings: Settings,
+        id: ContainerId,
+        *,
+        process: dict[str, Any] | None = None,
+        attached: bool,
+        **options: Any,
     ) -> None:
         """Arguments as of `run_process`; attached: there will be a console. Raises PyruntimeError."""
         context: Any = settings
@@ -139,7 +147,7 @@ class PreparedProcess:
 
 
 def run_process(
-    settings: Settings, id: str, *, process: dict[str, Any] | None = None, console: int = -1, **options: Any
+    settings: Settings, id: ContainerId, *, process: dict[str, Any] | None = None, console: int = -1, **options: Any
 ) -> dict[str, Any]:
     """Run one more process in a container: {"pid", "start"} of it.
 
@@ -157,7 +165,7 @@ def set_console(request: Any, console: int) -> None:
         raise StateError("the process has a terminal, and nobody takes it", mend="ask for the terminal, or for none")
 
 
-def kill(settings: Settings, id: str, *, signal: int, everything: bool = False) -> None:
+def kill(settings: Settings, id: ContainerId, *, signal: int, everything: bool = False) -> None:
     """Send a signal to a container's init, or with everything to all of its processes."""
     record = state.load(settings.root, id)
     try:
@@ -167,26 +175,12 @@ def kill(settings: Settings, id: str, *, signal: int, everything: bool = False) 
             raise
 
 
-def delete(settings: Settings, id: str, *, force: bool = False) -> None:
+def delete(settings: Settings, id: ContainerId, *, force: bool = False) -> None:
     """Remove a container. With force an unknown one is no error."""
-    try:
-        record = state.load(settings.root, id)
-    except NotFound:
-        if force:
-            return
-        raise
-    except StateError:
-        if not force or not state.exists(settings.root, id):
-            raise
-        record = state.salvage(settings.root, id)
-    try:
-        container.delete(record, force=force, log=settings.log)
-    except NotFound:
-        if not force:
-            raise
+    container.delete_by_id(settings.root, id, force=force, log=settings.log)
 
 
-def pause(settings: Settings, id: str) -> None:
+def pause(settings: Settings, id: ContainerId) -> None:
     """Freeze all processes of a container."""
     record = state.load(settings.root, id)
     lock = state.lock(record.directory, record.id)
@@ -199,7 +193,7 @@ def pause(settings: Settings, id: str) -> None:
         posix.close(lock)
 
 
-def resume(settings: Settings, id: str) -> None:
+def resume(settings: Settings, id: ContainerId) -> None:
     """Let a paused container go on."""
     record = state.load(settings.root, id)
     lock = state.lock(record.directory, record.id)
@@ -212,7 +206,7 @@ def resume(settings: Settings, id: str) -> None:
         posix.close(lock)
 
 
-def update(settings: Settings, id: str, *, resources: dict[str, Any]) -> None:
+def update(settings: Settings, id: ContainerId, *, resources: dict[str, Any]) -> None:
     """Change limits; resources as of linux.resources."""
     from pyruntime.cgroups import update as cgroup_update
     from pyruntime.spec import check
@@ -245,7 +239,7 @@ def fork(
     name: str,
     work: Callable[..., Any],
     settings: Settings,
-    id: str,
+    id: ContainerId,
     answer: int,
     *,
     stdio: tuple[int, ...] = (),
@@ -279,7 +273,7 @@ def _perform(
     name: str,
     work: Callable[..., Any],
     settings: Settings,
-    id: str,
+    id: ContainerId,
     answer: int,
     stdio: tuple[int, ...],
     console: int,

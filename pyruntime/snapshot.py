@@ -57,6 +57,7 @@ def _warm_up() -> None:
     (PEP 659), and the snapshot keeps those: 5 to 9 % of the CPU time of `run`."""
     from pyruntime import fastjson
     from pyruntime.cgroups import layout
+    from pyruntime.ids import ContainerId
     from pyruntime.plan import build
     from pyruntime.plan.request import Request
     from pyruntime.spec import check, load, sample
@@ -80,4 +81,4 @@ def _warm_up() -> None:
     for _ in range(32):
         config = load.parse_object(text, "config.json")
         check.require(config)
-        build.build(Request(config, id="warm", bundle="/", layout=host))
+        build.build(Request(config, id=ContainerId("warm"), bundle="/", layout=host))

@@ -14,42 +14,54 @@ processes and cgroups, which a power failure ends as well.
 
 from __future__ import annotations
 
-import fcntl
 import posix
-import time
 
 from pyruntime import fastjson
-from pyruntime.errors import Busy, NotFound, StateError
+from pyruntime.errors import NotFound, StateError
+from pyruntime.ids import ContainerId
+from pyruntime.state_directory import (
+    ABANDONED,
+    CONFIG,
+    FAILURE,
+    FIFO,
+    LOCK_SECONDS,
+    RECORD,
+    exists,
+    lock,
+    make,
+    open_directory,
+    read_below,
+    remove,
+    require_no_mount,
+    root_of,
+    unusable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = 1
-RECORD = "state.json"
-CONFIG = "config.json"
-FIFO = "exec.fifo"
-FAILURE = "exec.error"
-ABANDONED = "abandoned"
+__all__ = [
+    "ABANDONED",
+    "CONFIG",
+    "FAILURE",
+    "FIFO",
+    "RECORD",
+    "exists",
+    "lock",
+    "make",
+    "remove",
+    "require_no_mount",
+    "root_of",
+    "unusable",
+]
 
-LOCK_SECONDS = 10.0
+VERSION = 1
 
 _O_CLOEXEC = posix.O_CLOEXEC
-_ID_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
-_ID_REST = _ID_FIRST | {"."}
-
-
-def check_id(id: str) -> None:
-    """Raise StateError unless id can name a container: `[A-Za-z0-9_+-][A-Za-z0-9_+.-]*`, at most 1024 characters."""
-    if not id:
-        raise StateError("container id cannot be empty", mend="give an id")
-    if len(id) > 1024 or id[0] not in _ID_FIRST or not _ID_REST.issuperset(id):
-        raise StateError(
-            f"invalid container id format: {id!r}",
-            mend="use letters, digits, '_', '+', '-' and '.', not starting with '.'",
-        )
-
-
+_NOT_A_FILE = (13, 22, 40)  # EACCES, EINVAL, ELOOP (state_directory.read_below)
+_OURS = frozenset((RECORD, CONFIG, FIFO, FAILURE, ABANDONED, "notify", "criu-root", "exec.trace"))
+_LARGEST = {"pid": 1 << 31, "owner": 1 << 32, "start": 1 << 63}
 _UNSAVED = frozenset(("directory", "saved"))
 
 
@@ -90,7 +102,7 @@ class Record:
         "start",
     )
 
-    def __init__(self, directory: str, id: str) -> None:
+    def __init__(self, directory: str, id: ContainerId) -> None:
         self.directory = directory
         self.saved = False
         self.id = id
@@ -172,24 +184,21 @@ def read_file(path: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def load(root: str, id: str) -> Record:
+def load(root: str, id: ContainerId) -> Record:
     """The record of a container. Raises NotFound when there is none, StateError when it cannot be read."""
-    check_id(id)
     directory = f"{root}/{id}"
+    fd = open_directory(root, id)
     try:
-        text = read_file(f"{directory}/{RECORD}")
+        text = read_below(fd, RECORD)
     except FileNotFoundError:
-        if exists(root, id):
-            raise StateError(
-                f"container {id} has no record: its create was killed, or is just beginning",
-                mend=f"pyruntime delete --force {id} removes it",
-            ) from None
-        raise NotFound(f'container "{id}" does not exist', why=f"there is no {directory}") from None
-    except PermissionError:
         raise StateError(
-            f"container {id}: open {directory}/{RECORD}: permission denied",
-            mend="run as the user who created the container",
+            f"container {id} has no record: its create was killed, or is just beginning",
+            mend=f"pyruntime delete --force {id} removes it",
         ) from None
+    except OSError as error:
+        raise _unreadable(directory, id, error) from None
+    finally:
+        posix.close(fd)
     try:
         fields: Any = fastjson.loads(text)
         version = fields["version"]
@@ -202,7 +211,7 @@ def load(root: str, id: str) -> Record:
         for name in Record.__slots__:
             if name not in _UNSAVED and name != "id":
                 value = fields[name]
-                if type(value) is not type(getattr(record, name)):
+                if not _fits(record, name, value):
                     raise TypeError(f"{name} is {value!r}")
                 setattr(record, name, value)
         record.saved = True
@@ -214,22 +223,59 @@ def load(root: str, id: str) -> Record:
     return record
 
 
-def salvage(root: str, id: str) -> Record:
+def _unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
+    """The error for a record that is not a file to be read; another failure of the kernel stays what it is."""
+    from pyruntime.errors import errno_name, strerror
+
+    if error.errno not in _NOT_A_FILE:
+        return error
+    reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
+    return StateError(f"container {id}: open {directory}/{RECORD}: {reason}")
+
+
+def _require_ours(fd: int, record: Record) -> None:
+    """Raise StateError unless a directory without a record can be what a create that was killed has left."""
+    for name in posix.listdir(fd):
+        if name not in _OURS and not (name.startswith(".") and name[1:].rpartition(".")[0] in _OURS):
+            raise StateError(f"{record.id} is not a container: {record.path(name)} is not a file of one")
+    if record.id == "lost+found":  # of mkfs(8): empty, owned by root, 0700
+        raise StateError(f"{record.id} is not a container: it belongs to the file system")
+
+
+def _fits(record: Record, name: str, value: Any) -> bool:
+    """Whether a value read from a file can be this field of the record."""
+    default: Any = getattr(record, name, None)
+    if type(value) is not type(default):
+        return False
+    largest = _LARGEST.get(name)
+    return largest is None or 0 <= value < largest
+
+
+def salvage(root: str, id: ContainerId) -> Record:
     """What can be read of a missing or damaged record, for `delete --force`.
 
-    Raises StateError for the record of another version of pyruntime, which that version must undo."""
+    Raises StateError for the record of another version of pyruntime, which that version must undo, and for a
+    directory without a record in which there is what no container has."""
     record = Record(f"{root}/{id}", id)
+    fd = open_directory(root, id)
     try:
-        fields: Any = fastjson.loads(read_file(record.path(RECORD)))
-    except (OSError, ValueError):
+        fields: Any = fastjson.loads(read_below(fd, RECORD))
+    except FileNotFoundError:
+        _require_ours(fd, record)
         return record
+    except ValueError:
+        return record
+    except OSError as error:
+        raise _unreadable(record.directory, id, error) from None
+    finally:
+        posix.close(fd)
     if not isinstance(fields, dict):
         return record
     if fields.get("version", VERSION) != VERSION:
         load(root, id)  # says so
     for name in Record.__slots__:
         value = fields.get(name)
-        if name not in _UNSAVED and name != "id" and type(value) is type(getattr(record, name, None)):
+        if name not in _UNSAVED and name != "id" and _fits(record, name, value):
             setattr(record, name, value)
     return record
 
@@ -242,7 +288,7 @@ def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
     was created since this one was deleted."""
     fd = lock(record.directory, record.id, timeout)
     try:
-        fresh = load(record.directory.rpartition("/")[0], record.id)
+        fresh = load(root_of(record.directory), record.id)
     except StateError:
         return fd  # none was ever written, or it is damaged: the caller knows
     except BaseException:
@@ -260,139 +306,10 @@ def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
 def abandon(record: Record) -> None:
     """Let who holds the lock know that the container is to be deleted whatever happens to it. Raises OSError."""
     try:
-        posix.close(posix.open(record.path(ABANDONED), posix.O_WRONLY | posix.O_CREAT | _O_CLOEXEC, 0o600))
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_NOFOLLOW | _O_CLOEXEC
+        posix.close(posix.open(record.path(ABANDONED), flags, 0o600))
     except FileNotFoundError:
         pass  # it is gone already
-
-
-def exists(root: str, id: str) -> bool:
-    """Whether there is a directory for a container of this name."""
-    try:
-        posix.stat(f"{root}/{id}")
-    except OSError:
-        return False
-    return True
-
-
-def make(root: str, id: str) -> tuple[str, int]:
-    """Make and lock the directory of a new container: (directory, descriptor that holds the lock).
-
-    Raises StateError when the id is taken, or the directory cannot be made."""
-    check_id(id)
-    directory = f"{root}/{id}"
-    try:
-        try:
-            posix.mkdir(directory, 0o700)
-        except FileNotFoundError:
-            _make_root(root)
-            posix.mkdir(directory, 0o700)
-        try:
-            fd = lock(directory, id)
-            try:
-                # Before it was locked others may have removed it, and made a container in a new one.
-                taken = any(name != ABANDONED for name in posix.listdir(fd))
-            except BaseException:
-                posix.close(fd)
-                raise
-        except OSError:
-            posix.rmdir(directory)
-            raise
-        if taken:
-            posix.close(fd)
-            raise FileExistsError
-        return directory, fd
-    except FileExistsError:
-        raise StateError(
-            f"container with given ID already exists: {id}",
-            mend=f"choose another id, or remove the container with: pyruntime delete {id}",
-        ) from None
-    except OSError as error:
-        raise unusable(root, directory, error) from error
-
-
-def _make_root(root: str) -> None:
-    parent = root.rpartition("/")[0]
-    try:
-        posix.mkdir(root, 0o700)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        if not parent:
-            raise
-        _make_root(parent)
-        posix.mkdir(root, 0o700)
-
-
-def unusable(root: str, directory: str, error: OSError) -> StateError:
-    """The error for a state directory that cannot be made or written."""
-    from pyruntime.errors import errno_name, strerror
-
-    mends = {
-        13: "run as root, or give a directory of your own with --root",
-        1: "run as root, or give a directory of your own with --root",
-        30: "give a writable directory with --root",
-        28: "free space there, or give another directory with --root",
-    }
-    return StateError(
-        f"cannot keep the container's state: {error.filename or directory}: {strerror(error.errno)}"
-        f" ({errno_name(error.errno)})",
-        mend=mends.get(error.errno or 0, f"check --root ({root})"),
-    )
-
-
-def lock(directory: str, id: str, timeout: float = LOCK_SECONDS) -> int:
-    """Take the container's lock; closing the descriptor gives it back.
-
-    Waits up to timeout seconds for another command, then raises Busy. Raises NotFound when the container was
-    removed meanwhile."""
-    try:
-        fd = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | _O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFound(f'container "{id}" does not exist') from None
-    try:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise Busy(
-                        f"container {id} is busy: another command has held its lock for {timeout:g} s",
-                        mend="wait for that command, or end it",
-                    ) from None
-                time.sleep(0.005)
-        if posix.fstat(fd).st_nlink == 0:
-            raise NotFound(f'container "{id}" does not exist')
-    except BaseException:
-        posix.close(fd)  # or this very command would wait for it when it undoes what it has made
-        raise
-    return fd
-
-
-def remove(directory: str) -> None:
-    """Remove a container's directory. What is not there any more is no error."""
-    while True:
-        try:
-            names = posix.listdir(directory)
-        except FileNotFoundError:
-            return
-        for name in names:
-            try:
-                posix.unlink(f"{directory}/{name}")
-            except FileNotFoundError:
-                pass
-            except IsADirectoryError:
-                remove(f"{directory}/{name}")
-        try:
-            posix.rmdir(directory)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if error.errno == 39:  # ENOTEMPTY: another `delete --force` has left its word meanwhile (abandon)
-                continue
-            raise
-        return
 
 
 def start_time(pid: int) -> int:

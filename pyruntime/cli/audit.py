@@ -13,6 +13,7 @@ from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag, number
 from pyruntime.cli.main import Context
 from pyruntime.errors import StateError, UsageError
+from pyruntime.ids import ContainerId
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
 
@@ -39,7 +40,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("audit takes an id, or --pid and --bundle", mend="see: pyruntime audit --help")
     found = layout.find()
     if words:
-        record = state.load(context.root, words[0])
+        record = state.load(context.root, ContainerId(words[0]))
         pidfd = container.open_init(record)
         if pidfd < 0:
             raise StateError(f"container not running: {record.id} is {state.status(record)}")
@@ -48,7 +49,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         finally:
             # The view holds the process itself by now, and looks whether it lives.
             posix.close(pidfd)
-        name, bundle, file = record.id, record.bundle, record.path(state.CONFIG)
+        name, bundle, file = str(record.id), record.bundle, record.path(state.CONFIG)
         systemd = record.cgroup_manager == "systemd"
     else:
         bundle = values["bundle"]
@@ -63,7 +64,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         systemd = systemd or _is_unit(config)
         request = Request(
             config,
-            id=name if words else "ID",
+            id=ContainerId(name if words else "ID"),
             bundle=bundle.rstrip("/") or "/",
             layout=found,
             rootless=context.rootless,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import container, state
+from pyruntime import container
 from pyruntime.cgroups import layout
 from pyruntime.cli import descriptors, pidfd_socket, pidfile
 from pyruntime.cli.flags import TRACE, Flag
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from _socket import socket
     from typing import Any
 
+    from pyruntime.ids import ContainerId
     from pyruntime.state import Record
 
 USAGE = "ID"
@@ -39,7 +40,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     return 0
 
 
-def create(context: Context, values: dict[str, Any], id: str, *, detach: bool) -> Record:
+def create(context: Context, values: dict[str, Any], id: ContainerId, *, detach: bool) -> Record:
     """Create a container as the flags say, and write its pid file: its record."""
     request, raw = request_of(context, values, id, detach=detach)
     return make(context, values, request, raw)
@@ -70,9 +71,8 @@ def _send_pidfd(connection: socket, record: Record) -> None:
         posix.close(pidfd)
 
 
-def request_of(context: Context, values: dict[str, Any], id: str, *, detach: bool) -> tuple[Request, str]:
+def request_of(context: Context, values: dict[str, Any], id: ContainerId, *, detach: bool) -> tuple[Request, str]:
     """Load and check a bundle: (what to make, config.json as it was read)."""
-    state.check_id(id)
     listening = descriptors.listening()
     preserve_fds = descriptors.preserved(values["preserve-fds"], listening)
     bundle = values["bundle"] or "."

@@ -8,6 +8,7 @@ from pyruntime.cli import descriptors, pidfd_socket, pidfile
 from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import PyruntimeError, StateError, UsageError, from_oserror
+from pyruntime.ids import ContainerId
 from pyruntime.plan.exec import ExecPlan, ExecRequest
 from pyruntime.spec import load
 from pyruntime.start import execute, target
@@ -73,7 +74,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if not words:
         raise UsageError("exec needs the container's id and a command", mend="see: pyruntime exec --help")
-    record = state.load(context.root, words[0])
+    record = state.load(context.root, ContainerId(words[0]))
     check_status(record, ignore_paused=values["ignore-paused"])
     if values["pid-file"]:
         pidfile.check(values["pid-file"])

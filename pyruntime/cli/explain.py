@@ -10,6 +10,7 @@ from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import UsageError
+from pyruntime.ids import ContainerId
 from pyruntime.namespaces import KINDS
 from pyruntime.plan import build
 from pyruntime.plan.request import Request
@@ -74,7 +75,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         context.log.warning(f"config.json: {problem}")
     request = Request(
         config,
-        id="ID",
+        id=ContainerId("ID"),
         bundle=bundle.rstrip("/"),
         layout=layout.find(),
         rootless=context.rootless,

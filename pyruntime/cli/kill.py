@@ -6,6 +6,7 @@ from pyruntime import container, signals, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import StateError, UsageError
+from pyruntime.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Send the signal, SIGTERM unless given."""
     if not 1 <= len(words) <= 2:
         raise UsageError("kill needs the container's id, and may take a signal", mend="see: pyruntime kill --help")
-    record = state.load(context.root, words[0])
+    record = state.load(context.root, ContainerId(words[0]))
     signal = signals.parse(words[1] if len(words) > 1 else "TERM")
     try:
         container.kill(record, signal, everything=values["all"])

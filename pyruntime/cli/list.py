@@ -7,7 +7,8 @@ import posix
 from pyruntime import fastjson, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
-from pyruntime.errors import PyruntimeError, UsageError
+from pyruntime.errors import PyruntimeError, StateError, UsageError, errno_name, strerror
+from pyruntime.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +27,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the containers, by id."""
     if values["format"] not in ("table", "json"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
-    try:
-        ids = sorted(name for name in posix.listdir(context.root) if not name.startswith("."))
-    except FileNotFoundError:
-        ids = []
+    ids = _ids(context)
     if values["quiet"]:
         text = "".join(f"{id}\n" for id in ids)
     else:
@@ -42,12 +40,45 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     return 0
 
 
-def _describe(context: Context, id: str) -> dict[str, Any] | None:
+def _ids(context: Context) -> list[ContainerId]:
+    """The names of the containers, in order. What else lies below --root is passed over.
+
+    Raises StateError when there is no --root, unless it is the default one, which the first create makes."""
+    try:
+        with posix.scandir(context.root) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not context.options["root"]:
+            return []
+        reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
+        raise StateError(f"--root {context.root}: {reason}", mend="check the path") from None
+    ids = []
+    for name in names:
+        try:
+            if _has_record(context, name):
+                ids.append(ContainerId(name))
+        except StateError:
+            pass
+    return ids
+
+
+def _has_record(context: Context, name: str) -> bool:
+    """Whether it is the directory of a container: not that of a create that has just begun, nor another's."""
+    try:
+        posix.stat(f"{context.root}/{name}/{state.RECORD}", follow_symlinks=False)
+    except OSError:
+        context.log.debug(f"{context.root}/{name} has no record of a container")
+        return False
+    return True
+
+
+def _describe(context: Context, id: ContainerId) -> dict[str, Any] | None:
     try:
         record = state.load(context.root, id)
     except PyruntimeError as error:
-        # One that is being made or deleted at this moment, or is damaged, hides no other.
-        context.log.debug(str(error))
+        # A damaged one hides no other.
+        if _has_record(context, id):  # else it was deleted meanwhile
+            context.log.warning(str(error))
         return None
     found = state.oci_state(record, state.status(record))
     found.setdefault("pid", 0)

@@ -9,6 +9,7 @@ import sys
 from pyruntime.cli import flags
 from pyruntime.cli.flags import Flag
 from pyruntime.errors import PyruntimeError, UsageError, from_oserror
+from pyruntime.ids import ContainerId
 from pyruntime.log import Log
 
 TYPE_CHECKING = False
@@ -161,12 +162,12 @@ def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:
     return person.lines(name, error, colour.of(2), arguments)
 
 
-def one_id(words: list[str], command: str) -> str:
-    """The container's id, which must be the only word. Raises UsageError."""
+def one_id(words: list[str], command: str) -> ContainerId:
+    """The container's id, which must be the only word. Raises UsageError, and StateError for what is not an id."""
     if len(words) != 1:
         problem = "needs the container's id" if not words else f"takes one id, got {len(words)} words"
         raise UsageError(f"{command} {problem}", mend=f"see: pyruntime {command} --help")
-    return words[0]
+    return ContainerId(words[0])
 
 
 def _rootless(word: str) -> bool:

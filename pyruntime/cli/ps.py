@@ -9,6 +9,7 @@ from pyruntime.cgroups import processes
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import PyruntimeError, StateError, UsageError
+from pyruntime.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("ps needs the container's id", mend="see: pyruntime ps --help")
     if values["format"] not in ("table", "json"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
-    record = state.load(context.root, words[0])
+    record = state.load(context.root, ContainerId(words[0]))
     if not record.cgroups:
         raise StateError(
             f"the processes of {record.id} cannot be told: it has no cgroup of its own",

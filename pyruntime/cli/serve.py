@@ -19,6 +19,7 @@ import select
 from pyruntime import fastjson, operations, state
 from pyruntime.cli.main import Context
 from pyruntime.errors import PyruntimeError, StateError
+from pyruntime.ids import ContainerId
 from pyruntime.kernel import process, signals
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
 from pyruntime.operations import OPERATIONS, Settings
@@ -115,6 +116,9 @@ class Server:
                 self.wait((request["pid"], request["start"]), reply)
             else:
                 self.fork(request, given)
+        except PyruntimeError as error:
+            if reply in fds:
+                _answer(reply, error)
         except (ValueError, KeyError, TypeError, OSError) as error:
             if reply in fds:
                 _answer(reply, PyruntimeError(f"request not understood: {type(error).__name__}: {error}"))
@@ -134,7 +138,7 @@ class Server:
             request["op"],
             OPERATIONS[request["op"]],
             settings,
-            request["id"],
+            ContainerId(request["id"]),
             given["reply"],
             stdio=tuple(given[name] for name in ("stdin", "stdout", "stderr") if name in given),
             console=given.get("console", -1),

@@ -12,6 +12,7 @@ from pyruntime.errors import ConfigError, PyruntimeError, UsageError
 from pyruntime.host import bundle as host_bundle
 from pyruntime.host import fits
 from pyruntime.host.finding import Finding, of_error
+from pyruntime.ids import ContainerId
 from pyruntime.namespaces import arrange
 from pyruntime.plan import build
 from pyruntime.plan.request import Request
@@ -77,7 +78,7 @@ def findings(config: dict[str, Any], bundle: str, context: Context, *, host: boo
     absolute = bundle if bundle.startswith("/") else f"{posix.getcwd()}/{bundle}"
     request = Request(
         config,
-        id="ID",
+        id=ContainerId("ID"),
         bundle=absolute.rstrip("/").removesuffix("/."),
         layout=layout.find(),
         rootless=context.rootless,

@@ -12,6 +12,7 @@ from pyruntime import container as lifecycle
 from pyruntime import state as records
 from pyruntime.cgroups import processes, stats
 from pyruntime.errors import StateError
+from pyruntime.ids import ContainerId
 from pyruntime.library.bundle import Bundle
 from pyruntime.library.helper import Call
 from pyruntime.library.process import Process, number, wait_call
@@ -20,7 +21,8 @@ from pyruntime.library.stdio import Stream, Streams
 
 
 class Container:
-    """A container by its id; it may exist already or not. Every method raises PyruntimeError, as commands fail.
+    """A container by its id; it may exist already or not. Every method raises PyruntimeError, as commands fail; so
+    does `Container(id)` for what cannot be an id.
 
     id:     its name.
     bundle: what `create` makes it of.
@@ -37,7 +39,7 @@ class Container:
         root: str | os.PathLike[str] | None = None,
         systemd_cgroup: bool = False,
     ) -> None:
-        self.id = id
+        self.id = ContainerId(id)
         self.bundle = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle(bundle)
         self._rootless = _is_rootless()
         self.root = os.path.abspath(root) if root is not None else _default_root()

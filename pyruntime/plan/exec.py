@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from pyruntime.ids import ContainerId
     from pyruntime.start.target import Target
 
 _oom = rare("/process/oomScoreAdj", "process.oom")
@@ -80,7 +81,7 @@ class ExecRequest(Request):
         self,
         config: dict[str, Any],
         *,
-        id: str,
+        id: ContainerId,
         bundle: str,
         target: Target,
         cgroups: dict[str, str],

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.cgroups.layout import Layout
+    from pyruntime.ids import ContainerId
 
 
 class Request:
@@ -45,7 +46,7 @@ class Request:
         self,
         config: dict[str, Any],
         *,
-        id: str,
+        id: ContainerId,
         bundle: str,
         layout: Layout,
         rootless: bool = False,

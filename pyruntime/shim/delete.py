@@ -7,19 +7,21 @@ import time
 
 from pyruntime import operations
 from pyruntime.errors import PyruntimeError
-from pyruntime.shim import names, rootfs, settings, wire
+from pyruntime.ids import ContainerId, Namespace
+from pyruntime.shim import rootfs, settings, wire
 from pyruntime.shim.events import timestamp
 
 _KILLED = 137
 
 
 def delete(id: str, namespace: str, bundle: str) -> int:
-    """Remove the container, whatever state it is in, and its mounts; print a DeleteResponse."""
-    names.check(id, namespace)
+    """Remove the container, whatever state it is in, and its mounts; print a DeleteResponse. Raises StateError for
+    what is not an id."""
+    checked, space = ContainerId(id), Namespace(namespace)
     known = settings.noted(bundle)
-    made, mounted = known if known is not None else (settings.settings(namespace, settings.options(None)), True)
+    made, mounted = known if known is not None else (settings.settings(space, settings.options(None)), True)
     try:
-        operations.delete(made, id, force=True)
+        operations.delete(made, checked, force=True)
     except PyruntimeError as error:
         posix.write(2, f"pyruntime: {error}\n".encode())
     if mounted:

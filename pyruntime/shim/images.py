@@ -18,11 +18,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.ids import ContainerId
+
 _LOGS = "criu-work"  # in the bundle: the directory of images is the client's, and may become an image of its own
 
 
 def checkpoint(
-    settings: Settings, id: str, *, path: str, bundle: str, chosen: dict[str, Any], files: list[str]
+    settings: Settings, id: ContainerId, *, path: str, bundle: str, chosen: dict[str, Any], files: list[str]
 ) -> None:
     """Write the images of a running container to a directory.
 
@@ -53,7 +55,7 @@ def checkpoint(
 
 
 def restore(
-    settings: Settings, id: str, *, path: str, logs: str, bundle: str, console: int = -1, **options: Any
+    settings: Settings, id: ContainerId, *, path: str, logs: str, bundle: str, console: int = -1, **options: Any
 ) -> dict[str, Any]:
     """Make a container from a directory of images, with this process's descriptors 0 to 2, and let it run: {"pid",
     "start"} of its init.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.ids import ContainerId
+
     # (value, None) or (None, error)
     Done = Callable[[Any, PyruntimeError | None], None]
 
@@ -44,7 +46,7 @@ class Jobs:
         name: str,
         work: Callable[..., Any],
         settings: Settings,
-        id: str,
+        id: ContainerId,
         done: Done,
         *,
         seconds: float,
@@ -101,7 +103,7 @@ class Jobs:
         self.loop.watch(reading, READ, ready)
 
     def _fork(
-        self, name: str, work: Callable[..., Any], settings: Settings, id: str, **options: Any
+        self, name: str, work: Callable[..., Any], settings: Settings, id: ContainerId, **options: Any
     ) -> tuple[int, int]:
         """Fork a child as operations.fork does: its pid, and where its answer will be read."""
         reading, writing = posix.pipe2(posix.O_CLOEXEC)
@@ -115,7 +117,7 @@ class Jobs:
         self.pids.add(pid)
         return pid, reading
 
-    def prepare(self, name: str, work: Callable[..., Any], made: Settings, id: str, **arguments: Any) -> Spare:
+    def prepare(self, name: str, work: Callable[..., Any], made: Settings, id: ContainerId, **arguments: Any) -> Spare:
         """Fork a child that may be asked to do `name` later (spare.py)."""
         ours, theirs = spares.pair()
         try:

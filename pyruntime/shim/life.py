@@ -11,7 +11,8 @@ import posix
 from pyruntime import fastjson, state
 from pyruntime.cgroups import identity, oom
 from pyruntime.cgroups import kill as cgroup_kill
-from pyruntime.errors import NotFound, PyruntimeError
+from pyruntime.errors import NotFound, PyruntimeError, StateError
+from pyruntime.ids import ContainerId, ExecId
 from pyruntime.operations import OPERATIONS
 from pyruntime.shim import console, names, settings, ttrpc, work
 from pyruntime.shim.events import Publisher, timestamp
@@ -25,11 +26,13 @@ from pyruntime.start import fifo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
+    from pyruntime.ids import Namespace
     from pyruntime.shim.ttrpc import Reply
 
     Request = dict[str, Any]
+    _Id = TypeVar("_Id", ContainerId, ExecId)
 
 _SIGKILL = 9
 # How long a child may be at work, hooks and all, before it is killed and the request fails.
@@ -54,7 +57,7 @@ class Lives:
     orphans: pid -> exit status of children that were reaped before it was known whose they are.
     spare: a child that has planned a container already; spare_for: that one's id, bundle and options."""
 
-    def __init__(self, loop: Loop, namespace: str, publisher: Publisher, warn: Callable[[str], None]) -> None:
+    def __init__(self, loop: Loop, namespace: Namespace, publisher: Publisher, warn: Callable[[str], None]) -> None:
         self.loop = loop
         self.namespace = namespace
         self.publisher = publisher
@@ -89,10 +92,9 @@ class Lives:
 
     def create(self, request: Request, reply: Reply) -> None:
         """Create: the container, up to the gate; of one that is to be restored, the root filesystem."""
-        id, bundle = request["id"], request["bundle"]
+        id, bundle = _checked(ContainerId, request["id"]), request["bundle"]
         if id in self.containers:
             raise Refusal(ttrpc.EXISTS, f"container {id}")
-        _check(names.check, id, self.namespace)
         _check(names.check_bundle, bundle)
         chosen = settings.options(request["options"])
         made = settings.settings(self.namespace, chosen)
@@ -139,7 +141,7 @@ class Lives:
         words = request["stdin"], request["stdout"], request["stderr"], request["terminal"]
         return Stdio(self.loop, *words, warn=self.jobs.warn)
 
-    def prepare(self, id: str, bundle: str, chosen: dict[str, Any]) -> None:
+    def prepare(self, id: ContainerId, bundle: str, chosen: dict[str, Any]) -> None:
         """Let a child plan the container that will be asked for next."""
         made = settings.settings(self.namespace, chosen)
         self.spare = self.jobs.prepare("create", work.create_when_told, made, id, bundle=bundle, **_flags(chosen))
@@ -308,8 +310,7 @@ class Lives:
     def exec(self, request: Request, reply: Reply) -> None:
         """Exec: note a process that Start will run."""
         container = self.container(request)
-        id = request["exec_id"]
-        _check(state.check_id, id)
+        id = _checked(ExecId, request["exec_id"])
         if id in container.execs:
             raise Refusal(ttrpc.EXISTS, f"exec {id}")
         if container.init.exit is not None:
@@ -461,6 +462,14 @@ def _check(check: Callable[..., None], *words: str) -> None:
     try:
         check(*words)
     except PyruntimeError as error:
+        raise Refusal(ttrpc.INVALID, str(error)) from None
+
+
+def _checked(kind: type[_Id], text: str) -> _Id:
+    """A name of a request, checked. Raises Refusal."""
+    try:
+        return kind(text)
+    except StateError as error:
         raise Refusal(ttrpc.INVALID, str(error)) from None
 
 

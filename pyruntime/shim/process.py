@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.cgroups.oom import Watch
+    from pyruntime.ids import ContainerId
     from pyruntime.operations import Settings
     from pyruntime.shim.spare import Spare
     from pyruntime.shim.stdio import Stdio
@@ -64,7 +65,7 @@ class Container:
     mounts: the types of what the shim has mounted for its root filesystem. restoring: what Start will restore it from
     (arguments of images.restore), {} when it is created otherwise, or once that is done."""
 
-    def __init__(self, id: str, bundle: str, settings: Settings, mounts: list[str]) -> None:
+    def __init__(self, id: ContainerId, bundle: str, settings: Settings, mounts: list[str]) -> None:
         self.id = id
         self.bundle = bundle
         self.settings = settings

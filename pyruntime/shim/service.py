@@ -24,6 +24,10 @@ from pyruntime.rootfs import console as _console  # noqa: F401  # isort: skip
 from pyruntime.start import fifo as _fifo  # noqa: F401  # isort: skip
 from pyruntime.start import parent as _parent  # noqa: F401  # isort: skip
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.ids import Namespace
+
 _LAST_EVENTS_SECONDS = 5.0
 
 
@@ -32,7 +36,7 @@ class Service:
 
     path: the socket's, which is removed at the end. events: containerd's address for events, "" for none."""
 
-    def __init__(self, listener: _socket.socket, path: str, namespace: str, events: str) -> None:
+    def __init__(self, listener: _socket.socket, path: str, namespace: Namespace, events: str) -> None:
         self.path = path
         self.loop = Loop(lambda: self.tasks.reap(), self._failed)
         self.publisher = Publisher(self.loop, events, namespace, warn)

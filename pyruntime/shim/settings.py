@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.ids import Namespace
+
 ROOT = "/run/containerd/pyruntime"
 FILE = "pyruntime.json"  # in the bundle: what `delete` needs to know after a SIGKILL of the shim
 
@@ -70,7 +72,7 @@ def checkpoint_options(any: dict[str, Any] | None) -> dict[str, Any]:
     return wire.decode("CheckpointOptions", any["value"] if any is not None else b"")
 
 
-def settings(namespace: str, chosen: dict[str, Any]) -> Settings:
+def settings(namespace: Namespace, chosen: dict[str, Any]) -> Settings:
     """The settings of operations for a container of a containerd namespace."""
     root = (chosen["root"] or ROOT).rstrip("/")
     return Settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])

@@ -10,8 +10,8 @@ import fcntl
 import posix
 
 from pyruntime import fastjson
-from pyruntime.errors import PyruntimeError
-from pyruntime.shim import names, ttrpc, wire
+from pyruntime.ids import ContainerId, Namespace
+from pyruntime.shim import ttrpc, wire
 from pyruntime.state import read_file, write_atomically
 
 TYPE_CHECKING = False
@@ -30,9 +30,7 @@ _EADDRINUSE = 98
 
 def start(id: str, namespace: str, address: str) -> int:
     """Print the address of a shim for the bundle in the working directory, and see to it that there is one."""
-    if not id or not namespace:
-        raise PyruntimeError("start needs -id and -namespace", mend="it is containerd that calls it")
-    names.check(id, namespace)
+    checked, space = ContainerId(id), Namespace(namespace)
     given = _read_input()
     path = socket_path(address, namespace, _group(id))
     # In each bundle of a group: from here containerd knows after a restart where the container is served.
@@ -42,7 +40,7 @@ def start(id: str, namespace: str, address: str) -> int:
         chosen = _options(given)
         if posix.fork() == 0:
             try:
-                _serve(listener, path, namespace, id, chosen)
+                _serve(listener, path, space, checked, chosen)
             except BaseException as error:  # nobody above would know what to do with it
                 from pyruntime.shim.service import warn
 
@@ -151,7 +149,9 @@ def _answer(address: str) -> str:
     return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
 
 
-def _serve(listener: _socket.socket, path: str, namespace: str, id: str, chosen: dict[str, Any]) -> None:
+def _serve(
+    listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: dict[str, Any]
+) -> None:
     """Be the shim."""
     posix.setpgid(0, 0)
     # containerd reads what `start` writes until everybody has closed it.

@@ -14,8 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.ids import ContainerId
 
-def create(settings: Settings, id: str, *, mounts: list[dict[str, Any]], bundle: str, **options: Any) -> Any:
+
+def create(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]], bundle: str, **options: Any) -> Any:
     """Mount the root filesystem and create the container."""
     target = f"{bundle}/rootfs"
     rootfs.mount_all(mounts, target)
@@ -27,19 +29,19 @@ def create(settings: Settings, id: str, *, mounts: list[dict[str, Any]], bundle:
         raise
 
 
-def mount(settings: Settings, id: str, *, mounts: list[dict[str, Any]], bundle: str) -> None:
+def mount(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]], bundle: str) -> None:
     """Mount the root filesystem of a container that will be restored."""
     rootfs.mount_all(mounts, f"{bundle}/rootfs")
 
 
-def delete(settings: Settings, id: str, *, bundle: str, types: list[str], force: bool) -> None:
+def delete(settings: Settings, id: ContainerId, *, bundle: str, types: list[str], force: bool) -> None:
     """Delete the container and unmount its root filesystem, whose mounts are of these types."""
     operations.delete(settings, id, force=force)
     if types:
         rootfs.detach(f"{bundle}/rootfs", types)
 
 
-def create_when_told(settings: Settings, id: str, *, socket: int, bundle: str, **options: Any) -> Any:
+def create_when_told(settings: Settings, id: ContainerId, *, socket: int, bundle: str, **options: Any) -> Any:
     """Plan a container now, and create it once the word comes (spare.py); to no word, end."""
     prepared = None
     try:
@@ -59,7 +61,7 @@ def create_when_told(settings: Settings, id: str, *, socket: int, bundle: str, *
         raise
 
 
-def run_when_told(settings: Settings, id: str, *, socket: int, process: dict[str, Any]) -> Any:
+def run_when_told(settings: Settings, id: ContainerId, *, socket: int, process: dict[str, Any]) -> Any:
     """Plan a process of a container now, and run it once the word comes (spare.py); to no word, end."""
     prepared = None
     try:

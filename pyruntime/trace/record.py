@@ -22,6 +22,7 @@ import time
 
 from pyruntime import fastjson, state
 from pyruntime.errors import PyruntimeError, UsageError
+from pyruntime.ids import ContainerId
 from pyruntime.plan.step import record_with
 from pyruntime.trace import spans
 from pyruntime.trace.events import COMMAND, FAILED, INIT, OK, PARENT, STEP, WAIT, Event, Trace
@@ -274,7 +275,7 @@ def _file(path: str, command: str, id: str) -> str:
         directory = False
     if directory:
         if id:
-            state.check_id(id)
+            ContainerId(id)
         number = f"-{posix.getpid()}" if command == "exec" else ""
         path = f"{path}/{id or 'none'}.{command}{number}.json"
     try:

@@ -201,8 +201,15 @@ def test_session_keyring_of_exec(container, flags):
 
 class TestList:
     def test_nothing(self, runtime):
+        runtime.root.mkdir()
         assert runtime.run("list", "-q").stdout == ""
         assert json.loads(runtime.run("list", "-f", "json").stdout) in ([], None)
+
+    @pytest.mark.differs(runc="runc 1.1.5 prints an empty list", crun="crun 1.8.1 makes the directory")
+    def test_a_root_that_does_not_exist(self, runtime):
+        result = runtime.run("list", check=1)
+        assert "no such file or directory" in result.stderr
+        assert not runtime.root.exists()
 
     def test_statuses(self, container):
         created, running, stopped = (container(["/bin/sleep", "100"]) for _ in range(3))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.handshake import ended, fork
 
-from pyruntime import container, state
+from pyruntime import container, state, state_directory
 from pyruntime.cli import main
 from pyruntime.errors import NotFound, StateError
 from pyruntime.log import Log
@@ -185,7 +185,7 @@ def test_an_undo_waits_for_the_lock(creating: Creating) -> None:
 
 def test_create_does_not_take_over_what_another_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its directory is removed before it is locked, and a second `create` is faster."""
-    root, locked = str(tmp_path), state.lock
+    root, locked = str(tmp_path), state_directory.lock
 
     def late(directory: str, id: str) -> int:
         monkeypatch.undo()
@@ -195,7 +195,7 @@ def test_create_does_not_take_over_what_another_has_made(tmp_path: Path, monkeyp
         os.close(held)
         return locked(directory, id)
 
-    monkeypatch.setattr(state, "lock", late)
+    monkeypatch.setattr(state_directory, "lock", late)
     with pytest.raises(StateError, match="already exists"):
         state.make(root, "box")
     assert state.load(root, "box").id == "box"

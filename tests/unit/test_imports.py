@@ -50,7 +50,7 @@ if sys.version_info < (3, 14):
     START |= {"abc", "io"}
 ALLOWED = C | JSON | SHIM | START
 
-EDGE = {"", "cli", "cli.flags", "cli.main", "errors", "fastjson", "log", "state", "version"}
+EDGE = {"", "cli", "cli.flags", "cli.main", "errors", "fastjson", "ids", "log", "state", "state_directory", "version"}
 KERNEL = {
     "kernel",
     "kernel._shim",

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from support.handshake import ended, fork
 
-from pyruntime import container, state
+from pyruntime import container, fastjson, state
 from pyruntime.errors import Busy, NotFound, StateError
+from pyruntime.ids import ContainerId, ExecId, Namespace
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.state import Record
 
@@ -53,7 +54,10 @@ def sleeper() -> Iterator[int]:
 
 @pytest.mark.parametrize("id", ["a", "box", "a.b", "_a", "+a", "-a", "A-1_b+c.d", "a..b", "x" * 1024])
 def test_an_id(id: str) -> None:
-    state.check_id(id)
+    checked = ContainerId(id)
+    assert (checked, type(checked), hash(checked)) == (id, ContainerId, hash(id))
+    assert ContainerId(checked) is checked
+    assert fastjson.loads(fastjson.dumps({"id": checked})) == {"id": id}
 
 
 @pytest.mark.parametrize(
@@ -62,13 +66,26 @@ def test_an_id(id: str) -> None:
 )
 def test_what_is_no_id(id: str, root: str) -> None:
     with pytest.raises(StateError, match="container id") as caught:
-        state.check_id(id)
+        ContainerId(id)
     assert caught.value.mend
     with pytest.raises(StateError, match="container id"):
         state.load(root, id)
     with pytest.raises(StateError, match="container id"):
         state.make(root, id)
+    with pytest.raises(StateError, match="container id"):
+        state.salvage(root, id)
+    with pytest.raises(StateError, match="container id"):
+        state.exists(root, id)
     assert not os.path.exists(root)
+
+
+@pytest.mark.parametrize("kind", [ContainerId, ExecId, Namespace])
+def test_the_kinds_of_names(kind: type[str]) -> None:
+    """What is one of them is not another: mypy would not take it either."""
+    assert type(kind(ContainerId("a"))) is kind
+    for text in ("", "..", "a/b"):
+        with pytest.raises(StateError, match=kind.KIND):
+            kind(text)
 
 
 # The record.
@@ -367,16 +384,49 @@ def test_a_long_file_of_proc_is_read_to_its_end() -> None:
 
 def test_remove_of_a_directory_that_somebody_writes_into(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """`delete --force` leaves its word for whoever holds the lock, and that one deletes the container itself."""
-    rmdir = os.rmdir
+    record.save()
+    unlink = os.unlink
 
-    def late(directory: str) -> None:
-        monkeypatch.undo()
-        state.abandon(record)
-        rmdir(directory)
+    def late(name: str, **options: int) -> None:
+        unlink(name, **options)
+        if name == state.RECORD:
+            monkeypatch.undo()
+            state.abandon(record)
 
-    monkeypatch.setattr(state.posix, "rmdir", late)
+    monkeypatch.setattr(state.posix, "unlink", late)
     state.remove(record.directory)
     assert not os.path.exists(record.directory)
+
+
+def test_the_record_goes_last(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed before that leaves it to the next `delete`."""
+    record.save()
+    for name in (state.CONFIG, state.FIFO, "z"):
+        Path(record.path(name)).touch()
+    unlink = os.unlink
+    gone: list[str] = []
+
+    def note(name: str, **options: int) -> None:
+        gone.append(name)
+        unlink(name, **options)
+
+    monkeypatch.setattr(state.posix, "unlink", note)
+    state.remove(record.directory)
+    assert len(gone) == 4
+    assert gone[-1] == state.RECORD
+
+
+def test_remove_through_a_link(root: str, record: Record, tmp_path: Path) -> None:
+    record.save()
+    os.rename(record.directory, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", record.directory)
+    with pytest.raises(StateError, match="is a symbolic link"):
+        state.remove(record.directory)
+    with pytest.raises(StateError, match="is a symbolic link"):
+        state.lock(record.directory, "box")
+    with pytest.raises(StateError, match="is a symbolic link"):
+        state.salvage(root, "box")
+    assert os.listdir(tmp_path / "elsewhere") == [state.RECORD]
 
 
 @pytest.mark.parametrize("call", ["fstat", "read"])
