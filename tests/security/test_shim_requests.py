@@ -147,7 +147,7 @@ def test_a_name_that_is_a_path_is_refused(task: Callable[..., Task], id: str) ->
     """By Create, which has written nothing then, and by Exec."""
     one = task(["/bin/sleep", "1000"])
     before = sorted(os.listdir(one.path))
-    with pytest.raises(Refused, match="exec id") as refused:
+    with pytest.raises(Refused, match="container id") as refused:
         one.client.call("Create", "CreateTaskRequest", "PidResponse", id=id, bundle=str(one.path))
     assert refused.value.code == 3
     assert sorted(os.listdir(one.path)) == before
