@@ -16,6 +16,7 @@ from pyruntime.kernel import mount
 from pyruntime.kernel.constants import MOUNT_ATTR_RDONLY
 from pyruntime.plan.step import Step
 from pyruntime.rootfs import options, path
+from pyruntime.rootfs.destination import open_destination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def mount_unified(
     """mount the cgroup hierarchy on {destination}
 
     directories: the first that is there is bound where the container cannot mount it by itself."""
-    target = path.make_directory(init.root_fd, destination)
+    target = open_destination(init, destination, "cgroup")
     try:
         fd = -1
         if own:
@@ -91,7 +92,7 @@ def mount_hierarchies(
     """mount the cgroup hierarchies below {destination}
 
     hierarchies: name, directories as `mount_unified` has them, controllers."""
-    target = path.make_directory(init.root_fd, destination)
+    target = open_destination(init, destination, "cgroup")
     top = mount.new_filesystem("tmpfs", "cgroup", ["mode=755"], set & ~MOUNT_ATTR_RDONLY)
     try:
         mount.attach(top, target, destination)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError, KernelError
+from pyruntime.errors import ConfigError
 from pyruntime.kernel import files
-from pyruntime.kernel.constants import PROC_SUPER_MAGIC, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS
+from pyruntime.kernel.constants import PROC_SUPER_MAGIC
 from pyruntime.rootfs import path
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ def open_destination(
     else:
         fd = path.make_directory(root_fd, destination)
     try:
+        _refuse_root(init, fd, destination)
         _refuse_inside_proc(init, fd, destination, type, source)
     except BaseException:
         posix.close(fd)
@@ -55,18 +56,27 @@ def open_destination(
 
 def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:
     """The place for /proc or /sys, which may not be reached through a link (CVE-2019-19921, CVE-2023-27561)."""
-    posix.close(path.make_directory(root_fd, destination))
-    try:
-        flags = path.O_PATH | posix.O_DIRECTORY
-        return files.open_resolved(root_fd, destination, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
-    except KernelError as error:
-        if error.errno != 40:  # ELOOP
-            raise
+
+    def linked(fd: int) -> None:
         raise ConfigError(
             f"filesystem {type} must be mounted on ordinary directory: {destination} goes through a "
             "symbolic link of the rootfs",
             mend="make it a directory in the image",
-        ) from None
+        )
+
+    return path.make_directory(root_fd, destination, linked=linked)
+
+
+def _refuse_root(init: Any, fd: int, destination: str) -> None:
+    """Raise ConfigError for a mount over the root itself, which a link of the rootfs may lead to.
+
+    init would go on below it, and each `exec` enter it: another root, without /proc, masks and read-only paths."""
+    if posix.readlink(f"/proc/self/fd/{fd}") == init.rootfs:
+        raise ConfigError(
+            f'"{destination}" cannot be mounted because it is the root of the container',
+            why="processes of `exec` would have another root than the container's",
+            mend="make the directory in the image, or set /root/path to the source of the mount",
+        )
 
 
 def _refuse_inside_proc(init: Any, fd: int, destination: str, type: str, source: int) -> None:

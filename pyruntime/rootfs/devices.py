@@ -165,28 +165,36 @@ def link_ptmx(init: Any) -> None:
 
 
 def _parent(init: Any, shown: str) -> tuple[int, str]:
+    """The directory of a device or link (O_PATH), made if missing, and its name there."""
     directory, _, name = shown.rpartition("/")
     if directory == "/dev":
         return posix.dup(open_dev(init)), name
-    return path.resolve_parent(init.root_fd, shown)
+    return _directory(init, directory or "/"), name
 
 
 def open_dev(init: Any) -> int:
     """The container's /dev (O_PATH), opened once: init keeps it.
 
-    Raises ConfigError when the image makes it a link into a mount of the config's, which may be a directory of the
-    host: nothing is to be made or removed there (CVE-2026-41579)."""
+    Raises ConfigError when a link of the image leads to it in a mount of the config's."""
     if init.dev_fd < 0:
-        fd = path.make_directory(init.root_fd, "/dev")
-        own = mount.mount_id(fd)
-        if own not in [mount.mount_id(known) for known in (init.root_fd, init.mounted.get("/dev", init.root_fd))]:
-            shown = posix.readlink(f"/proc/self/fd/{fd}")
-            if shown != init.rootfs + "/dev":
-                posix.close(fd)
-                raise ConfigError(
-                    "/dev of the rootfs is a link into another mount",
-                    why=f"devices would be made in {shown.removeprefix(init.rootfs)}",
-                    mend="make it a directory in the image, or mount a tmpfs on /dev",
-                )
-        init.dev_fd = fd
+        init.dev_fd = _directory(init, "/dev")
     return int(init.dev_fd)
+
+
+def _directory(init: Any, shown: str) -> int:
+    """A directory for devices (O_PATH), made if missing.
+
+    Where the image's links decide what it is, it must be the image's own, or in the mount on /dev: another mount may be
+    a directory of the host, where no node is to be made and nothing removed (CVE-2026-41579)."""
+
+    def linked(fd: int) -> None:
+        own = [mount.mount_id(known) for known in (init.root_fd, init.mounted.get("/dev", init.root_fd))]
+        if mount.mount_id(fd) not in own:
+            found = posix.readlink(f"/proc/self/fd/{fd}")
+            raise ConfigError(
+                f"{shown} of the rootfs is a link into another mount",
+                why=f"devices would be made in {found.removeprefix(init.rootfs)}",
+                mend="make it a directory in the image, or mount a tmpfs on /dev",
+            )
+
+    return path.make_directory(init.root_fd, shown, linked=linked)

@@ -20,9 +20,14 @@ from pyruntime.kernel.constants import (
     RESOLVE_NO_SYMLINKS,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 O_PATH = 0o10000000
 _ENOENT = 2
 _ENOTDIR = 20
+_ELOOP = 40
 _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 
 
@@ -42,20 +47,39 @@ def resolve(root_fd: int, path: str, flags: int = O_PATH) -> int:
     return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
-def resolve_parent(root_fd: int, path: str) -> tuple[int, str]:
-    """Open the directory that a path is in, making it if missing: (descriptor, last name of the path)."""
-    parent, _, name = path.rstrip("/").rpartition("/")
-    return make_directory(root_fd, parent or "/"), name
+def make_directory(
+    root_fd: int, path: str, mode: int = 0o755, *, linked: Callable[[int], None] | None = None
+) -> int:
+    """Open the directory at a path below the root (O_PATH), making it and its parents if missing.
 
-
-def make_directory(root_fd: int, path: str, mode: int = 0o755) -> int:
-    """Open the directory at a path below the root (O_PATH), making it and its parents if missing."""
+    linked: called with the descriptor of each directory that a symbolic link leads to, before anything is made in it;
+            raises to refuse it."""
     try:
-        return resolve(root_fd, path, O_PATH | posix.O_DIRECTORY)
+        return _open(root_fd, path, O_PATH | posix.O_DIRECTORY, linked)
     except KernelError as error:
         if error.errno != _ENOENT:
             raise
-    return _make(root_fd, path, mode, directory=True)
+    return _make(root_fd, path, mode, directory=True, linked=linked)
+
+
+def _open(
+    root_fd: int, path: str, flags: int, linked: Callable[[int], None] | None, *, followed: bool = False
+) -> int:
+    """`resolve`; linked is as `make_directory` has it, followed: a link on the path was followed already."""
+    if linked is not None and not followed:
+        try:
+            return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+        except KernelError as error:
+            if error.errno != _ELOOP:
+                raise
+    fd = resolve(root_fd, path, flags)
+    if linked is not None:
+        try:
+            linked(fd)
+        except BaseException:
+            posix.close(fd)
+            raise
+    return fd
 
 
 def make_file(root_fd: int, path: str, mode: int = 0o644) -> int:
@@ -68,7 +92,9 @@ def make_file(root_fd: int, path: str, mode: int = 0o644) -> int:
     return _make(root_fd, path, mode, directory=False)
 
 
-def _make(root_fd: int, path: str, mode: int, *, directory: bool) -> int:
+def _make(
+    root_fd: int, path: str, mode: int, *, directory: bool, linked: Callable[[int], None] | None = None
+) -> int:
     """Make a path component by component. A dangling link is followed to where it points inside the root."""
     names = [name for name in path.split("/") if name not in ("", ".")]
     links = 0
@@ -79,7 +105,7 @@ def _make(root_fd: int, path: str, mode: int, *, directory: bool) -> int:
             last = at == len(names) - 1
             walked = "/" + "/".join(names[: at + 1])
             try:
-                found = resolve(root_fd, walked, O_PATH)
+                found = _open(root_fd, walked, O_PATH, linked, followed=links > 0)
             except KernelError as error:
                 if error.errno != _ENOENT:
                     raise
@@ -88,7 +114,7 @@ def _make(root_fd: int, path: str, mode: int, *, directory: bool) -> int:
                 if target is not None:
                     links += 1
                     if links > _MAX_LINKS:
-                        raise KernelError(40, "openat2", (path,)) from None  # ELOOP
+                        raise KernelError(_ELOOP, "openat2", (path,)) from None
                     into = [] if target.startswith("/") else names[:at]
                     names = into + [n for n in target.split("/") if n not in ("", ".")] + names[at + 1 :]
                     at = 0

@@ -9,13 +9,13 @@ from support.attack import racing, require_made, rounds, tree
 PAIRS = 8
 BY_STRING = """
 import posix
-def make(root_fd, path, mode, *, directory):
+def make(root_fd, path, mode, *, directory, linked=None):
     # Looked at component by component, then made by the whole path: what was wrong.
     walked = posix.readlink(f"/proc/self/fd/{root_fd}")
     for name in path.strip("/").split("/"):
         try:
             if posix.lstat(f"{walked}/{name}").st_mode & 0o170000 == 0o120000:
-                return old(root_fd, path, mode, directory=directory)
+                return old(root_fd, path, mode, directory=directory, linked=linked)
         except FileNotFoundError:
             pass
         walked += "/" + name
@@ -23,7 +23,7 @@ def make(root_fd, path, mode, *, directory):
             posix.mkdir(walked, mode)
         except FileExistsError:
             pass
-    return old(root_fd, path, mode, directory=directory)
+    return old(root_fd, path, mode, directory=directory, linked=linked)
 old = replace("rootfs.path._make", make)
 """
 

@@ -170,11 +170,27 @@ def test_a_file_where_a_directory_is_needed(tree: Tree) -> None:
         assert caught.value.errno == ENOTDIR
 
 
-def test_the_parent_of_a_path(tree: Tree) -> None:
-    fd, name = path.resolve_parent(tree.fd, "/dev/pts/0")
-    assert (tree.place(fd), name) == ("/dev/pts", "0")
-    fd, name = path.resolve_parent(tree.fd, "/top")
-    assert (tree.place(fd), name) == ("/", "top")
+class Refused(Exception):
+    """Raised for where a link leads."""
+
+
+def refuse(fd: int) -> None:
+    raise Refused(os.readlink(f"/proc/self/fd/{fd}"))
+
+
+@pytest.mark.parametrize("asked", ["/etc", "/etc/new/er", "/new", "/etc/../etc/new"])
+def test_without_links_nothing_is_asked(tree: Tree, asked: str) -> None:
+    os.close(path.make_directory(tree.fd, asked, linked=refuse))
+
+
+@pytest.mark.parametrize("asked", ["/link", "/link/new", "/link/a/b", "/dangling", "/dangling/a", "/etc/up/etc/new"])
+def test_a_link_is_asked_about_before_anything_is_made_behind_it(tree: Tree, asked: str) -> None:
+    (tree.top / "link").symlink_to("etc")
+    (tree.top / "dangling").symlink_to("etc/missing")
+    (tree.top / "etc/up").symlink_to("/")
+    with pytest.raises(Refused):
+        path.make_directory(tree.fd, asked, linked=refuse)
+    assert sorted(os.listdir(tree.top / "etc")) == ["passwd", "up"]
 
 
 def test_descriptors_are_close_on_exec(tree: Tree) -> None:
