@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import KernelError, StepError
+from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
     MOUNT_ATTR_NODEV,
@@ -43,9 +43,14 @@ def make_readonly(init: Any, path: str) -> None:
         return
     fd = -1
     try:
-        # The clone keeps nosuid, nodev and noexec of the mount it is taken from.
+        if _is_root(init, target):
+            # A mount over the root would be below the working directory and the root of every process.
+            mount.set_attributes(init.root_fd, set=MOUNT_ATTR_RDONLY, shown=path)
+            return
+        # The clone keeps nosuid, nodev and noexec of the mount it is taken from. Mounts below stay as they are:
+        # a volume in a read-only directory is writable, like with runc.
         fd = mount.clone_tree("", dirfd=target, recursive=True)
-        mount.set_attributes(fd, set=MOUNT_ATTR_RDONLY, recursive=True, shown=path)
+        mount.set_attributes(fd, set=MOUNT_ATTR_RDONLY, shown=path)
         mount.attach(fd, target, path)
     finally:
         if fd >= 0:
@@ -60,8 +65,17 @@ def mask(init: Any, path: str) -> None:
         return
     fd = -1
     try:
-        if posix.fstat(target).st_mode & _S_IFMT == _S_IFDIR:
+        found = posix.fstat(target)
+        if found.st_mode & _S_IFMT == _S_IFDIR:
+            if _is_root(init, target):
+                raise ConfigError(
+                    f"{path} is the root of the container and cannot be masked", mend="mask what is below it"
+                )
+            if init.empty_fd >= 0 and posix.fstat(init.empty_fd).st_dev == found.st_dev:
+                return  # masked already, by another name or the same
             fd = _empty_directory(init)
+        elif _is_null(found):
+            return
         else:
             fd = _null_device()
         mount.attach(fd, target, path)
@@ -71,6 +85,14 @@ def mask(init: Any, path: str) -> None:
         posix.close(target)
 
 
+def _is_root(init: Any, fd: int) -> bool:
+    return bool(posix.readlink(f"/proc/self/fd/{fd}") == init.rootfs)
+
+
+def _is_null(found: posix.stat_result) -> bool:
+    return found.st_mode & _S_IFMT == _S_IFCHR and found.st_rdev == posix.makedev(1, 3)
+
+
 def _open(init: Any, name: str) -> int:
     """Open a path below the root (O_PATH); -1 when it is not there: nothing to hide, nothing to protect.
 
@@ -78,8 +100,12 @@ def _open(init: Any, name: str) -> int:
     name for a link, so that a file of his own gets the mask (CVE-2019-19921)."""
     try:
         for place, fd in init.mounted.items():
-            if name.startswith(place + "/"):
-                return path.resolve(fd, name[len(place) :])
+            if not name.startswith(place + "/"):
+                continue
+            if ".." in name.split("/"):
+                # `..` at the top of that mount would stay there, while the path means what is above it.
+                return _open(init, path.clean(name))
+            return path.resolve(fd, name[len(place) :])
         return path.resolve(init.root_fd, name)
     except KernelError as error:
         if error.errno in (_ENOENT, _ENOTDIR):
@@ -91,7 +117,7 @@ def _null_device() -> int:
     """A detached mount of the host's /dev/null, never of the container's (CVE-2025-31133)."""
     fd = mount.clone_tree("/dev/null")
     found = posix.fstat(fd)
-    if found.st_mode & _S_IFMT != _S_IFCHR or found.st_rdev != posix.makedev(1, 3):
+    if not _is_null(found):
         posix.close(fd)
         raise StepError("the host's /dev/null is not the device 1:3", mend="mknod -m 666 /dev/null c 1 3")
     return fd

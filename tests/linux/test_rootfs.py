@@ -12,7 +12,7 @@ import stat
 
 import pytest
 from support import kernel, proc
-from support.config import bind, map_ids
+from support.config import add_mount, bind, map_ids
 
 DEVICES = {
     "null": "1:3",
@@ -176,6 +176,60 @@ def test_a_masked_path_twice(container):
     assert box.run().stdout == "fine\n"
 
 
+@pytest.mark.differs(runc="runc 1.1.5 mounts each", crun="crun 1.8.1 mounts each")
+def test_a_masked_path_by_several_names_is_covered_once(container):
+    box = container(["/bin/sleep", "100"])
+    box.bundle.write("secret/key", "secret")
+    (box.rootfs / "link").symlink_to("secret")
+    names = ["/secret", "/secret", "/secret/", "/link", "/x/../secret", "/etc/passwd", "/etc//passwd"]
+    (box.rootfs / "x").mkdir()
+    box.config["linux"]["maskedPaths"] = names
+    box.create()
+    targets = [one.target for one in box.mounts()]
+    assert targets.count("/secret") == targets.count("/etc/passwd") == 1
+    assert os.listdir(box.root / "secret") == []
+    assert (box.root / "etc/passwd").read_bytes() == b""
+
+
+@pytest.mark.differs(crun="crun 1.8.1 makes the rootfs read-only on the host", sometimes=True)
+def test_a_path_that_leaves_a_mount_by_dots(container):
+    """`..` at the top of /proc is the container's root, not /proc again."""
+    box = container(sh="cat /secret /proc/cmdline; echo x > /kept/file; echo y > /dev/shm/file; cat /dev/shm/file")
+    box.bundle.write("secret", "secret\n")
+    box.bundle.write("kept/file", "old\n")
+    box.config["linux"]["maskedPaths"] = ["/proc/../secret", "/sys/fs/../../proc/cmdline"]
+    box.config["linux"]["readonlyPaths"] = ["/proc/sys/../../kept", "/dev/pts/../../proc/sys"]
+    result = box.run()
+    assert result.stdout == "y\n"
+    assert result.stderr.count("Read-only file system") == 1
+
+
+def test_a_readonly_path_leaves_the_mounts_below_it_writable(container, runtime):
+    """As a volume in a directory, or a writable cgroup below /sys."""
+    source = runtime.folder / "source"
+    source.mkdir()
+    box = container(sh="touch /data/vol/new && touch /data/bound/new && echo both; touch /data/new")
+    (box.rootfs / "data").mkdir()
+    add_mount(box.config, "/data/vol", "tmpfs", "tmpfs", [])
+    bind(box.config, source, "/data/bound")
+    box.config["linux"]["readonlyPaths"] = ["/data"]
+    result = box.run(check=1)
+    assert result.stdout == "both\n"
+    assert "/data/new: Read-only file system" in result.stderr
+    assert (source / "new").exists()
+
+
+@pytest.mark.differs(crun="crun 1.8.1 passes it over")
+@pytest.mark.parametrize("path", ["/", "/link"])
+def test_the_root_as_a_readonly_path(container, path):
+    box = container(sh="touch /dev/shm/new && echo below; touch /new")
+    (box.rootfs / "link").symlink_to("/")
+    box.config["linux"]["readonlyPaths"] = [path]
+    result = box.run(check=1)
+    assert result.stdout == "below\n"
+    assert "/new: Read-only file system" in result.stderr
+
+
 def test_readonly_paths(container):
     """Of the container's own files, of /proc, and of what is below a path."""
     script = """
@@ -233,6 +287,19 @@ def test_masked_paths_in_a_user_namespace(container):
     box.bundle.chown(200000, 200000)
     box.config["linux"]["maskedPaths"] = ["/proc/cmdline", "/proc/fs"]
     assert box.run().stdout.split() == ["0", "0"]
+
+
+@pytest.mark.differs(runc="runc 1.1.5 leaves it a slave")
+def test_the_root_is_private(container):
+    """Unless asked otherwise: what the host mounts later below the rootfs does not show up in the container."""
+    box = container(["/bin/sleep", "100"])
+    box.create()
+    assert proc.mount_at(box.mounts(), "/").optional == ()
+    kernel.mount("tmpfs", str(box.rootfs / "mnt"), "tmpfs", 0)
+    try:
+        assert "/mnt" not in [one.target for one in box.mounts()]
+    finally:
+        kernel.umount(str(box.rootfs / "mnt"), kernel.MNT_DETACH)
 
 
 @pytest.mark.parametrize(
