@@ -10,6 +10,7 @@ from pyruntime.kernel.constants import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_RECURSIVE,
+    AT_SYMLINK_NOFOLLOW,
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
@@ -51,10 +52,11 @@ def pivot_root(new_root: str, put_old: str) -> None:
     check(lib.shim_pivot_root(text(new_root), text(put_old)), "pivot_root", new_root, put_old)
 
 
-def clone_tree(path: str, *, dirfd: int = AT_FDCWD, recursive: bool = False) -> int:
+def clone_tree(path: str, *, dirfd: int = AT_FDCWD, recursive: bool = False, follow: bool = True) -> int:
     """Copy a mount, or the tree of mounts, at a path into a detached one: open_tree(2) with OPEN_TREE_CLONE.
 
-    An empty path means what dirfd itself is. Gives back a descriptor, close-on-exec."""
+    An empty path means what dirfd itself is. follow: a symbolic link at the end of the path stands for its target.
+    Gives back a descriptor, close-on-exec."""
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC
     words = "OPEN_TREE_CLONE"
     if recursive:
@@ -62,6 +64,8 @@ def clone_tree(path: str, *, dirfd: int = AT_FDCWD, recursive: bool = False) -> 
         words += "|AT_RECURSIVE"
     if not path:
         flags |= AT_EMPTY_PATH
+    if not follow:
+        flags |= AT_SYMLINK_NOFOLLOW
     return check(lib.shim_open_tree(dirfd, text(path), flags), "open_tree", path or f"fd {dirfd}", words)
 
 

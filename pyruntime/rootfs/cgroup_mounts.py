@@ -16,7 +16,7 @@ from pyruntime.kernel import mount
 from pyruntime.kernel.constants import MOUNT_ATTR_RDONLY
 from pyruntime.plan.step import Step
 from pyruntime.rootfs import options, path
-from pyruntime.rootfs.destination import open_destination
+from pyruntime.rootfs.destination import destination_of, open_destination
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step
             f"config.json: {pointer}/options: mounts of cgroups take no filesystem options, "
             f"left out: {' '.join(parsed.data)}"
         )
-    destination = entry["destination"]
+    destination = destination_of(request, entry)
     directories = {name: [directory] for name, directory in place.directories_of(request).items()}
     if request.rootless:
         # Where no cgroup could be made, the container stays in that of its caller (cgroups/create.py).

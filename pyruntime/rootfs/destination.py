@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError
+from pyruntime.errors import ConfigError, KernelError
 from pyruntime.kernel import files
 from pyruntime.kernel.constants import PROC_SUPER_MAGIC
 from pyruntime.rootfs import path
@@ -12,6 +12,8 @@ from pyruntime.rootfs import path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyruntime.plan.request import Request
 
 # What may be mounted inside /proc: files that lxcfs shows a container of its own (CVE-2019-16884: anything else
 # there may be what the runtime, or an LSM, reads and writes).
@@ -32,14 +34,34 @@ _PROC_FILES = frozenset(
 )
 
 
+def destination_of(request: Request, entry: dict[str, Any]) -> str:
+    """The destination of an entry of /mounts, from the container's root on.
+
+    A relative one begins there; of one that begins with the rootfs's path on the host, that is left out, like with
+    runc."""
+    destination: str = entry["destination"]
+    rootfs = request.rootfs().rstrip("/")
+    if rootfs and destination.startswith(rootfs) and destination[len(rootfs) : len(rootfs) + 1] in ("", "/"):
+        destination = destination[len(rootfs) :]
+    return destination if destination.startswith("/") else "/" + destination
+
+
 def open_destination(
-    init: Any, destination: str, type: str, *, directory: bool = True, source: int = -1
+    init: Any,
+    destination: str,
+    type: str,
+    *,
+    directory: bool = True,
+    source: int = -1,
+    follow: bool = True,
 ) -> int:
     """Open the place for a mount (O_PATH), making what is missing. Raises ConfigError for a forbidden one.
 
-    source is the detached mount for a bind."""
+    source: the detached mount for a bind. follow: a symbolic link at the end of the path stands for its target."""
     root_fd = init.root_fd
-    if not directory:
+    if not follow and (link := _open_link(root_fd, destination)) >= 0:
+        fd = link
+    elif not directory:
         fd = path.make_file(root_fd, destination)
     elif type in ("proc", "sysfs", "mqueue"):
         fd = _ordinary_directory(root_fd, destination, type)
@@ -52,6 +74,20 @@ def open_destination(
         posix.close(fd)
         raise
     return fd
+
+
+def _open_link(root_fd: int, destination: str) -> int:
+    """Open a symbolic link itself (O_PATH), -1 when there is none."""
+    try:
+        fd = path.resolve(root_fd, destination, path.O_PATH | posix.O_NOFOLLOW)
+    except KernelError as error:
+        if error.errno != 2:  # ENOENT
+            raise
+        return -1
+    if posix.fstat(fd).st_mode & 0o170000 == 0o120000:
+        return fd
+    posix.close(fd)
+    return -1
 
 
 def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:

@@ -6,8 +6,10 @@ import posix
 
 from pyruntime.errors import ConfigError
 from pyruntime.kernel import mount
+from pyruntime.kernel.constants import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import path
+from pyruntime.rootfs import options, path, sources
+from pyruntime.rootfs.destination import destination_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,8 +73,8 @@ def plan(request: Request) -> Iterator[Step]:
 
 def _dev_is_bound(request: Request) -> bool:
     for entry in request.config.get("mounts") or ():
-        if path.clean(entry["destination"]) == "/dev":
-            words = entry.get("options") or ()
+        if path.clean(destination_of(request, entry)) == "/dev":
+            words = options.split(entry.get("options") or [])
             if entry.get("type") == "bind" or "bind" in words or "rbind" in words:
                 return True
     return False
@@ -86,17 +88,17 @@ def make(
     kind, number = _KINDS[type], posix.makedev(major, minor)
     try:
         if bound and type != "p":
-            _bind(directory, name, path, kind, number)
+            _bind(init, directory, name, path, kind, number)
             return
         try:
             posix.mknod(name, kind | mode, number, dir_fd=directory)
         except FileExistsError:
             if not _is_there(directory, name, path, kind, number):
-                _bind(directory, name, path, kind, number)
+                _bind(init, directory, name, path, kind, number)
             return
         except PermissionError:
             # Neither may a user namespace make nodes, nor a container on some hosts: then the host's own.
-            _bind(directory, name, path, kind, number)
+            _bind(init, directory, name, path, kind, number)
             return
         if uid or gid:
             posix.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
@@ -123,9 +125,9 @@ def _is_device(found: posix.stat_result, kind: int, number: int) -> bool:
     return found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
 
 
-def _bind(directory: int, name: str, shown: str, kind: int, number: int) -> None:
+def _bind(init: Any, directory: int, name: str, shown: str, kind: int, number: int) -> None:
     """Bind the host's device of the same path, if it is the one that is wanted."""
-    fd = mount.clone_tree(shown)
+    fd = sources.clone(init, shown)
     try:
         if not _is_device(posix.fstat(fd), kind, number):
             raise ConfigError(
@@ -133,6 +135,7 @@ def _bind(directory: int, name: str, shown: str, kind: int, number: int) -> None
                 why="this container cannot make device nodes, so the host's are bound",
                 mend="make the device on the host, or leave it out",
             )
+        mount.set_attributes(fd, set=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, shown=shown)
         target = path.make_file(directory, "/" + name)
         mount.attach(fd, target, shown)
         posix.close(target)

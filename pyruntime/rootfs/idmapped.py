@@ -1,7 +1,8 @@
 """Mounts whose owners are shifted: mounts[].uidMappings and gidMappings, options idmap and ridmap.
 
 mount_setattr(2) with MOUNT_ATTR_IDMAP takes rights over the filesystem, which init in its user namespace has
-not: init asks (`procMountPlease`), the parent opens the source, maps it, and sends the detached mount.
+not: init asks (`procMountPlease`), the parent opens the source in init's mount namespace, where earlier mounts
+are seen, maps it, and sends the detached mount.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import posix
 
 from pyruntime import idmap
-from pyruntime.errors import ConfigError, from_oserror
+from pyruntime.errors import ConfigError, KernelError, from_oserror
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import CLONE_NEWUSER, MOUNT_ATTR_IDMAP
 from pyruntime.kernel.pidfd import send_signal
+from pyruntime.rootfs import sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _SIGKILL = 9
+_EINVAL = 22
 
 
 def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: bool) -> dict[str, Any]:
@@ -42,32 +45,46 @@ def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: b
         file: [[line["containerID"], line["hostID"], line["size"]] for line in entry.get(field) or ()]
         for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map"))
     }
-    return {"pointer": pointer, "whole_tree": whole_tree, "maps": maps}
+    return {"whole_tree": whole_tree, "maps": maps}
 
 
 def open_mapped(
-    pid: int,
+    parent: Any,
     *,
-    pointer: str,
     source: str,
     recursive: bool,
     whole_tree: bool,
     maps: dict[str, list[list[int]]],
 ) -> int:
-    """In the parent: a detached, mapped copy of the mount at source, for init of this pid.
+    """In the parent: a detached, mapped copy of the mount at source, for its init.
 
     Without maps the container's own user namespace gives them. Raises StepError."""
-    doing = f"map the owners of {source}"
     try:
-        fd = mount.clone_tree(source, recursive=recursive)
-        userns = user_namespace(maps) if any(maps.values()) else _open(f"/proc/{pid}/ns/user")
+        userns = user_namespace(maps) if any(maps.values()) else _open(f"/proc/{parent.pid}/ns/user")
         try:
-            mount.set_attributes(fd, set=MOUNT_ATTR_IDMAP, recursive=whole_tree, userns_fd=userns, shown=source)
+            with sources.Inside(parent.pid):
+                try:
+                    fd = _clone(source, recursive, whole_tree, userns)
+                except KernelError as error:
+                    if error.errno != _EINVAL or recursive:
+                        raise
+                    fd = -1
+            # In a user namespace a mount that another one lies on cannot be had without that.
+            return fd if fd >= 0 else _clone(source, recursive, whole_tree, userns)
         finally:
             posix.close(userns)
-        return fd
     except OSError as error:
-        raise from_oserror(error, doing=doing, pointer=pointer) from error
+        raise from_oserror(error, doing=f"map the owners of {source}") from error
+
+
+def _clone(source: str, recursive: bool, whole_tree: bool, userns: int) -> int:
+    fd = mount.clone_tree(source, recursive=recursive)
+    try:
+        mount.set_attributes(fd, set=MOUNT_ATTR_IDMAP, recursive=whole_tree, userns_fd=userns, shown=source)
+    except BaseException:
+        posix.close(fd)
+        raise
+    return fd
 
 
 def _open(path: str) -> int:

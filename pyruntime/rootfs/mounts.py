@@ -11,10 +11,10 @@ import posix
 
 from pyruntime.errors import ConfigError, KernelError
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MOUNT_ATTR__ATIME, MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT
+from pyruntime.kernel.constants import MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import options, path
-from pyruntime.rootfs.destination import open_destination
+from pyruntime.rootfs import options, path, sources
+from pyruntime.rootfs.destination import destination_of, open_destination
 from pyruntime.start import channel
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _S_IFMT = 0o170000
 _S_IFDIR = 0o040000
+_S_IFLNK = 0o120000
 
 _EPERM = 1
 _LONGEST_SETTING = 255  # fsconfig(2) copies 256 bytes, the NUL among them
@@ -63,7 +64,8 @@ def _plan_remount(request: Request, pointer: str, entry: dict[str, Any], parsed:
     flags = parsed.legacy | MS_REMOUNT | (MS_BIND if parsed.bind else 0)
     for attribute, flag in options.MOUNT_FLAGS:
         flags |= flag if (parsed.set | parsed.tree_set) & attribute else 0
-    return Step(pointer, by_string.remount, destination=_destination(entry), flags=flags, data=parsed.data)
+    destination = destination_of(request, entry)
+    return Step(pointer, by_string.remount, destination=destination, flags=flags, data=parsed.data)
 
 
 def _plan_bind(
@@ -87,18 +89,21 @@ def _plan_bind(
         from pyruntime.rootfs import idmapped
 
         idmap = idmapped.plan(request, pointer, entry, whole_tree=parsed.idmap == "ridmap")
+    set, clear, unnamed = parsed.for_bind()
     return Step(
         pointer,
         bind,
         idmap=idmap,
         source=source if source.startswith("/") else f"{request.bundle}/{source}",
         recursive=parsed.recursive_bind,
-        destination=_destination(entry),
-        set=parsed.set,
-        clear=parsed.clear,
+        destination=destination_of(request, entry),
+        set=set,
+        clear=clear,
+        unnamed=unnamed,
         tree_set=_tree_attributes(request, source, parsed),
         tree_clear=parsed.tree_clear,
         propagation=parsed.propagation,
+        links=parsed.links,
     )
 
 
@@ -116,7 +121,7 @@ def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], pars
     source = entry.get("source") or kind
     data = parsed.data
     attributes = parsed.for_one_mount()
-    if late_readonly(entry, parsed):
+    if late_readonly(request, entry, parsed):
         attributes &= ~MOUNT_ATTR_RDONLY
     elif attributes & MOUNT_ATTR_RDONLY and source.startswith("/"):
         # What is on a device has to know: one that is write-protected cannot be opened in another way.
@@ -138,7 +143,7 @@ def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], pars
         mount_filesystem,
         type=kind,
         source=source,
-        destination=_destination(entry),
+        destination=destination_of(request, entry),
         data=data,
         set=attributes,
         legacy=parsed.legacy,
@@ -153,20 +158,15 @@ def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], pars
 def plan_readonly(request: Request) -> Iterator[Step]:
     """ENTER: what had to stay writable until everything below it was made becomes read-only."""
     for index, entry in enumerate(request.config.get("mounts") or ()):
-        if late_readonly(entry, options.parse(entry.get("options") or [])):
-            yield Step(f"/mounts/{index}/options", make_readonly, destination=_destination(entry))
+        if late_readonly(request, entry, options.parse(entry.get("options") or [])):
+            yield Step(f"/mounts/{index}/options", make_readonly, destination=destination_of(request, entry))
 
 
-def late_readonly(entry: dict[str, Any], parsed: options.Options) -> bool:
+def late_readonly(request: Request, entry: dict[str, Any], parsed: options.Options) -> bool:
     """Whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
     if not parsed.for_one_mount() & MOUNT_ATTR_RDONLY or parsed.bind or parsed.remount:
         return False
-    return entry.get("type") == "tmpfs" or path.clean(entry["destination"]) == "/dev"
-
-
-def _destination(entry: dict[str, Any]) -> str:
-    destination: str = entry["destination"]
-    return destination if destination.startswith("/") else "/" + destination
+    return entry.get("type") == "tmpfs" or path.clean(destination_of(request, entry)) == "/dev"
 
 
 def mount_filesystem(
@@ -188,6 +188,8 @@ def mount_filesystem(
         from pyruntime.security import selinux  # in memory since the plan of /linux/mountLabel
 
         data = data + selinux.mount_context(init, type, label)
+    if type == "tmpfs" and not any(word.startswith("mode=") for word in data):
+        data = data + _mode_of(init, destination)
     target = open_destination(init, destination, type)
     try:
         if by_string:
@@ -217,6 +219,18 @@ def mount_filesystem(
         posix.close(target)
 
 
+def _mode_of(init: Any, destination: str) -> list[str]:
+    """The mode of the directory that a tmpfs covers, as a word for it; none where there is no directory."""
+    try:
+        fd = path.resolve(init.root_fd, destination, path.O_PATH | posix.O_DIRECTORY)
+    except KernelError:
+        return []
+    try:
+        return [f"mode={posix.fstat(fd).st_mode & 0o7777:o}"]
+    finally:
+        posix.close(fd)
+
+
 def bind(
     init: Any,
     destination: str,
@@ -228,21 +242,27 @@ def bind(
     tree_clear: int,
     propagation: list[list[Any]],
     idmap: dict[str, Any] | None,
+    unnamed: int,
+    links: list[str],
 ) -> None:
     """bind {source} on {destination}"""
+    if "copy-symlink" in links and _copy_link(init, source, destination):
+        return
     if idmap is None:
-        fd = mount.clone_tree(source, recursive=recursive)
+        fd = sources.clone(init, source, recursive=recursive, follow="src-nofollow" not in links)
     else:
         init.channel.send(channel.MOUNT_PLEASE, {"source": source, "recursive": recursive, **idmap})
         fd = init.channel.expect(channel.MOUNT_FD)[1][0]
     try:
         is_directory = posix.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
-        target = open_destination(init, destination, "bind", directory=is_directory, source=fd)
+        target = open_destination(
+            init, destination, "bind", directory=is_directory, source=fd, follow="dest-nofollow" not in links
+        )
         try:
-            if set or clear:
-                change_attributes(fd, set, clear, recursive=False, shown=destination)
+            if set or clear or unnamed:
+                _set_attributes(fd, set, clear, unnamed, destination)
             if tree_set or tree_clear:
-                change_attributes(fd, tree_set, tree_clear, recursive=True, shown=destination)
+                mount.set_attributes(fd, set=tree_set, clear=tree_clear, recursive=True, shown=destination)
             _attach(init, fd, target, destination, propagation)
         finally:
             posix.close(target)
@@ -259,18 +279,46 @@ def make_readonly(init: Any, destination: str) -> None:
         posix.close(fd)
 
 
-def change_attributes(fd: int, set: int, clear: int, *, recursive: bool, shown: str) -> None:
-    """Set and clear attributes of a mount. What a more privileged mount namespace locked stays as it is.
+def _set_attributes(fd: int, set: int, clear: int, unnamed: int, shown: str) -> None:
+    """Set and clear attributes of a bind mount. Those that nobody named stay where they are locked.
 
-    In a user namespace ro, nosuid, … of the host's mounts cannot be cleared (mount_namespaces(7), "locked"):
-    a `rw` there is a wish of the engine, no reason to fail."""
+    In a user namespace ro, nosuid, … of the host's mounts cannot be cleared (mount_namespaces(7), "locked"). A word
+    that asks for it, such as `rw`, is an error (EPERM), like with runc."""
     try:
-        mount.set_attributes(fd, set=set, clear=clear, recursive=recursive, shown=shown)
+        mount.set_attributes(fd, set=set, clear=clear | unnamed, shown=shown)
     except KernelError as error:
-        clear_needed = MOUNT_ATTR__ATIME if set & MOUNT_ATTR__ATIME else 0
-        if error.errno != _EPERM or not clear & ~clear_needed:
+        if error.errno != _EPERM or not unnamed:
             raise
-        mount.set_attributes(fd, set=set, clear=clear & clear_needed, recursive=recursive, shown=shown)
+        if set or clear:
+            mount.set_attributes(fd, set=set, clear=clear, shown=shown)
+
+
+def _copy_link(init: Any, source: str, destination: str) -> bool:
+    """Make the symbolic link that the source is at the destination; False when it is none. Raises ConfigError."""
+    fd = sources.open_path(init, source, follow=False)
+    try:
+        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFLNK:
+            return False
+        target = posix.readlink("", dir_fd=fd)
+    finally:
+        posix.close(fd)
+    parent, _, name = destination.rstrip("/").rpartition("/")
+    directory = path.make_directory(init.root_fd, parent or "/")
+    try:
+        posix.symlink(target, name, dir_fd=directory)
+    except FileExistsError:
+        try:
+            found = posix.readlink(name, dir_fd=directory)
+        except OSError:
+            found = ""
+        if found != target:
+            raise ConfigError(
+                f"{destination} exists and is not a symbolic link to {target}",
+                mend="remove it from the image, or leave out copy-symlink",
+            ) from None
+    finally:
+        posix.close(directory)
+    return True
 
 
 def _attach(init: Any, fd: int, target: int, destination: str, propagation: list[list[Any]]) -> None:

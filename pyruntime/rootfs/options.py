@@ -94,6 +94,15 @@ LEGACY = {"iversion": MS_I_VERSION}
 
 _NOTHING = frozenset(("defaults", "silent", "loud"))
 
+# What a bind mount without the word does not have, once any attribute is named: like a remount by mount(2).
+_REPLACED = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSYMFOLLOW
+# Words that name access times, and words that take one back.
+_ACCESS = frozenset(("noatime", "relatime", "strictatime"))
+_ACCESS_BACK = {"atime": "noatime", "norelatime": "relatime", "nostrictatime": "strictatime"}
+
+# crun's words for links at the ends of a bind mount.
+LINKS = frozenset(("copy-symlink", "src-nofollow", "dest-nofollow"))
+
 
 class Options:
     """mounts[].options, sorted by what each word acts on.
@@ -103,16 +112,21 @@ class Options:
     propagation:  [MS_*, whole tree] in order.
     data:         words for the filesystem itself.
     legacy:       MS_* flags that only mount(2) takes.
+    links:        words of LINKS.
+    named:        some word of ATTRIBUTES is there; access: the one for access times that counts, or "".
     remount:      change the mount that is there, in place of making one.
     """
 
     __slots__ = (
+        "access",
         "bind",
         "clear",
         "copy_up",
         "data",
         "idmap",
         "legacy",
+        "links",
+        "named",
         "propagation",
         "recursive_bind",
         "remount",
@@ -125,22 +139,62 @@ class Options:
         self.set = self.clear = self.tree_set = self.tree_clear = self.legacy = 0
         self.propagation: list[tuple[int, bool]] = []
         self.data: list[str] = []
-        self.bind = self.recursive_bind = self.copy_up = self.remount = False
-        self.idmap = ""
+        self.links: list[str] = []
+        self.bind = self.recursive_bind = self.copy_up = self.remount = self.named = False
+        self.idmap = self.access = ""
 
     def for_one_mount(self) -> int:
         """MOUNT_ATTR_* for a new filesystem, which is a tree of one mount."""
         return self.set & ~self.tree_clear | self.tree_set
 
+    def for_bind(self) -> tuple[int, int, int]:
+        """MOUNT_ATTR_* for a bind mount: to set, to clear, and to clear unless they are locked.
+
+        Like runc: without any attribute the source's stay, with one those that are not named go, as by a remount of
+        mount(2). Access times stay unless one of their words is there."""
+        if not self.named:
+            return 0, 0, 0
+        set, clear = self.set, self.clear
+        if not self.access:
+            set &= ~_ATIME
+            clear &= ~_ATIME
+        if not (self.access or set & MOUNT_ATTR_NODIRATIME):
+            return set, clear & ~MOUNT_ATTR_NODIRATIME, _REPLACED & ~set & ~clear
+        return set, clear | _ATIME, (_REPLACED | MOUNT_ATTR_NODIRATIME) & ~set & ~clear
+
+
+def split(words: list[str]) -> list[str]:
+    """The words of an options field one by one: a word may hold several with commas, as for mount(8), or be empty.
+
+    A comma in double quotes, or behind a backslash, belongs to a value."""
+    if "" not in words and not any("," in word for word in words):
+        return words
+    result = []
+    for word in words:
+        begin, quoted = 0, False
+        for at, character in enumerate(word):
+            if character == '"':
+                quoted = not quoted
+            elif character == "," and not quoted and word[at - 1 : at] != "\\":
+                result.append(word[begin:at])
+                begin = at + 1
+        result.append(word[begin:])
+    return [word for word in result if word]
+
 
 def parse(words: list[str]) -> Options:
     """Sort the words; the later of two that contradict each other counts, as for mount(8)."""
     options = Options()
-    for word in words:
+    for word in split(words):
         if word in ATTRIBUTES:
             add, remove = ATTRIBUTES[word]
             options.set = options.set & ~remove | add
             options.clear = options.clear & ~add | remove
+            options.named = True
+            if word in _ACCESS:
+                options.access = word
+            elif _ACCESS_BACK.get(word) == options.access:
+                options.access = ""
         elif word in PROPAGATION:
             options.propagation.append(PROPAGATION[word])
         elif word == "bind":
@@ -165,6 +219,8 @@ def parse(words: list[str]) -> Options:
             options.copy_up = True
         elif word in ("idmap", "ridmap"):
             options.idmap = word
+        elif word in LINKS:
+            options.links.append(word)
         else:
             options.data.append(word)
     return options
@@ -178,5 +234,5 @@ def propagation_of(word: str) -> tuple[int, bool]:
 def known_words() -> list[str]:
     """Every word that is not just handed to the filesystem, for `features`."""
     words = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "noiversion"}
-    words |= {*ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *_OPPOSITES, *LEGACY, *_NOTHING}
+    words |= {*ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *_OPPOSITES, *LEGACY, *LINKS, *_NOTHING}
     return sorted(words | {"r" + word for word in ATTRIBUTES})

@@ -14,7 +14,7 @@ from pyruntime.kernel.constants import (
     MS_SLAVE,
 )
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import options, path
+from pyruntime.rootfs import options, path, sources
 from pyruntime.state import read_file
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _EINVAL = 22
+_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def plan_prepare(request: Request) -> Iterator[Step]:
@@ -35,11 +36,13 @@ def plan_prepare(request: Request) -> Iterator[Step]:
             pointer="/root",
             mend='add "root": {"path": "rootfs"}, with the unpacked image there',
         )
-    word = request.linux.get("rootfsPropagation") or "rslave"
-    kind, _ = options.propagation_of(word)
+    asked = request.linux.get("rootfsPropagation") or ""
+    kind, _ = options.propagation_of(asked or "rslave")
     own, _ = request.namespace("mount")
     pointer = "/root/path"
-    yield Step(pointer, prepare, rootfs=request.rootfs(), propagation=kind, own_mounts=own)
+    # A root that nobody asked to be a slave gets no mounts from a shared root of the host.
+    top = kind if asked and kind in (MS_PRIVATE, MS_SLAVE) else MS_PRIVATE
+    yield Step(pointer, prepare, rootfs=request.rootfs(), propagation=kind, own_mounts=own, top=top)
 
 
 def plan_enter(request: Request) -> Iterator[Step]:
@@ -68,15 +71,15 @@ def plan_readonly(request: Request) -> Iterator[Step]:
         yield Step("/root/readonly", make_readonly)
 
 
-def prepare(init: Any, rootfs: str, propagation: int, own_mounts: bool) -> None:
+def prepare(init: Any, rootfs: str, propagation: int, own_mounts: bool, top: int) -> None:
     """bind the rootfs {rootfs} on itself"""
     try:
-        real = _real_path(rootfs)
+        target = sources.open_path(init, rootfs)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(
-            f"rootfs {rootfs} does not exist or is no directory",
-            mend="unpack an image there, or correct root.path",
-        ) from None
+        raise _no_rootfs(rootfs) from None
+    if posix.fstat(target).st_mode & _S_IFMT != _S_IFDIR:
+        raise _no_rootfs(rootfs)
+    real = posix.readlink(f"/proc/self/fd/{target}")
     if real == "/":
         raise ConfigError("rootfs / is the host's own root", mend="give a directory of its own")
     if own_mounts:
@@ -85,21 +88,18 @@ def prepare(init: Any, rootfs: str, propagation: int, own_mounts: bool) -> None:
         if early == MS_SHARED:
             # Else the mounts below would show up on the host, and pivot_root(2) refuses a shared parent.
             _make_containing_mount_private(real)
-    target = posix.open(real, path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     init.root_fd = mount.clone_tree("", dirfd=target, recursive=True)
-    top = propagation if propagation in (MS_PRIVATE, MS_SLAVE) else MS_PRIVATE
     mount.set_attributes(init.root_fd, propagation=top, shown=rootfs)
     mount.attach(init.root_fd, target, rootfs)
     posix.close(target)
     init.rootfs = real
 
 
-def _real_path(rootfs: str) -> str:
-    fd = posix.open(rootfs, path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        return posix.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        posix.close(fd)
+def _no_rootfs(rootfs: str) -> ConfigError:
+    return ConfigError(
+        f"rootfs {rootfs} does not exist or is no directory",
+        mend="unpack an image there, or correct root.path",
+    )
 
 
 def _make_containing_mount_private(directory: str) -> None:

@@ -357,11 +357,9 @@ def _attend(parent: Parent) -> None:
             parent.awaited = messages.WAITING
             channel.send(messages.RUN)
         elif type == messages.MOUNT_PLEASE:
-            from pyruntime.rootfs import idmapped
+            from pyruntime.rootfs import sources
 
-            fd = idmapped.open_mapped(parent.pid, **arg)
-            channel.send(messages.MOUNT_FD, None, (fd,))
-            posix.close(fd)
+            sources.serve(parent, arg)
         elif type == messages.SECCOMP:
             _forward_listener(parent, arg["fd"])
             channel.send(messages.SECCOMP_DONE)
