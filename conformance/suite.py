@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ VERSION = "0.9.0.109.ge931285"
 SHA256 = "203989a1ea98cf2aaced79155bbda09270b20db19b03376dde91ab12e5e6a0fe"
 RELEASE = "trixie"
 TOOLS = "github.com/opencontainers/runtime-tools"
+SPECS = Path("/usr/share/gocode/src/github.com/opencontainers/runtime-spec")
+SPEC_VERSION = "spec-version.go"
 
 
 class SuiteError(Exception):
@@ -46,6 +49,14 @@ def find() -> Path:
 def programs(folder: Path) -> dict[str, Path]:
     """Name -> executable of every program in the suite FOLDER."""
     return {path.parent.name: path for path in sorted(folder.glob("validation/*/*.t"))}
+
+
+def spec_version(folder: Path) -> tuple[int, ...]:
+    """Major and minor version of the specification that the suite in FOLDER was built with; 1.0 if that is unknown."""
+    file = folder / SPEC_VERSION
+    text = file.read_text() if file.exists() else ""
+    numbers = [re.search(rf"^\s*Version{part} = (\d+)", text, re.M) for part in ("Major", "Minor")]
+    return tuple(int(number[1]) for number in numbers if number) or (1, 0)
 
 
 def build() -> None:
@@ -83,6 +94,7 @@ def build() -> None:
         folder.mkdir(parents=True)
         program.rename(folder / f"{program.name}.t")
     shutil.copy(tools / "rootfs-amd64.tar.gz", fresh)
+    shutil.copy(SPECS / "specs-go/version.go", fresh / SPEC_VERSION)
     shutil.rmtree(SUITE, ignore_errors=True)
     fresh.rename(SUITE)
     for leftover in ("cache", "bin", "apt"):

@@ -12,12 +12,16 @@ Row = dict[str, object]
 WORSE, BETTER, AS_EXPECTED = "WORSE", "better", ""
 
 
-def expected(machine: str = "") -> tuple[dict[str, Row], dict[str, list[str]]]:
+def expected(machine: str = "", spec: tuple[int, ...] = (1, 0)) -> tuple[dict[str, Row], dict[str, list[str]]]:
     """The programs and the sets of expected.toml; those of a machine that differs, by its name there.
 
+    `spec` is the version of the specification that the suite was built with.
     KeyError for a machine that is not there."""
     table = tomllib.loads((HERE / "expected.toml").read_text())
     rows: dict[str, Row] = table["machine"][machine] if machine else table["program"]
+    for since, others in table["spec"].items():
+        if spec >= tuple(int(number) for number in since.split(".")):
+            rows.update((test, row) for test, row in others.items() if test in rows)
     return {test: {**table["program"].get(test, {}), **row} for test, row in rows.items()}, table["sets"]
 
 
