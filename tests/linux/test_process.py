@@ -7,6 +7,7 @@ Source: runtime-spec config.md, "Process", "POSIX process", "Linux Process"; con
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from support import proc
@@ -356,7 +357,7 @@ def test_a_soft_limit_above_the_hard_one_is_refused(container):
 
 def test_sysctl(container):
     """Those of the container's own namespaces; the host's stay."""
-    before = open("/proc/sys/net/ipv4/ip_forward").read()
+    before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
     box = container(sh="cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max")
     box.config["linux"]["sysctl"] = {
         "net.ipv4.ip_forward": "1",
@@ -364,7 +365,7 @@ def test_sysctl(container):
         "fs.mqueue.msg_max": "77",
     }
     assert box.run().stdout.split() == ["1", "4321", "77"]
-    assert open("/proc/sys/net/ipv4/ip_forward").read() == before
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
 
 
 def test_a_sysctl_with_slashes(container):
@@ -386,7 +387,7 @@ def test_a_sysctl_with_slashes(container):
 def test_a_sysctl_of_the_host_is_refused(container, name, kind):
     """One that is not of a namespace of the container's own would change the host."""
     path = "/proc/sys/" + name.replace(".", "/")
-    before = open(path).read() if os.path.exists(path) else None
+    before = Path(path).read_text() if os.path.exists(path) else None
     box = container()
     if kind:
         drop_namespace(box.config, kind)
@@ -394,7 +395,7 @@ def test_a_sysctl_of_the_host_is_refused(container, name, kind):
     result = box.create(check=None)
     assert result.code != 0
     if before is not None:
-        assert open(path).read() == before
+        assert Path(path).read_text() == before
     if box.runtime.is_ours:
         assert f"/linux/sysctl/{name}" in result.stderr
 
