@@ -21,7 +21,9 @@
 #include <linux/memfd.h>
 #include <linux/mount.h>
 #include <linux/stat.h>
+#include <signal.h>
 #include <stdint.h>
+#include <sys/resource.h>
 
 #include "freestanding.h"
 
@@ -83,6 +85,7 @@ NORETURN static void fail(const char *object, long error, const char *mend)
         : error == -E2BIG   ? ": arguments and environment are too long"
         : error == -ENOMEM  ? ": out of memory"
         : error == -EPERM   ? ": operation not permitted"
+        : error == -EMFILE  ? ": too many open files (RLIMIT_NOFILE)"
                             : ": the kernel refuses");
     say(mend);
     say("\n");
@@ -97,6 +100,42 @@ static void open_standard_descriptors(void)
         if (call(SYS_fcntl, fd, F_GETFD, 0, 0, 0) < 0 &&
             call(SYS_openat, AT_FDCWD, (long)"/dev/null", O_RDWR, 0, 0) < 0)
             leave(126);
+}
+
+/*
+ * An ignored SIGCHLD survives execve(2), and the kernel then reaps our children in our place: their exit statuses
+ * are lost. The other signals are the caller's business.
+ */
+static void restore_child_signal(void)
+{
+    static const long default_action[8];
+    call(SYS_rt_sigaction, SIGCHLD, (long)default_action, 0, sizeof(uint64_t), 0);
+}
+
+/*
+ * Below these limits the kernel kills a program with SIGSEGV while it is loaded, or the interpreter cannot report
+ * its error. They are not raised: the container inherits them.
+ */
+static void require_limits(void)
+{
+    static const struct {
+        int resource;
+        uint64_t least;
+        const char *words;
+    } needs[] = {
+        {RLIMIT_AS, 32 << 20, "the limit of address space (RLIMIT_AS) is below 32 MiB; raise it (ulimit -v)\n"},
+        {RLIMIT_DATA, 24 << 20, "the limit of data (RLIMIT_DATA) is below 24 MiB; raise it (ulimit -d)\n"},
+        {RLIMIT_STACK, 128 << 10, "the limit of the stack (RLIMIT_STACK) is below 128 KiB; raise it (ulimit -s)\n"},
+        {RLIMIT_NOFILE, 48, "the limit of open files (RLIMIT_NOFILE) is below 48; raise it (ulimit -n)\n"},
+    };
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+        uint64_t limits[2];
+        if (call(SYS_prlimit64, 0, needs[i].resource, 0, (long)limits, 0) == 0 && limits[0] < needs[i].least) {
+            say("pyruntime: cannot start: ");
+            say(needs[i].words);
+            leave(126);
+        }
+    }
 }
 
 static void clean_environment(char **environment)
@@ -229,6 +268,8 @@ static void exec_snapshot(char **argv, char **environment)
 NORETURN static void start(int argc, char **argv, char **environment)
 {
     open_standard_descriptors();
+    restore_child_signal();
+    require_limits();
     clean_environment(environment);
     exec_snapshot(argv, environment);
     long error = call(SYS_faccessat, AT_FDCWD, (long)ARCHIVE, 4 /* R_OK */, 0, 0);

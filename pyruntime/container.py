@@ -30,6 +30,9 @@ _DEATH_SECONDS = 10.0
 _QUICK_DEATH_SECONDS = 0.1
 _FAIR_SECONDS = 1.0  # in which other commands usually get done
 _O_PATH = 0o10000000
+_SC_OPEN_MAX = posix.sysconf_names["SC_OPEN_MAX"]
+_DESCRIPTORS = 40  # more than `create` has open at once: one a hierarchy of cgroup v1, and some twenty
+_AMPLE = 512
 _TRIES, _DONE = 2, -1  # of a poststop hook
 # What ends a container that waits for `start`: HUP, INT, QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, TERM, STKFLT, SYS.
 _FATAL = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 31))
@@ -77,6 +80,7 @@ def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | 
         plan = plan_for(request)
     for text in request.warnings:
         log.warning(text)
+    _require_descriptors()
     directory, lock = state.make(root, request.id)
     record = Record(directory, request.id)
     try:
@@ -96,6 +100,21 @@ def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | 
     finally:
         posix.close(lock)
     return record
+
+
+def _require_descriptors() -> None:
+    """Raise StateError unless enough descriptors are free: without any, not even an error can be undone."""
+    lowest = posix.dup(2)
+    posix.close(lowest)
+    limit = posix.sysconf(_SC_OPEN_MAX)
+    if limit < 0 or (limit > _AMPLE and lowest + _DESCRIPTORS < limit // 2):  # -1: unlimited
+        return
+    count = len(posix.listdir("/proc/self/fd"))  # there may be gaps
+    if count + _DESCRIPTORS > limit:
+        raise StateError(
+            f"too many open files: {count} are open, and RLIMIT_NOFILE is {limit}",
+            mend=f"call it with fewer open files, or raise the limit to {count + _DESCRIPTORS} (ulimit -n)",
+        )
 
 
 def describe(record: Record, request: Request) -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# With MemoryError, which has no words of its own.
+NO_MEMORY = "the limits of the caller (ulimit -v, ulimit -d) or of its cgroup are too low"
+
+
 class PyruntimeError(Exception):
     """Something a person can act on.
 

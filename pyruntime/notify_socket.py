@@ -17,7 +17,7 @@ from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pyruntime.plan.request import Request
@@ -35,6 +35,30 @@ _BARRIER_MS = 30_000  # as sd_notify_barrier's callers have it
 def caller() -> bytes:
     """The caller's socket, b"" when there is none."""
     return posix.environ.get(VARIABLE, b"")
+
+
+def listen(record: Record, warn: Callable[[str], None]) -> NotifySocket | None:
+    """Make the container's socket. None, with a warning, when nothing listens at the caller's: then there is nobody to
+    pass a message on to, and nothing to wait for."""
+    address = caller()
+    try:
+        _connected(address).close()
+    except OSError as error:
+        shown = address.decode("utf-8", "replace")
+        warn(f"NOTIFY_SOCKET {shown}: {error.strerror or error}: the container's READY=1 is not passed on")
+        return None
+    return NotifySocket(record)
+
+
+def _connected(address: bytes) -> _socket.socket:
+    """Return a socket that is connected to a service manager's. Raises OSError."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        socket.connect(b"\0" + address[1:] if address.startswith(b"@") else address)
+    except OSError:
+        socket.close()
+        raise
+    return socket
 
 
 def show(request: Request, root: str) -> None:
@@ -121,12 +145,10 @@ def _ready_line(data: bytes) -> bytes:
 
 def _tell(address: bytes, ready: bytes, main_pid: int) -> None:
     """Tell the service manager, and if we leave, wait until it has taken notice of us. Raises StepError."""
-    if address.startswith(b"@"):
-        address = b"\0" + address[1:]
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    socket = None
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     try:
-        socket.connect(address)
+        socket = _connected(address)
         socket.send(ready + b"\n")
         socket.send(b"MAINPID=%d\n" % main_pid)
         if main_pid == posix.getpid():
@@ -141,10 +163,11 @@ def _tell(address: bytes, ready: bytes, main_pid: int) -> None:
     except OSError as error:
         raise StepError(
             f"tell NOTIFY_SOCKET that the container is ready: {error.strerror}",
-            why="nobody listens there any more",
+            why="it has no listener any more",
         ) from None
     finally:
-        socket.close()
+        if socket is not None:
+            socket.close()
         posix.close(read_end)
         if write_end >= 0:
             posix.close(write_end)

@@ -97,7 +97,7 @@ def request_of(context: Context, values: dict[str, Any], id: ContainerId, *, det
     if listening and request.process:
         env = request.process.get("env") or ()
         request.process["env"] = [*env, f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
-    if b"NOTIFY_SOCKET" in posix.environ:
+    if posix.environ.get(b"NOTIFY_SOCKET"):
         from pyruntime import notify_socket
 
         notify_socket.show(request, context.root)

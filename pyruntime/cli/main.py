@@ -8,7 +8,7 @@ import sys
 
 from pyruntime.cli import flags
 from pyruntime.cli.flags import Flag
-from pyruntime.errors import PyruntimeError, UsageError, from_oserror
+from pyruntime.errors import NO_MEMORY, PyruntimeError, UsageError, from_oserror
 from pyruntime.ids import ContainerId
 from pyruntime.log import Log
 
@@ -54,6 +54,8 @@ COMMANDS = {
     "completion": "print the completion script of a shell",
     "doctor": "say whether this host can run containers, and what it lacks",
 }
+
+_EMFILE = 24
 
 # What programs call, and no person.
 UNLISTED = ("callhook", "serve", "shim")
@@ -133,13 +135,20 @@ def run(arguments: list[str]) -> int:
             return record.traced(path, module, name, Context(options, log), values, words)
         return int(module.run(Context(options, log), values, words))
     except PyruntimeError as error:
+        if error.errno == "EMFILE":
+            posix.closerange(3, 1 << 30)  # the modules that words come from are opened
         if error.errno and not error.why:
             from pyruntime import reasons
 
             reasons.add(error)
         log.error(f"{name} failed: {error}" if name else str(error), _for_person(name, error, arguments))
         return error.exit_code
+    except MemoryError:
+        log.error(f"{name} failed: out of memory: {NO_MEMORY}")
+        return 1
     except OSError as error:
+        if error.errno == _EMFILE:
+            posix.closerange(3, 1 << 30)
         failure = from_oserror(error, doing=name)
         log.error(f"{name} failed: {failure}", _for_person(name, failure, arguments))
         return 1

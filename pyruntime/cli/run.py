@@ -41,7 +41,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     record = create.make(context, values, request, raw)
     try:
         try:
-            notify = _notify(record) if request.notify else None
+            notify = _notify(record, context) if request.notify else None
             if relay is not None:
                 relay.connect()
             container.start(record, context.log)
@@ -62,10 +62,10 @@ def _relay(request: Request) -> Relay | None:
     return terminal.Relay(request)
 
 
-def _notify(record: Record) -> NotifySocket:
+def _notify(record: Record, context: Context) -> NotifySocket | None:
     from pyruntime import notify_socket
 
-    return notify_socket.NotifySocket(record)
+    return notify_socket.listen(record, context.log.warning)
 
 
 def _leave(record: Record, notify: NotifySocket | None) -> int:

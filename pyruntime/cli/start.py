@@ -20,10 +20,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Start the container."""
     record = state.load(context.root, one_id(words, "start"))
     notify = None
-    if b"NOTIFY_SOCKET" in posix.environ and posix.access(record.path("notify"), posix.F_OK):
+    if posix.environ.get(b"NOTIFY_SOCKET") and posix.access(record.path("notify"), posix.F_OK):
         from pyruntime import notify_socket
 
-        notify = notify_socket.NotifySocket(record)
+        notify = notify_socket.listen(record, context.log.warning)
     container.start(record, context.log)
     if notify is not None:
         notify.wait(record)

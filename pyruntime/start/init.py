@@ -10,7 +10,7 @@ import posix
 import sys
 
 from pyruntime import fastjson
-from pyruntime.errors import PyruntimeError, StepError, from_oserror
+from pyruntime.errors import NO_MEMORY, PyruntimeError, StepError, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC
 from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json, recording
@@ -111,6 +111,8 @@ def start_initialization(init_pipe: int, init: Init) -> NoReturn:
         report(init, error)
     except OSError as error:
         report(init, from_oserror(error, doing="start the container's init"))
+    except MemoryError:
+        report(init, StepError(f"out of memory: {NO_MEMORY}"))
     except BaseException as error:
         report(init, StepError(f"bug in pyruntime's init: {type(error).__name__}: {error}"))
     posix._exit(1)
