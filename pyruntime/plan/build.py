@@ -70,6 +70,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (ENTER, rare("/process/selinuxLabel", "security.selinux")),
     (READY, rare("/process/scheduler", "process.scheduler")),
     (READY, rare("/process/ioPriority", "process.ioprio")),
+    (READY, user.plan_stdio),
     (READY, rlimits.plan),
     (BECOME, program.plan_descriptors),
     (BECOME, program.plan_signals),

@@ -48,6 +48,7 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (READY, affinity.plan_final),
     (READY, rare("/process/scheduler", "process.scheduler")),
     (READY, rare("/process/ioPriority", "process.ioprio")),
+    (READY, user.plan_stdio),
     (READY, rlimits.plan),
     (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
     (BECOME, rlimits.plan_spawned),

@@ -8,6 +8,7 @@ from pyruntime.errors import StepError
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_NO_NEW_PRIVS
 from pyruntime.plan.step import Step
+from pyruntime.state import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _EINVAL, _EPERM, _EROFS = 22, 1, 30
-_S_IFMT, _S_IFCHR = 0o170000, 0o020000
+_S_IFMT, _S_IFCHR, _S_IFIFO = 0o170000, 0o020000, 0o010000
+_PTS_MAJORS = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and the seven behind it
 
 
 def plan_umask(request: Request) -> Iterator[Step]:
@@ -38,11 +40,18 @@ def plan(request: Request) -> Iterator[Step]:
     user = request.process.get("user") or {}
     groups = list(dict.fromkeys(user.get("additionalGids") or ()))  # engines name some twice
     uid, gid = user.get("uid") or 0, user.get("gid") or 0
-    if not request.process.get("terminal"):
+    if not (request.process.get("terminal") or request.namespace("user")[0]):
         yield Step("/process/user", own_stdio, uid=uid)
     yield Step("/process/user/additionalGids" if groups else "/process/user", set_groups, groups=groups)
     yield Step("/process/user/gid", set_gid, gid=gid)
     yield Step("/process/user/uid", set_uid, uid=uid)
+
+
+def plan_stdio(request: Request) -> Iterator[Step]:
+    """READY: what init in a user namespace may not do."""
+    if request.namespace("user")[0] and request.process and not request.process.get("terminal"):
+        uid = (request.process.get("user") or {}).get("uid") or 0
+        yield Step("/process/user", give_stdio, uid=uid)
 
 
 def set_umask(init: Any, umask: str) -> None:
@@ -68,6 +77,36 @@ def own_stdio(init: Any, uid: int) -> None:
         except OSError as error:
             if error.errno not in (_EINVAL, _EPERM, _EROFS, 9):
                 raise
+
+
+def give_stdio(parent: Any, uid: int) -> None:
+    """give pipes and terminals among standard input and output to uid {uid} of the user namespace"""
+    # For /dev/stdout, as own_stdio. Regular files and other devices stay the host's: their owner may change the mode.
+    # So does a terminal that is not the caller's own.
+    owner = -1
+    for fd in (0, 1, 2):
+        try:
+            found = posix.fstat(fd)
+            kind = found.st_mode & _S_IFMT
+            terminal = kind == _S_IFCHR and posix.major(found.st_rdev) in _PTS_MAJORS
+            if kind != _S_IFIFO and not (terminal and found.st_uid == posix.geteuid()):
+                continue
+            if owner < 0:
+                owner = _outside(parent.pid, uid)
+            if owner >= 0 and found.st_uid != owner:
+                posix.fchown(fd, owner, -1)
+        except OSError as error:
+            if error.errno not in (_EINVAL, _EPERM, _EROFS, 9):
+                raise
+
+
+def _outside(pid: int, uid: int) -> int:
+    """What a uid of a process's user namespace is in ours, -1 when it is not mapped."""
+    for line in read_file(f"/proc/{pid}/uid_map").splitlines():
+        inside, outside, size = (int(number) for number in line.split())
+        if inside <= uid < inside + size:
+            return outside + uid - inside
+    return -1
 
 
 def set_groups(init: Any, groups: list[int]) -> None:

@@ -7,6 +7,7 @@ Source: runtime-spec config.md, "Process", "POSIX process", "Linux Process"; con
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -440,3 +441,71 @@ def test_stdio_is_the_users(container):
     assert "one" in result.stdout
     now = os.stat("/dev/null")
     assert (now.st_uid, now.st_gid, now.st_mode) == (null.st_uid, null.st_gid, null.st_mode)
+
+
+OPEN_AGAIN = "cat /dev/stdin; echo out > /dev/stdout; echo err > /dev/stderr"
+
+
+@pytest.mark.differs(
+    crun="crun 1.8.1 leaves those of exec to the host", runc="runc 1.1.5 leaves those of create", sometimes=True
+)
+@pytest.mark.parametrize("way", ["run", "create", "exec"])
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_pipes_are_the_users_in_a_user_namespace(container, uid, way):
+    """init has no rights over them there: the parent gives them away."""
+    box = container(["/bin/sh", "-c", OPEN_AGAIN] if way != "exec" else ["/bin/sleep", "100"])
+    map_ids(box.config)
+    box.bundle.chown(200000, 200000)
+    box.process["user"] = {"uid": uid, "gid": uid}
+    box.bundle.save()
+    words = ["exec", box.id, "/bin/sh", "-c", OPEN_AGAIN]
+    if way == "exec":
+        box.create()
+        box.start()
+    elif way == "run":
+        words = ["run", "--bundle", str(box.bundle.path), box.id]
+    else:
+        words = ["create", "--bundle", str(box.bundle.path), box.id]
+    command = [box.runtime.executable.path, "--root", str(box.runtime.root), *words]
+    with subprocess.Popen(command, **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)) as made:
+        made.stdin.write(b"in\n")
+        made.stdin.close()
+        if way == "create":
+            assert made.wait(30) == 0
+            box.start()
+        out, err = made.stdout.read(), made.stderr.read()
+    assert (out, err) == (b"in\nout\n", b"err\n")
+
+
+@pytest.mark.differs(crun="crun 1.8.1 gives files away")
+def test_other_files_stay_the_hosts_in_a_user_namespace(container, runtime):
+    """Their owner could change the mode: a log of the host's would become a setuid program."""
+    box = container(sh="echo written")
+    map_ids(box.config)
+    box.bundle.chown(200000, 200000)
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    null = os.stat("/dev/null")
+    box.run()  # standard output and error are files of the harness, standard input is /dev/null
+    assert {path.stat().st_uid for path in runtime.output.iterdir()} == {0}
+    now = os.stat("/dev/null")
+    assert (now.st_uid, now.st_gid, now.st_mode) == (null.st_uid, null.st_gid, null.st_mode)
+
+
+@pytest.mark.parametrize("owner, then", [(0, 201000), (12345, 12345)])
+@pytest.mark.differs(crun="crun 1.8.1 leaves it to the host", runc="runc 1.1.5 leaves it to the host", sometimes=True)
+def test_a_terminal_of_the_caller_is_the_users_in_a_user_namespace(container, owner, then):
+    """But not one of somebody else's, who would lose it."""
+    box = container(["/bin/sleep", "100"])
+    map_ids(box.config)
+    box.bundle.chown(200000, 200000)
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    box.bundle.save()
+    master, terminal = os.openpty()
+    try:
+        os.fchown(terminal, owner, -1)
+        command = [box.runtime.executable.path, "--root", str(box.runtime.root), "create", "--bundle"]
+        subprocess.run([*command, str(box.bundle.path), box.id], stdin=terminal, stdout=terminal, check=True, timeout=30)
+        assert os.fstat(terminal).st_uid == then
+    finally:
+        os.close(terminal)
+        os.close(master)
