@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 _S_IFMT = 0o170000
 _LETTERS = {0o020000: "c", 0o060000: "b", 0o010000: "p", 0o100000: "file", 0o040000: "directory", 0o120000: "link"}
-# What other runtimes allow every container by themselves: /dev/net/tun (runc up to 1.1, crun).
-_CUSTOMARY = {("c", "10:200")}
+# What other runtimes allow every container by themselves: /dev/net/tun (runc up to 1.1, crun), /dev/console (crun).
+_CUSTOMARY = {("c", "10:200"), ("c", "5:1")}
 
 
 def node(
@@ -89,8 +89,13 @@ def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: An
     defaults = resulting(list(DEFAULTS))
     all = ("a", "*:*")
     if all in found or all in asked:
-        same = all in found and all in asked
-        yield as_asked(pointer, what) if same else drifted(pointer, what, _shown(asked), _shown(found))
+        if not (all in found and all in asked):
+            yield drifted(pointer, what, _shown(asked), _shown(found))
+            return
+        denied = [rule.removeprefix("deny ") for rule in rules if rule.startswith("deny ") and rule != "deny a"]
+        yield as_asked(pointer, "devices may be opened unless a rule denies it" if denied else what)
+        if denied:
+            yield cannot_see(pointer, f"denied are {', '.join(denied)}", "devices.list does not show what is denied")
         return
     more = {
         key: "".join(sorted(access - asked.get(key, frozenset())))

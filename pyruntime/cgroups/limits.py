@@ -50,10 +50,9 @@ def plan(request: Request) -> Iterator[Step]:
 
         yield from systemd.plan_limits(request)
     yield from plan_resources(resources, request.layout, request.warn)
-    if request.layout.kind != "none":
-        from pyruntime.cgroups import devices
+    from pyruntime.cgroups import devices
 
-        yield from devices.plan(resources.get("devices") or [], request)
+    yield from devices.plan(resources.get("devices") or [], request)
 
 
 def plan_resources(resources: dict[str, Any], layout: Layout, warn: Any) -> Iterator[Step]:

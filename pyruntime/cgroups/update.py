@@ -46,18 +46,20 @@ def update(record: Record, resources: dict[str, Any], warn: Callable[[str], None
     if not record.cgroups and (changed or new_rules):
         raise ConfigError("cannot update: the container has no cgroup of its own")
     steps = list(limits.plan_resources(changed, layout, warn))
+    if new_rules is not None:
+        _require_devices(record.cgroups, new_rules)
     updater = Updater(record, warn)
     saved = _snapshot(record, steps)
     try:
         execute(steps, updater)
         if new_rules is not None:
-            _set_devices(updater, layout, new_rules)
+            _set_devices(updater, new_rules)
         if record.cgroup_manager == "systemd":
             _tell_systemd(updater, changed, layout)
     except BaseException:
         _restore(record, saved)
         if new_rules is not None:
-            _set_devices(updater, layout, old.get("devices") or [])
+            _set_devices(updater, old.get("devices") or [])
         raise
     linux["resources"] = merged
     state.write_atomically(record.directory, state.CONFIG, fastjson.dumps(config))
@@ -108,21 +110,27 @@ def layout_of(cgroups: dict[str, str]) -> Layout:
     return Layout(found)
 
 
-def _set_devices(updater: Updater, layout: Layout, entries: list[dict[str, Any]]) -> None:
+def _require_devices(cgroups: dict[str, str], entries: list[dict[str, Any]]) -> None:
+    """Raise ConfigError for device rules that cannot be set."""
+    hierarchy = place.serving(cgroups, "devices")
+    if not hierarchy:
+        raise ConfigError("this host has no cgroup controller devices", pointer=devices.POINTER)
+    (devices.rules if hierarchy == UNIFIED else devices.v1_rules)(entries)
+
+
+def _set_devices(updater: Updater, entries: list[dict[str, Any]]) -> None:
     """Change the device rules while the container stands still: on v1 they are written one by one."""
     cgroups = updater.record.cgroups
-    rules = devices.rules(entries)
-    if layout.kind == "v2":
-        devices.set_v2(updater, UNIFIED, rules, False)
-        return
     hierarchy = place.serving(cgroups, "devices")
-    if hierarchy in ("", UNIFIED):
+    if hierarchy == UNIFIED:
+        devices.set_v2(updater, UNIFIED, devices.rules(entries))
         return
+    rules = devices.v1_rules(entries)
     frozen = freezer.is_frozen(cgroups)
     if not frozen:
         freezer.freeze(cgroups)
     try:
-        devices.set_v1(updater, hierarchy, rules, False)
+        devices.set_v1(updater, hierarchy, rules, rootless=False, asked=True)
     finally:
         if not frozen:
             freezer.thaw(cgroups)

@@ -229,6 +229,21 @@ def test_a_device_that_was_allowed_afterwards(box: Box) -> None:
     assert found["found"] == "besides: b 8:0 mrw"
 
 
+@only_v1
+def test_devices_that_are_denied_cannot_be_seen(container: Any) -> None:
+    """devices.list is `a *:* rwm`, whatever is denied after that."""
+    made = container(["/bin/sleep", "1000"])
+    denied = {"allow": False, "type": "b", "major": 8, "access": "rw"}
+    made.config["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}, denied]}
+    made.create()
+    made.start()
+    box = Box(made.pid, made.bundle, made.runtime, hierarchies(made.pid))
+    [one] = [one for (field, _), one in box.audit().items() if "denied" in one["what"]]
+    assert (one["verdict"], one["what"]) == ("cannot see", "denied are b 8:* rw")
+    (box.cgroups["devices"] / "devices.deny").write_text("a")
+    assert box.fields() == ["/linux/resources/devices"]
+
+
 def test_another_cgroup(box: Box) -> None:
     file = "cgroup.procs" if UNIFIED else "tasks"
     (Path("/sys/fs/cgroup") / ("" if UNIFIED else "pids") / file).write_text(str(box.pid))

@@ -259,6 +259,9 @@ def test_device_rules() -> None:
     assert tuple(found[4:]) == devices.DEFAULTS
     assert devices.rules(entries[1:])[0] == "deny a"
     assert devices.rules([{"allow": True}])[0] == "allow a"
+    # Without a type it is one of either; the kernel's "a" has no numbers and no accesses.
+    found = devices.rules([{"allow": True, "major": 10, "access": "r"}, {"allow": False, "type": "a", "access": "w"}])
+    assert found[:5] == ["deny a", "allow b 10:* r", "allow c 10:* r", "deny b *:* w", "deny c *:* w"]
     for bad, pointer in (({"type": "p"}, "type"), ({"type": "c", "access": "x"}, "access")):
         with pytest.raises(ConfigError) as caught:
             devices.rules([{"allow": True, **bad}])
