@@ -69,7 +69,7 @@ def from_resources(resources: dict[str, Any], *, v2: bool) -> list[list[Any]]:
                 found.append([property, "ay", mask(processor[name])])
     tasks = (resources.get("pids") or {}).get("limit")
     if tasks is not None:
-        add("TasksMax", tasks or 1)  # systemd takes no 0; the file gets it
+        add("TasksMax", tasks or 1)  # systemd takes no 0
     weight = (resources.get("blockIO") or {}).get("weight") or 0
     if weight:
         add("IOWeight" if v2 else "BlockIOWeight", blockio.scaled(weight) if v2 else weight)

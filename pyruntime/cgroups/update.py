@@ -85,6 +85,8 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             for name, one in value.items():
                 if one or (one is not None and f"{name} in {member}" in _ZERO_IS_A_VALUE):
                     both[name] = one
+            if member == "memory" and value.get("limit") == -1 and not value.get("swap"):
+                both["swap"] = -1  # there is no swap limit without a memory limit
             merged[member] = both
         elif value:
             merged[member] = value

@@ -13,7 +13,7 @@ from pyruntime.cgroups import place
 from pyruntime.cgroups.layout import UNIFIED
 from pyruntime.errors import KernelError
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MOUNT_ATTR_RDONLY
+from pyruntime.kernel.constants import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from pyruntime.plan.step import Step
 from pyruntime.rootfs import options, path
 from pyruntime.rootfs.destination import destination_of, open_destination
@@ -44,7 +44,9 @@ def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step
         for h in request.layout.hierarchies:
             directories[h.name].append(f"{h.mount_point}{h.own.rstrip('/')}")
     own = request.namespace("cgroup")[0]
-    common = {"destination": destination, "set": parsed.for_one_mount(), "propagation": parsed.propagation}
+    # Whatever the options say: there is nothing to execute in a cgroup filesystem.
+    attributes = parsed.for_one_mount() | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+    common = {"destination": destination, "set": attributes, "propagation": parsed.propagation}
     if request.layout.kind == "v2":
         yield Step(pointer, mount_unified, directories=directories[UNIFIED], own=own, **common)
         return

@@ -217,6 +217,20 @@ def test_update_by_flags(container: Any) -> None:
     assert value(one, "cpu", "cpu.cfs_quota_us") == "30000"
 
 
+@needs("memory")
+@pytest.mark.parametrize("how", ["flag", "resources"])
+@pytest.mark.differs(crun="crun 1.8.1 leaves the swap limit", sometimes=True)
+def test_no_memory_limit_is_no_swap_limit_either(container: Any, how: str) -> None:
+    one = started(container, memory={"limit": 64 * MIB, "swap": 96 * MIB})
+    if how == "flag":
+        one.runtime.run("update", "--memory", "-1", one.id)
+    else:
+        text = json.dumps({"memory": {"limit": -1, "swap": 0}})
+        one.runtime.run("update", "--resources", "-", one.id, stdin=text)
+    for file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+        assert int(value(one, "memory", file)) > 1 << 60, file
+
+
 @needs("cpuset")
 @needs("memory")
 def test_update_from_standard_input_as_containerd_sends_it(container: Any) -> None:

@@ -159,7 +159,9 @@ def test_weight_of_shares(shares: int, weight: int) -> None:
 
 
 def test_pids() -> None:
-    assert written(V1, {"pids": {"limit": 0}}) == ["pids/pids.max=0"]
+    assert written(V1, {"pids": {"limit": 0}}) == ["pids/pids.max=1"]
+    assert written(V2, {"pids": {"limit": 0}}) == ["unified/pids.max=1"]
+    assert written(V1, {"pids": {"limit": -2}}) == ["pids/pids.max=max"]
     assert written(V2, {"pids": {"limit": -1}}) == ["unified/pids.max=max"]
     assert written(V2, {"pids": {}}) == []
 
