@@ -282,8 +282,11 @@ def _perform(
 ) -> NoReturn:
     gc.disable()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    # First of all: the caller may have as many open as it is allowed to.
+    files.close_all_but([fd for fd in (answer, console, *kept, *stdio) if fd >= 0], 3)
     take_streams(stdio)
-    files.close_all_but([fd for fd in (answer, console, *kept) if fd >= 0], 3)
+    for fd in {fd for fd in stdio if fd > 2}:
+        posix.close(fd)
     if console >= 0:
         arguments = {**arguments, "console": console}
     answered: dict[str, Any] = {}

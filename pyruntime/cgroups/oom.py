@@ -71,9 +71,13 @@ class Watch:
         self.fd = self.file
         self.events = select.POLLPRI
         if not self.v2:
-            self.fd = posix.eventfd(0, posix.EFD_CLOEXEC)
-            self.events = select.POLLIN
-            files.write(directory, "cgroup.event_control", f"{self.fd} {self.file}")
+            try:
+                self.fd = posix.eventfd(0, posix.EFD_CLOEXEC)
+                self.events = select.POLLIN
+                files.write(directory, "cgroup.event_control", f"{self.fd} {self.file}")
+            except OSError:
+                self.close()
+                raise
         self.seen = max(0, self._read())
 
     def _read(self) -> int:

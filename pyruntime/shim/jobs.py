@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime import operations
-from pyruntime.errors import PyruntimeError
+from pyruntime.errors import PyruntimeError, from_oserror
 from pyruntime.operations import Settings
 from pyruntime.shim import spare as spares
 from pyruntime.shim.loop import READ, Loop
@@ -56,15 +56,21 @@ class Jobs:
         spare: Spare | None = None,
         **arguments: Any,
     ) -> None:
-        """Do work(settings, id, **arguments) in a child, and call done with what came of it.
+        """Do work(settings, id, **arguments) in a child, and call done once with what came of it.
 
-        After so many seconds the child is killed, and done gets an error. spare: a child that is there already."""
+        Raises nothing: done gets the error also when there can be no child. After so many seconds the child is killed,
+        and done gets an error. spare: a child that is there already."""
         if spare is not None and spare.tell(arguments.get("mounts", []), stdio, console):
             pid, reading = spare.pid, spare.reading
         else:
             if spare is not None:
                 spare.dismiss()
-            pid, reading = self._fork(name, work, settings, id, stdio=stdio, console=console, arguments=arguments)
+            try:
+                pid, reading = self._fork(name, work, settings, id, stdio=stdio, console=console, arguments=arguments)
+            except OSError as error:  # EAGAIN, EMFILE, ENOMEM
+                lost = from_oserror(error, doing=f"fork a process for {name}")
+                self.loop.later(0, lambda: done(None, lost))  # not before this returns, as always
+                return
         self.birthing += birth
         data = bytearray()
         late = False
@@ -95,6 +101,8 @@ class Jobs:
                     self.warn(text)
             except PyruntimeError as raised:
                 error = raised
+            except ValueError:
+                error = Lost(f"{name}: killed while it answered")
             try:
                 done(value, error)
             finally:
@@ -118,11 +126,14 @@ class Jobs:
         return pid, reading
 
     def prepare(self, name: str, work: Callable[..., Any], made: Settings, id: ContainerId, **arguments: Any) -> Spare:
-        """Fork a child that may be asked to do `name` later (spare.py)."""
+        """Fork a child that may be asked to do `name` later (spare.py). Raises OSError."""
         ours, theirs = spares.pair()
         try:
             arguments = {"socket": theirs.fileno(), **arguments}
             pid, reading = self._fork(name, work, made, id, kept=(theirs.fileno(),), arguments=arguments)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         return Spare(self.loop, pid, reading, ours)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import posix
 
 from pyruntime import fastjson, state
-from pyruntime.cgroups import identity, oom
+from pyruntime.cgroups import identity
 from pyruntime.cgroups import kill as cgroup_kill
-from pyruntime.errors import NotFound, PyruntimeError, StateError
+from pyruntime.errors import NotFound, PyruntimeError, StateError, from_oserror
 from pyruntime.ids import ContainerId, ExecId
 from pyruntime.operations import OPERATIONS
-from pyruntime.shim import console, names, settings, ttrpc, work
+from pyruntime.shim import console, gate, memory, names, settings, ttrpc, work
 from pyruntime.shim.events import Publisher, timestamp
 from pyruntime.shim.jobs import Jobs, Lost
-from pyruntime.shim.loop import READ, Loop
+from pyruntime.shim.loop import Loop
 from pyruntime.shim.process import CREATED, RUNNING, STOPPED, Container, Process
 from pyruntime.shim.spare import Spare
 from pyruntime.shim.stdio import Stdio
-from pyruntime.start import fifo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from pyruntime.ids import Namespace
     from pyruntime.shim.ttrpc import Reply
+    from pyruntime.state import Record
 
     Request = dict[str, Any]
     _Id = TypeVar("_Id", ContainerId, ExecId)
@@ -40,6 +40,7 @@ _CREATE_SECONDS = 120.0
 _SECONDS = 60.0
 IMAGES_SECONDS = 600.0  # all of a container's memory is written, or read
 _LAST_EXITS_SECONDS = 10.0
+_MOST_KILLS, _KILL_AGAIN_SECONDS = 20, 0.5  # of what init leaves behind, while the shim is out of descriptors
 _SPARE_EXECS = 4  # at most, in a container, of a client that asks for Exec and not for Start
 
 
@@ -120,8 +121,8 @@ class Lives:
             if error is not None:
                 failed(error)
                 return
-            if not container.restoring:
-                self._made(container, value["pid"])
+            if not container.restoring and not self._made(container, value["pid"], failed):
+                return
             io = {"stdin": stdio.stdin, "stdout": stdio.stdout, "stderr": stdio.stderr, "terminal": stdio.terminal}
             told = {"container_id": id, "bundle": bundle, "rootfs": request["rootfs"], "io": io, "pid": init.pid}
             self.publisher.publish("/tasks/create", "TaskCreate", {**told, "checkpoint": request["checkpoint"]})
@@ -144,7 +145,10 @@ class Lives:
     def prepare(self, id: ContainerId, bundle: str, chosen: dict[str, Any]) -> None:
         """Let a child plan the container that will be asked for next."""
         made = settings.settings(self.namespace, chosen)
-        self.spare = self.jobs.prepare("create", work.create_when_told, made, id, bundle=bundle, **_flags(chosen))
+        try:
+            self.spare = self.jobs.prepare("create", work.create_when_told, made, id, bundle=bundle, **_flags(chosen))
+        except OSError:
+            return  # Create tries again, and reports it
         self.spare_for = id, bundle, chosen
 
     def _take_spare(self, id: str, bundle: str, chosen: dict[str, Any]) -> Spare | None:
@@ -172,15 +176,26 @@ class Lives:
         stdio, container = process.stdio, process.container
         seconds = {"create": _CREATE_SECONDS, "restore": IMAGES_SECONDS}.get(name, _SECONDS)
         if stdio.terminal:
-            socket, theirs = console.pair()
+            try:
+                socket, theirs = console.pair()
+            except OSError as error:
+                if spare is not None:
+                    spare.dismiss()
+                failed(from_oserror(error, doing="make a pair of sockets for the terminal"))
+                return
 
             def taken(value: Any, error: PyruntimeError | None) -> None:
+                lost: PyruntimeError | None = None
                 try:
                     if error is None:
                         stdio.attach(console.receive(socket))
-                finally:
-                    socket.close()
+                except (OSError, PyruntimeError) as raised:
+                    lost = _as_error(raised, "serve the terminal of the process")
+                socket.close()
+                if lost is None:
                     done(value, error)
+                else:
+                    self._undo(process, value["pid"], lost, failed)
 
             try:
                 self.jobs.run(name, function, container.settings, container.id, taken, seconds=seconds,
@@ -191,14 +206,37 @@ class Lives:
 
         def ready(error: PyruntimeError | None) -> None:
             if error is not None:
+                if spare is not None:
+                    spare.dismiss()
                 failed(error)
                 return
             self.jobs.run(name, function, container.settings, container.id, done, seconds=seconds,
                           stdio=tuple(stdio.fds), birth=True, spare=spare, **arguments)  # fmt: skip
             stdio.passed()
 
-        identity = container.id, self.namespace
-        stdio.open(ready, indirect=container.indirect, owner=container.owner, names=identity)
+        who = container.id, self.namespace
+        stdio.open(ready, indirect=container.indirect, owner=container.owner, names=who)
+
+    def _undo(
+        self, process: Process, pid: int, error: PyruntimeError, failed: Callable[[PyruntimeError], None]
+    ) -> None:
+        """A child has made a process, and the shim cannot keep it: away with it, then call failed with the error."""
+        process.stdio.close()  # its descriptors may be the ones that are missing
+        if process.id:
+            if self.orphans.pop(pid, None) is None:
+                posix.kill(pid, _SIGKILL)  # not reaped, so it is still its pid
+            failed(error)
+            return
+        container = process.container
+        types = [] if container.restoring else container.mounts
+        gone = {"bundle": container.bundle, "types": types, "force": True}
+
+        def removed(value: Any, left: PyruntimeError | None) -> None:
+            if left is not None:
+                self.jobs.warn(f"container {container.id} could not be created, nor removed: {left}")
+            failed(error)
+
+        self.run_child("delete", work.delete, process, removed, **gone)
 
     def run_child(
         self,
@@ -211,11 +249,18 @@ class Lives:
         container = process.container
         self.jobs.run(name, function, container.settings, container.id, done, seconds=_SECONDS, **arguments)
 
-    def _made(self, container: Container, pid: int) -> None:
-        """A container is there, and its init."""
-        container.record = state.load(container.settings.root, container.id)
+    def _made(self, container: Container, pid: int, failed: Callable[[PyruntimeError], None]) -> bool:
+        """A container exists, and its init. False if its record cannot be read: it is removed, and failed called."""
+        try:
+            container.record = state.load(container.settings.root, container.id)
+        except (OSError, PyruntimeError) as error:
+            self._undo(container.init, pid, _as_error(error, "read the record of the container"), failed)
+            return False
         self._born(container.init, pid)
-        self._watch_memory(container)
+        told = {"container_id": container.id}
+        killed = lambda: self.publisher.publish("/tasks/oom", "TaskOOM", told)  # noqa: E731
+        memory.watch(self.loop, container, killed, self.jobs.warn)
+        return True
 
     def _born(self, process: Process, pid: int) -> None:
         process.pid = pid
@@ -249,8 +294,9 @@ class Lives:
             if process.id:
                 self._born(process, value["pid"])
             elif container.restoring:
+                if not self._made(container, value["pid"], failed):
+                    return
                 container.restoring = {}
-                self._made(container, value["pid"])
             process.status = RUNNING
             told: dict[str, Any] = {"container_id": container.id, "pid": process.pid}
             if process.id:
@@ -270,42 +316,8 @@ class Lives:
 
             arguments = {"bundle": container.bundle, **container.restoring}
             self._bear(process, "restore", images.restore, failed, done, arguments)
-        elif not self._open_gate(container, done):
+        elif not gate.open_gate(self.loop, record_of(container), _SECONDS, done):
             self.run_child("start", OPERATIONS["start"], process, done)
-
-    def _open_gate(self, container: Container, done: Callable[[Any, PyruntimeError | None], None]) -> bool:
-        """Start a container from here; False when it takes a child: hooks to run, or not in a state for it."""
-        record = container.record
-        assert record is not None
-        if "poststart" in record.hooks:
-            return False
-        try:
-            lock = state.lock(record.directory, record.id, timeout=0)
-        except PyruntimeError:
-            return False
-        if state.status(record) != "created":
-            posix.close(lock)
-            return False
-        fd = fifo.knock(record)
-
-        def ended(error: PyruntimeError | None) -> None:
-            timer.cancel()
-            self.loop.forget(fd)
-            posix.close(fd)
-            posix.close(lock)
-            done(None, error)
-
-        def passed(events: int) -> None:
-            try:
-                fifo.conclude(record)
-            except PyruntimeError as error:
-                ended(error)
-            else:
-                ended(None)
-
-        timer = self.loop.later(_SECONDS, lambda: ended(PyruntimeError(f"init stands still for {_SECONDS:g} s")))
-        self.loop.watch(fd, 0, passed)  # POLLERR is always told
-        return True
 
     def exec(self, request: Request, reply: Reply) -> None:
         """Exec: note a process that Start will run."""
@@ -356,7 +368,7 @@ class Lives:
                 container.execs.pop(process.id, None)
             else:
                 self.containers.pop(container.id, None)
-                self._unwatch_memory(container)
+                memory.unwatch(self.loop, container)
                 told = {"container_id": container.id, **gone}
                 self.publisher.publish("/tasks/delete", "TaskDelete", told)
             reply.send("DeleteResponse", gone)
@@ -413,7 +425,14 @@ class Lives:
         record = container.record
         if record is not None and not record.private_pid:
             # What init leaves behind does not die with it.
-            cgroup_kill.signal_all(identity.own(record), _SIGKILL)
+            try:
+                cgroup_kill.signal_all(identity.own(record), _SIGKILL)
+            except OSError as error:  # EMFILE
+                if container.kills < _MOST_KILLS:
+                    container.kills += 1
+                    self.loop.later(_KILL_AGAIN_SECONDS, lambda: self._settle(container))
+                    return
+                self.jobs.warn(f"processes of container {container.id} may have outlived it: {error}")
         left = [process for process in container.execs.values() if process.busy or (process.pid and not process.told)]
         if not left:
             self._tell_exit(init)
@@ -432,29 +451,15 @@ class Lives:
         for reply in waiting:
             reply.send("WaitResponse", told)
 
-    # Kills for want of memory.
 
-    def _watch_memory(self, container: Container) -> None:
-        assert container.record is not None
-        try:
-            watch = oom.Watch(container.record.cgroups)
-        except OSError:
-            return  # no memory cgroup
+def _as_error(error: OSError | PyruntimeError, doing: str) -> PyruntimeError:
+    return error if isinstance(error, PyruntimeError) else from_oserror(error, doing=doing)
 
-        def ready(events: int) -> None:
-            for _ in watch.pending():
-                self.publisher.publish("/tasks/oom", "TaskOOM", {"container_id": container.id})
-            if watch.gone:
-                self._unwatch_memory(container)
 
-        container.oom_watch = watch
-        self.loop.watch(watch.fd, watch.events if watch.v2 else READ, ready)
-
-    def _unwatch_memory(self, container: Container) -> None:
-        if container.oom_watch is not None:
-            self.loop.forget(container.oom_watch.fd)
-            container.oom_watch.close()
-            container.oom_watch = None
+def record_of(container: Container) -> Record:
+    if container.record is None:
+        raise Refusal(ttrpc.PRECONDITION, f"container {container.id} is not restored yet")
+    return container.record
 
 
 def _check(check: Callable[..., None], *words: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ, WRITE = select.POLLIN, select.POLLOUT
+_PAUSE_SECONDS = 0.1
 _SIGINT, _SIGTERM, _SIGCHLD = 2, 15, 17
 _WATCHED = frozenset((_SIGINT, _SIGTERM, _SIGCHLD))
 
@@ -34,6 +35,7 @@ class Timer:
 
 class Loop:
     """Calls back who waits. A callback must not block; what raises in one is told to `failed`, and the loop goes on.
+    A descriptor whose callback has raised is watched again after 0.1 s: it may be ready for ever.
 
     reap: called when children have ended. failed: called with the exception of a callback."""
 
@@ -41,7 +43,7 @@ class Loop:
         self.reap = reap
         self.failed = failed
         self.stopped = False
-        self._calls: dict[int, Callable[[int], None]] = {}
+        self._calls: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._timers: list[Timer] = []
         self._poll = select.poll()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _WATCHED)
@@ -51,12 +53,15 @@ class Loop:
     def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
         """Call `call(events)` whenever a descriptor is ready; again for another choice of events."""
         self._poll.register(fd, events)
-        self._calls[fd] = call
+        self._calls[fd] = events, call
 
     def forget(self, fd: int) -> None:
         """Watch a descriptor no more; before it is closed."""
         if self._calls.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+            try:
+                self._poll.unregister(fd)
+            except KeyError:
+                pass  # paused
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, in so many seconds."""
@@ -72,9 +77,11 @@ class Loop:
         """Wait and call, until `stop`."""
         while not self.stopped:
             for fd, events in self._poll.poll(self._patience()):
-                call = self._calls.get(fd)
-                if call is not None:  # an earlier one of this round may have ended its watch
-                    self._do(lambda call=call, events=events: call(events))  # type: ignore[misc]
+                watched = self._calls.get(fd)
+                if watched is None:  # an earlier one of this round has ended its watch
+                    continue
+                if not self._do(lambda call=watched[1], events=events: call(events)):  # type: ignore[misc]
+                    self._pause(fd)
             now = time.monotonic()
             due = [timer for timer in self._timers if timer.due <= now]
             if due:
@@ -90,11 +97,25 @@ class Loop:
         left = min(timer.due for timer in self._timers) - time.monotonic()
         return max(0, int(left * 1000) + 1)
 
-    def _do(self, call: Callable[[], None]) -> None:
+    def _do(self, call: Callable[[], None]) -> bool:
         try:
             call()
         except Exception as error:
             self.failed(error)
+            return False
+        return True
+
+    def _pause(self, fd: int) -> None:
+        paused = self._calls.get(fd)
+        if paused is None:
+            return
+        self._poll.unregister(fd)
+
+        def resume() -> None:
+            if self._calls.get(fd) is paused:
+                self.watch(fd, *paused)
+
+        self.later(_PAUSE_SECONDS, resume)
 
     def _signal(self, events: int) -> None:
         while number := signals.next_signal(self._signals):

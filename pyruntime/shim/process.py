@@ -77,6 +77,7 @@ class Container:
         self.owner = 0, 0
         self.indirect = False
         self.oom_watch: Watch | None = None
+        self.kills = 0  # of what init has left behind, that have failed
 
     def processes(self) -> list[Process]:
         """All of them, init last."""

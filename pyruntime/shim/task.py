@@ -16,8 +16,8 @@ from pyruntime.errors import NotFound, PyruntimeError
 from pyruntime.operations import OPERATIONS
 from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
-from pyruntime.shim.life import IMAGES_SECONDS, Lives, Refusal
-from pyruntime.shim.process import PAUSED, RUNNING, Container, Process
+from pyruntime.shim.life import IMAGES_SECONDS, Lives, Refusal, record_of
+from pyruntime.shim.process import PAUSED, RUNNING, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.shim.ttrpc import Reply
-    from pyruntime.state import Record
 
     Request = dict[str, Any]
 
@@ -94,7 +93,7 @@ class Tasks(Lives):
     def pids(self, request: Request, reply: Reply) -> None:
         """Pids: of all processes in the container's cgroups."""
         container = self.container(request)
-        record = _record(container)
+        record = record_of(container)
         execs = {process.pid: process.id for process in container.execs.values()}
         found = []
         for pid in processes.of(record.cgroups):
@@ -109,7 +108,7 @@ class Tasks(Lives):
         """Stats: what the container uses."""
         from pyruntime.shim import metrics
 
-        record = _record(self.container(request))
+        record = record_of(self.container(request))
         reply.send("StatsResponse", {"stats": metrics.read(record.cgroups)})
 
     def connect(self, request: Request, reply: Reply) -> None:
@@ -123,7 +122,7 @@ class Tasks(Lives):
     def kill(self, request: Request, reply: Reply) -> None:
         """Kill: a signal for a process, or for all of a container."""
         process, signal = self.process(request), request["signal"]
-        record = _record(process.container)
+        record = record_of(process.container)
         if request["all"] and not process.id:
             try:
                 lifecycle.kill(record, signal, everything=True)
@@ -210,12 +209,6 @@ class Tasks(Lives):
         left = [one for one in self.containers.values() if posix.access(one.bundle, posix.F_OK)]
         if not left or request["now"]:
             self.shutdown()
-
-
-def _record(container: Container) -> Record:
-    if container.record is None:
-        raise Refusal(ttrpc.PRECONDITION, f"container {container.id} is not restored yet")
-    return container.record
 
 
 _METHODS: dict[str, tuple[str, Callable[[Tasks, Request, Reply], None]]] = {

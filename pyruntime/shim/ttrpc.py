@@ -255,7 +255,11 @@ class Client:
         """Send a request; `answered` gets its Response, or None when the connection breaks or cannot be made."""
         self._answered = answered
         if self._frames is None:
-            socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            try:
+                socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            except OSError:  # EMFILE
+                self._done(None)
+                return
             # A full backlog: connect(2) of a unix socket does not wait then, and the caller tries again.
             socket.setblocking(False)
             try:

@@ -72,14 +72,24 @@ def knock(record: Record) -> int:
         fd = posix.open(record.path(FIFO), posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError as error:
         if error.errno in (2, 6):  # ENOENT, ENXIO
-            raise StateError(
-                f"cannot start container {record.id}: its init is gone",
-                why="it was killed before start, or start was called before",
-                mend=f"pyruntime delete {record.id}",
-            ) from None
+            raise _gone(record) from None
         raise
-    posix.write(fd, GO)
+    try:
+        posix.write(fd, GO)
+    except OSError as error:
+        posix.close(fd)
+        if error.errno == 32:  # EPIPE
+            raise _gone(record) from None
+        raise
     return fd
+
+
+def _gone(record: Record) -> StateError:
+    return StateError(
+        f"cannot start container {record.id}: its init is gone",
+        why="it was killed before start, or start was called before",
+        mend=f"pyruntime delete {record.id}",
+    )
 
 
 def conclude(record: Record) -> None:
