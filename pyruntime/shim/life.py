@@ -457,6 +457,7 @@ def _as_error(error: OSError | PyruntimeError, doing: str) -> PyruntimeError:
 
 
 def record_of(container: Container) -> Record:
+    """The runtime's record of a container. Raises Refusal before it is restored."""
     if container.record is None:
         raise Refusal(ttrpc.PRECONDITION, f"container {container.id} is not restored yet")
     return container.record
