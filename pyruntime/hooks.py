@@ -160,6 +160,7 @@ def _attend(
     poll.register(output, select.POLLIN)
     poll.register(stdin, select.POLLOUT)
     said = b""
+    unsent = memoryview(state)
     try:
         while True:
             left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), _DAY) * 1000
@@ -177,12 +178,12 @@ def _attend(
                 )
             if stdin >= 0 and stdin in ready:
                 try:
-                    state = state[posix.write(stdin, state) :]
+                    unsent = unsent[posix.write(stdin, unsent) :]
                 except BlockingIOError:
                     pass
                 except BrokenPipeError:  # it does not want to know
-                    state = b""
-                if not state:
+                    unsent = memoryview(b"")
+                if not unsent:
                     poll.unregister(stdin)
                     posix.close(stdin)
                     stdin = -1

@@ -11,6 +11,9 @@ import time
 
 from pyruntime import fastjson
 
+_FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_NONBLOCK | posix.O_CLOEXEC
+_PATIENCE_MS = 1000
+
 
 class Log:
     """Where warnings and the error go. path "" is standard error."""
@@ -59,14 +62,29 @@ class Log:
             _write_all(2, line + "\n")
             return
         try:
-            fd = posix.open(
-                self.path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC, 0o644
-            )
+            _append(self.path, line + "\n")
         except OSError as error:
             _write_all(2, f"pyruntime: cannot write the log {self.path}: {error.strerror}\n")
             _write_all(2, line + "\n")
-            return
-        _write_all(fd, line + "\n")
+
+
+def _append(path: str, text: str) -> None:
+    """Append to a file. Raises OSError, also for a FIFO without a reader (ENXIO), and for one that is full and whose
+    reader does not read (EAGAIN): neither is to hang the command."""
+    fd = posix.open(path, _FLAGS, 0o644)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            try:
+                data = data[posix.write(fd, data) :]
+            except BlockingIOError:
+                import select
+
+                poll = select.poll()
+                poll.register(fd, select.POLLOUT)
+                if not poll.poll(_PATIENCE_MS):
+                    raise
+    finally:
         posix.close(fd)
 
 

@@ -146,7 +146,7 @@ def write_atomically(directory: str, name: str, text: str, mode: int = 0o600, *,
     fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | _O_CLOEXEC, mode)
     try:
         try:
-            data = text.encode("utf-8", "surrogateescape")
+            data = memoryview(text.encode("utf-8", "surrogateescape"))
             while data:
                 data = data[posix.write(fd, data) :]
         finally:
@@ -175,7 +175,7 @@ def read_file(path: str) -> str:
     """The whole of a small file. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | _O_CLOEXEC)
     try:
-        data = b""
+        data = bytearray()  # to `bytes` each piece would be added with a copy of all before it
         # To the end: files of /proc and cgroups come in whole lines, less than a page at a time.
         while chunk := posix.read(fd, 65536):
             data += chunk

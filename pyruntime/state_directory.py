@@ -92,7 +92,7 @@ def read_below(directory_fd: int, name: str) -> str:
     try:
         if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
             raise OSError(22, "not a regular file", name)
-        data = b""
+        data = bytearray()
         while chunk := posix.read(fd, 65536):
             data += chunk
     finally:

@@ -38,7 +38,7 @@ def inside(directory: str, parent: int | None = None) -> list[int]:
     """The pids in one cgroup, without those below it. None when it is not there.
 
     parent: a descriptor of the directory that `directory` is a name in."""
-    data = b""
+    data = bytearray()
     try:
         fd = posix.open(f"{directory}/cgroup.procs", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=parent)
         try:

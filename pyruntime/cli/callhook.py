@@ -39,7 +39,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 
 
 def _read(fd: int) -> bytes:
-    data = b""
+    data = bytearray()
     while chunk := posix.read(fd, 1 << 16):
         data += chunk
-    return data
+    return bytes(data)

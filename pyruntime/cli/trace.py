@@ -58,7 +58,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 def _read(path: str) -> Any:
     try:
         fd = 0 if path == "-" else posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-        data = b""
+        data = bytearray()
         while chunk := posix.read(fd, 1 << 20):
             data += chunk
     except OSError as error:

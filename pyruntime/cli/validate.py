@@ -53,10 +53,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 
 
 def _standard_input() -> bytes:
-    data = b""
+    data = bytearray()
     while chunk := posix.read(0, 1 << 16):
         data += chunk
-    return data
+    return bytes(data)
 
 
 def findings(config: dict[str, Any], bundle: str, context: Context, *, host: bool) -> list[Finding]:

@@ -27,6 +27,8 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY
 _LOG_LEVEL = 4
 _O_PATH = 0o10000000
 _ENOENT = 2
+_S_IFMT, _S_IFREG = 0o170000, 0o100000
+_LARGEST = 64 << 10
 
 
 class Directories:
@@ -158,7 +160,7 @@ def descriptor_for(path: str) -> str:
 
 def write_descriptors(directory: str, links: list[str]) -> None:
     """Note what `descriptors_of` found beside the images."""
-    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
     fd = posix.open(f"{directory}/{DESCRIPTORS}", flags, 0o600)
     posix.write(fd, fastjson.dumps(links).encode("utf-8", "surrogateescape"))
     posix.close(fd)
@@ -168,12 +170,28 @@ def read_descriptors(directory: str) -> list[str]:
     """What `write_descriptors` noted. Raises StateError."""
     path = f"{directory}/{DESCRIPTORS}"
     try:
-        found: Any = fastjson.loads(read_file(path))
+        found: Any = fastjson.loads(_read_bounded(path))
         if not isinstance(found, list):
-            raise ValueError("it is no array")
+            raise ValueError("it is not a JSON array")
     except (OSError, ValueError) as error:
         said = strerror(error.errno) if isinstance(error, OSError) else error
         raise StateError(
             f"{path}: {said}", why="that is no directory of a container's images", mend="give --image-path DIR"
         ) from None
     return [str(link) for link in found]
+
+
+def _read_bounded(path: str) -> str:
+    """Read a small regular file, not through a link: the images may have come from elsewhere. Raises OSError and
+    ValueError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC)
+    try:
+        status = posix.fstat(fd)
+        if status.st_mode & _S_IFMT != _S_IFREG:
+            raise ValueError("it is not a regular file")
+        if status.st_size > _LARGEST:
+            raise ValueError(f"it is larger than {_LARGEST >> 10} KiB")
+        data = posix.read(fd, _LARGEST + 1)
+    finally:
+        posix.close(fd)
+    return data.decode("utf-8", "surrogateescape")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _EPERM, _ENOSYS = 1, 38
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS of linux/bpf_common.h
 _INSTRUCTION_SIZE = 8
+_FEW_RULES = 1024
 
 # seccomp(2), SECCOMP_RET_*; the low 16 bits are the action's data.
 ACTIONS = {
@@ -91,12 +92,7 @@ def compile_profile(section: dict[str, Any]) -> Compiled:
     if section["defaultAction"] not in _PERMISSIVE and default & 0xFFFF != _ENOSYS:
         program = enosys_stub(highest_numbers(tokens, used)) + program
     if len(program) > _MAX_INSTRUCTIONS * _INSTRUCTION_SIZE:
-        raise ConfigError(
-            f"the filter takes {len(program) // _INSTRUCTION_SIZE} instructions",
-            pointer="/linux/seccomp",
-            why=f"the kernel loads no more than {_MAX_INSTRUCTIONS}",
-            mend="use fewer rules with args, or fewer architectures",
-        )
+        raise _too_long(f"the filter takes {len(program) // _INSTRUCTION_SIZE} instructions")
     return Compiled(program, libseccomp.library(), notes)
 
 
@@ -129,6 +125,9 @@ def _add_rules(
 ) -> set[str]:
     """Add all rules; gives back the names of the system calls that the profile speaks of."""
     used: set[str] = set()
+    added: set[tuple[int, int, tuple[tuple[int, int, int, int], ...]]] = set()
+    if len(rules) > _FEW_RULES:
+        _refuse_too_many(rules, default)
     for index, rule in enumerate(rules):
         where = f"syscalls/{index}"
         action = action_value(rule["action"], rule.get("errnoRet"))
@@ -143,6 +142,9 @@ def _add_rules(
                 notes.append(f"unknown system call {name}")
                 continue
             for args in conditions:
+                if (action, number, tuple(args)) in added:
+                    continue
+                added.add((action, number, tuple(args)))
                 try:
                     filter.add_rule(action, name, number, args)
                 except KernelError as error:
@@ -151,6 +153,34 @@ def _add_rules(
                         pointer=f"/linux/seccomp/{where}",
                     ) from error
     return used
+
+
+def _refuse_too_many(rules: list[dict[str, Any]] | tuple[()], default: int) -> None:
+    """Raise ConfigError for more rules with args than the kernel loads instructions: each distinct one takes at least
+    an instruction, and libseccomp takes minutes for what is refused afterwards."""
+    conditional: set[tuple[str, int, tuple[tuple[int, int, int, int], ...]]] = set()
+    always: set[str] = set()
+    for rule in rules:
+        action = action_value(rule["action"], rule.get("errnoRet"))
+        if action == default:
+            continue
+        if not rule.get("args"):
+            always.update(rule["names"])
+            continue
+        for args in _conditions(rule["args"]):
+            conditional.update((name, action, tuple(args)) for name in rule["names"])
+    count = sum(name not in always for name, _, _ in conditional)
+    if count > _MAX_INSTRUCTIONS:
+        raise _too_long(f"the filter has {count} rules with args, each of which takes an instruction or more")
+
+
+def _too_long(message: str) -> ConfigError:
+    return ConfigError(
+        message,
+        pointer="/linux/seccomp",
+        why=f"the kernel loads no more than {_MAX_INSTRUCTIONS}",
+        mend="use fewer rules with args, or fewer architectures",
+    )
 
 
 def _conditions(args: list[dict[str, Any]] | tuple[()]) -> list[list[tuple[int, int, int, int]]]:

@@ -159,7 +159,7 @@ def _initialize(init_pipe: int, init: Init) -> None:
 
 def read_plan(init_pipe: int) -> dict[str, Any]:
     """Wait on the init pipe until the parent has written the plan, whose last byte is a line's end."""
-    data = b""
+    data = bytearray()
     while not data.endswith(b"\n") and (chunk := posix.read(init_pipe, 1 << 20)):
         data += chunk
     posix.close(init_pipe)

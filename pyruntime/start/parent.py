@@ -297,9 +297,11 @@ def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
 
 def _plan_of_init(parent: Parent) -> bytes:
     """init's half of the plan: one JSON object, in one line."""
+    hooks = parent.request.config.get("hooks") or {}
     message = {
         "debug": parent.log.debugging,
-        "state": state.oci_state(parent.record, "creating", 0),
+        # With all annotations: only for those who read it.
+        "state": state.oci_state(parent.record, "creating", 0) if hooks else {},
         "user_namespace": parent.request.namespace("user")[0],
         "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
         "forget": program.may_forget(parent.plan.steps[EXECUTE], parent.request.linux.get("seccomp")),
@@ -322,9 +324,10 @@ def send_plan(parent: Parent, write_end: int, rest: bytes) -> None:
     """Write the rest to the init pipe: the plan is whole, and init begins.
 
     Raises StepError when init stands still, BrokenPipeError when it is dead."""
-    while rest:
+    left = memoryview(rest)
+    while left:
         try:
-            rest = rest[posix.write(write_end, rest) :]
+            left = left[posix.write(write_end, left) :]
         except BlockingIOError:
             await_descriptor(write_end, select.POLLOUT, parent.pid, "to read its plan")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyruntime.criu import checkpoint, images, messages, service
-from pyruntime.errors import UsageError
+from pyruntime.errors import StateError, UsageError
 from pyruntime.plan.request import Request
 
 
@@ -120,3 +121,28 @@ def test_what_is_the_hosts() -> None:
 def test_with_a_cgroup_namespace_the_hierarchies_are_the_containers() -> None:
     places = {"/sys/fs/cgroup/cpu": "cgroup"}
     assert checkpoint.of_host(request(namespaces=[{"type": "cgroup"}]), places) == {}
+
+
+def test_the_list_of_descriptors(tmp_path: Path) -> None:
+    images.write_descriptors(str(tmp_path), ["pipe:[1]", "", "/x"])
+    assert images.read_descriptors(str(tmp_path)) == ["pipe:[1]", "", "/x"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.symlink_to("/dev/zero"), "too many levels of symbolic links"),
+        (lambda path: path.symlink_to("other.json"), "too many levels of symbolic links"),
+        (lambda path: os.mkfifo(path), "not a regular file"),
+        (lambda path: path.mkdir(), "not a regular file"),
+        (lambda path: path.write_text("[" + '"",' * 40_000 + '""]'), "larger than 64 KiB"),
+        (lambda path: path.write_text("[" * 60_000), "ested too deeply"),
+        (lambda path: path.write_text("{}"), "not a JSON array"),
+    ],
+)
+def test_a_list_of_descriptors_that_came_from_elsewhere(tmp_path: Path, make, said: str) -> None:
+    """An archive of images may hold anything in its place: no link is followed, nothing waits, little is read."""
+    (tmp_path / "other.json").write_text("[]")
+    make(tmp_path / images.DESCRIPTORS)
+    with pytest.raises(StateError, match=said):
+        images.read_descriptors(str(tmp_path))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,28 @@ def test_a_filter_too_long_for_the_kernel_is_refused() -> None:
     with pytest.raises(ConfigError, match="instructions") as caught:
         seccomp_profile.compile_profile({"defaultAction": ALLOW, "syscalls": rules})
     assert caught.value.pointer == "/linux/seccomp"
+
+
+@pytest.mark.parametrize("count", [5_000, 20_000])
+def test_more_rules_than_can_be_loaded_are_refused_at_once(count: int) -> None:
+    """libseccomp takes a minute and a half for 20,000, and the kernel would not load the filter."""
+    equal = {"index": 1, "op": "SCMP_CMP_EQ"}
+    names = ["read", "write", "close", "lseek", "ioctl", "dup", "getpid", "socket", "connect", "fcntl"]
+    rules = [rule(names[n % len(names)], {**equal, "value": n}) for n in range(count)]
+    begun = time.process_time()
+    with pytest.raises(ConfigError, match=f"has {count} rules with args") as caught:
+        seccomp_profile.compile_profile({"defaultAction": ALLOW, "syscalls": rules})
+    assert time.process_time() - begun < 5
+    assert "4096" in str(caught.value)
+
+
+def test_a_rule_that_is_there_twice_counts_once() -> None:
+    """So do rules with args of a system call that has one without."""
+    one = rule("getpid", {"index": 0, "op": "SCMP_CMP_EQ", "value": 1})
+    others = [rule("write", {"index": 0, "op": "SCMP_CMP_EQ", "value": n}) for n in range(6_000)]
+    many = {"defaultAction": ALLOW, "syscalls": [rule("write"), *[one] * 20_000, *others]}
+    few = {"defaultAction": ALLOW, "syscalls": [rule("write"), one]}
+    assert seccomp_profile.compile_profile(many).program == seccomp_profile.compile_profile(few).program
 
 
 def test_what_libseccomp_refuses_is_said_with_its_place() -> None:

@@ -453,3 +453,14 @@ def test_a_directory_that_cannot_be_looked_at_is_removed(root: str, monkeypatch:
         with pytest.raises(StateError):
             state.make(root, "box")
     assert not state.exists(root, "box")
+
+
+def test_reading_takes_as_long_as_the_file_is(tmp_path: Path) -> None:
+    """Eight times the size, about eight times the CPU time: annotations alone may make a record of 30 MB."""
+    spent = []
+    for megabytes in (8, 64):
+        (tmp_path / "file").write_bytes(b"x" * (megabytes << 20))
+        begun = time.process_time()
+        state.read_file(str(tmp_path / "file"))
+        spent.append(time.process_time() - begun)
+    assert spent[1] < 24 * spent[0], spent
