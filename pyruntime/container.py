@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import posix
 import select
+import time
 
 from pyruntime import state
-from pyruntime.errors import Busy, HookError, KernelError, NotFound, PyruntimeError, StateError, from_oserror
+from pyruntime.errors import (
+    Busy,
+    HookError,
+    KernelError,
+    NotFound,
+    PyruntimeError,
+    StateError,
+    Unknown,
+    from_oserror,
+)
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.plan.step import execute
 from pyruntime.state import Record
@@ -33,6 +43,8 @@ _O_PATH = 0o10000000
 _SC_OPEN_MAX = posix.sysconf_names["SC_OPEN_MAX"]
 _DESCRIPTORS = 40  # more than `create` has open at once: one a hierarchy of cgroup v1, and some twenty
 _AMPLE = 512
+# EINVAL (seen on Linux 6.12): the number lives on as that of the session that init has begun.
+_NO_PROCESS = (3, 22)  # ESRCH, EINVAL
 _TRIES, _DONE = 2, -1  # of a poststop hook
 # What ends a container that waits for `start`: HUP, INT, QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, TERM, STKFLT, SYS.
 _FATAL = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 31))
@@ -74,10 +86,12 @@ def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | 
     root:       the directory of all containers' state.
     raw_config: config.json as it was read, kept for `exec` and `update`.
     plan:       what `plan_for` has made of the request, if that was done before."""
+    from pyruntime import liveness
     from pyruntime.start import parent
 
     if plan is None:
         plan = plan_for(request)
+    liveness.require_own_proc()
     for text in request.warnings:
         log.warning(text)
     _require_descriptors()
@@ -231,21 +245,22 @@ def _try_lock(record: Record) -> int:
 
 
 def open_init(record: Record) -> int:
-    """A pidfd of init, -1 when it is gone."""
+    """A pidfd of init, -1 when it is gone. Raises Unknown when the kernel does not tell."""
     if record.pid <= 0:
         return -1
     try:
         pidfd = posix.pidfd_open(record.pid)
     except OSError as error:
-        # EINVAL (seen on Linux 6.12): the number lives on as that of the session that init has begun.
-        if error.errno in (3, 22):  # ESRCH
-            return -1
-        raise
-    # The descriptor is of whoever has the pid now; the start time tells whether that is still init.
-    if state.start_time(record.pid) != record.start:
+        if error.errno not in _NO_PROCESS:
+            raise
+    else:
+        # The descriptor is of whoever has the pid now; the start time tells whether that is still init.
+        if record.start and state.start_time(record.pid) == record.start:
+            return pidfd
         posix.close(pidfd)
-        return -1
-    return pidfd
+    from pyruntime import liveness
+
+    return liveness.find(record)
 
 
 def kill_all(record: Record) -> str:
@@ -256,7 +271,11 @@ def kill_all(record: Record) -> str:
     from pyruntime.cgroups import identity
     from pyruntime.cgroups import kill as cgroup_kill
 
-    pidfd = open_init(record)
+    unknown = None
+    try:
+        pidfd = open_init(record)
+    except Unknown as error:
+        pidfd, unknown = -1, error
     cgroups = identity.own(record)
     try:
         if pidfd >= 0:
@@ -266,8 +285,10 @@ def kill_all(record: Record) -> str:
                 pass  # it dies by itself at this moment
             cgroup_kill.thaw_for_death(cgroups)
         # Without a pid: what a `restore` that was killed has left.
-        if not record.private_pid or not record.pid:
+        if not record.private_pid or not record.pid or unknown is not None:
             cgroup_kill.kill_all(cgroups)
+        if unknown is not None:
+            _require_dead(record)
         if pidfd >= 0:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
@@ -279,6 +300,23 @@ def kill_all(record: Record) -> str:
     finally:
         if pidfd >= 0:
             posix.close(pidfd)
+
+
+def _require_dead(record: Record) -> None:
+    """After everything in the cgroups was killed: raise Unknown unless init is seen to be gone."""
+    deadline = time.monotonic() + _FAIR_SECONDS
+    while True:
+        try:
+            pidfd = open_init(record)
+        except Unknown:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+            continue
+        if pidfd < 0:
+            return
+        posix.close(pidfd)
+        raise StateError(f"container {record.id}: init (pid {record.pid}) is alive again", mend="delete again")
 
 
 def delete_by_id(root: str, id: ContainerId, *, force: bool, log: Log) -> None:
@@ -293,8 +331,10 @@ def delete_by_id(root: str, id: ContainerId, *, force: bool, log: Log) -> None:
     except StateError:
         if not force:
             raise
+        from pyruntime import salvage  # few records are damaged
+
         # A create that was killed before its first record made nothing; of a damaged one, what can be read.
-        record = state.salvage(root, id)
+        record = salvage.read(root, id)
     try:
         delete(record, force=force, log=log)
     except NotFound:

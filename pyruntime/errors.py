@@ -5,6 +5,7 @@
     ├── ConfigError      config.json (or process.json) is wrong: `pointer` says where
     ├── StateError       the container is not in a state that allows the command
     │   ├── NotFound     there is no container of that name
+    │   ├── Unknown      the kernel does not tell whether the container lives
     │   └── Busy         another command is at work on the container
     ├── StepError        a step of the plan failed: `pointer`, `step`, `syscall`, `errno`
     ├── HookError        a hook failed or ran out of time
@@ -108,6 +109,10 @@ class Busy(StateError):
     """Another command holds the container's lock."""
 
 
+class Unknown(StateError):
+    """Whether the container's init is alive cannot be told: neither success nor "stopped" may be claimed."""
+
+
 class StepError(PyruntimeError):
     """A step of the plan failed."""
 
@@ -169,7 +174,7 @@ def from_json(fields: dict[str, Any]) -> PyruntimeError:
     """The error that `to_json` described."""
     kinds: dict[str, type[PyruntimeError]] = {
         kind.__name__: kind
-        for kind in (PyruntimeError, UsageError, ConfigError, StateError, NotFound, Busy, StepError, HookError)
+        for kind in (PyruntimeError, UsageError, ConfigError, StateError, NotFound, Unknown, Busy, StepError, HookError)
     }
     kind = kinds.get(str(fields.get("kind")), PyruntimeError)
     known = {k: fields[k] for k in ("pointer", "why", "mend", "step", "syscall", "errno") if k in fields}

@@ -17,7 +17,7 @@ from pyruntime.cgroups import enter, freezer
 from pyruntime.cli import create as cli_create
 from pyruntime.cli import exec as cli_exec
 from pyruntime.cli import flags
-from pyruntime.errors import PyruntimeError, StateError, from_json, from_oserror
+from pyruntime.errors import PyruntimeError, StateError, Unknown, from_json, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import PR_SET_PDEATHSIG
 from pyruntime.log import Log
@@ -170,6 +170,8 @@ def kill(settings: Settings, id: ContainerId, *, signal: int, everything: bool =
     record = state.load(settings.root, id)
     try:
         container.kill(record, signal, everything=everything)
+    except Unknown:
+        raise
     except StateError:
         if not everything:
             raise

@@ -59,8 +59,7 @@ __all__ = [
 VERSION = 1
 
 _O_CLOEXEC = posix.O_CLOEXEC
-_NOT_A_FILE = (13, 22, 40)  # EACCES, EINVAL, ELOOP (state_directory.read_below)
-_OURS = frozenset((RECORD, CONFIG, FIFO, FAILURE, ABANDONED, "notify", "criu-root", "exec.trace"))
+_NOT_A_FILE = (13, 21, 40)  # EACCES, EISDIR, ELOOP
 _LARGEST = {"pid": 1 << 31, "owner": 1 << 32, "start": 1 << 63}
 _UNSAVED = frozenset(("directory", "saved"))
 
@@ -196,7 +195,7 @@ def load(root: str, id: ContainerId) -> Record:
             mend=f"pyruntime delete --force {id} removes it",
         ) from None
     except OSError as error:
-        raise _unreadable(directory, id, error) from None
+        raise unreadable(directory, id, error) from None
     finally:
         posix.close(fd)
     try:
@@ -211,7 +210,7 @@ def load(root: str, id: ContainerId) -> Record:
         for name in Record.__slots__:
             if name not in _UNSAVED and name != "id":
                 value = fields[name]
-                if not _fits(record, name, value):
+                if not fits(record, name, value):
                     raise TypeError(f"{name} is {value!r}")
                 setattr(record, name, value)
         record.saved = True
@@ -223,7 +222,7 @@ def load(root: str, id: ContainerId) -> Record:
     return record
 
 
-def _unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
+def unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
     """The error for a record that is not a file to be read; another failure of the kernel stays what it is."""
     from pyruntime.errors import errno_name, strerror
 
@@ -233,51 +232,15 @@ def _unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
     return StateError(f"container {id}: open {directory}/{RECORD}: {reason}")
 
 
-def _require_ours(fd: int, record: Record) -> None:
-    """Raise StateError unless a directory without a record can be what a create that was killed has left."""
-    for name in posix.listdir(fd):
-        if name not in _OURS and not (name.startswith(".") and name[1:].rpartition(".")[0] in _OURS):
-            raise StateError(f"{record.id} is not a container: {record.path(name)} is not a file of one")
-    if record.id == "lost+found":  # of mkfs(8): empty, owned by root, 0700
-        raise StateError(f"{record.id} is not a container: it belongs to the file system")
-
-
-def _fits(record: Record, name: str, value: Any) -> bool:
+def fits(record: Record, name: str, value: Any) -> bool:
     """Whether a value read from a file can be this field of the record."""
+    if name in _UNSAVED:
+        return False
     default: Any = getattr(record, name, None)
     if type(value) is not type(default):
         return False
     largest = _LARGEST.get(name)
     return largest is None or 0 <= value < largest
-
-
-def salvage(root: str, id: ContainerId) -> Record:
-    """What can be read of a missing or damaged record, for `delete --force`.
-
-    Raises StateError for the record of another version of pyruntime, which that version must undo, and for a
-    directory without a record in which there is what no container has."""
-    record = Record(f"{root}/{id}", id)
-    fd = open_directory(root, id)
-    try:
-        fields: Any = fastjson.loads(read_below(fd, RECORD))
-    except FileNotFoundError:
-        _require_ours(fd, record)
-        return record
-    except ValueError:
-        return record
-    except OSError as error:
-        raise _unreadable(record.directory, id, error) from None
-    finally:
-        posix.close(fd)
-    if not isinstance(fields, dict):
-        return record
-    if fields.get("version", VERSION) != VERSION:
-        load(root, id)  # says so
-    for name in Record.__slots__:
-        value = fields.get(name)
-        if name not in _UNSAVED and name != "id" and _fits(record, name, value):
-            setattr(record, name, value)
-    return record
 
 
 def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
@@ -327,13 +290,36 @@ def start_time(pid: int) -> int:
     return int(fields[19])
 
 
+def note_init(record: Record, pid: int, pidfd: int) -> None:
+    """Note a container's init, which is alive. The caller saves the record."""
+    from pyruntime import liveness
+
+    record.pid = pid
+    record.start = start_time(pid)
+    liveness.note(record, pidfd)
+
+
+def is_alive(record: Record) -> bool:
+    """Whether a container's init is alive. Raises Unknown when the kernel does not tell."""
+    if record.start and start_time(record.pid) == record.start:
+        return True
+    from pyruntime import liveness
+
+    pidfd = liveness.find(record)
+    if pidfd < 0:
+        return False
+    posix.close(pidfd)
+    return True
+
+
 def status(record: Record) -> str:
     """What the kernel says the container is: creating, created, running, paused or stopped.
 
-    A pid that was given to another process since has another start time, so it does not count as init."""
+    A pid that was given to another process since has another start time, so it does not count as init. Raises Unknown
+    when the kernel does not tell."""
     if not record.created and not record.pid:
         return "creating"
-    if record.pid == 0 or start_time(record.pid) != record.start:
+    if not is_alive(record):
         return "stopped"
     if not record.created:
         return "creating"

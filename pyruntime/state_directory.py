@@ -25,7 +25,7 @@ _O_PATH = 0o10000000
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _EBUSY = 16
 _NOT_EMPTY = (39, 17, 20)  # ENOTEMPTY, EEXIST; ENOTDIR: opening it has the words for that
-_S_IFMT, _S_IFLNK, _S_IFREG = 0o170000, 0o120000, 0o100000
+_S_IFMT, _S_IFLNK = 0o170000, 0o120000
 
 
 def open_directory(root: str, id: ContainerId) -> int:
@@ -86,12 +86,10 @@ def _mounted(path: str) -> StateError:
 
 
 def read_below(directory_fd: int, name: str) -> str:
-    """The content of a regular file in an open directory, as a whole. Raises OSError; ELOOP for a link."""
-    # Without O_NONBLOCK a FIFO would wait for a writer.
+    """The content of a file in an open directory, as a whole. Raises OSError; ELOOP for a link."""
+    # O_NONBLOCK: a FIFO is empty then, and does not wait for a writer.
     fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=directory_fd)
     try:
-        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
-            raise OSError(22, "not a regular file", name)
         data = bytearray()
         while chunk := posix.read(fd, 65536):
             data += chunk

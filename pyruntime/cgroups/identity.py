@@ -43,7 +43,11 @@ def take_over(record: Record, directory: str) -> None:
 
 def kind(record: Record, name: str) -> str:
     """What the directory of a hierarchy is now: OWN, GONE, FOREIGN, or UNKNOWN of one that was never noted."""
-    directory = record.cgroups[name]
+    return kind_of(record, name, record.cgroups[name])
+
+
+def kind_of(record: Record, name: str, directory: str) -> str:
+    """As `kind`, of a directory that the record may not name."""
     try:
         inode = posix.stat(directory).st_ino
         marks = [mark for mark in posix.listxattr(directory) if mark.endswith(_NAME)]

@@ -9,7 +9,7 @@ import time
 from pyruntime.cgroups import files, freezer, processes
 from pyruntime.cgroups.layout import UNIFIED
 from pyruntime.errors import KernelError, StateError
-from pyruntime.kernel.pidfd import send_signal
+from pyruntime.kernel.pidfd import has_exited, send_signal
 from pyruntime.state import read_file
 
 _SIGKILL = 9
@@ -88,7 +88,13 @@ def _is_dead(pid: int) -> bool:
     try:
         stat = read_file(f"/proc/{pid}/stat")
     except OSError:
-        return True
+        # Gone, or not visible (hidepid).
+        pidfd = _open(pid)
+        if pidfd < 0:
+            return True
+        exited = has_exited(pidfd)
+        posix.close(pidfd)
+        return exited
     return stat.rpartition(")")[2].split()[0] in "ZX"
 
 

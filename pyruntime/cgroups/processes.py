@@ -34,6 +34,17 @@ def below(directory: str) -> list[int]:
     return sorted(found)
 
 
+def is_populated(cgroups: dict[str, str]) -> bool:
+    """Whether there is any process in the container's cgroups or below them, also one that this pid namespace does not
+    see."""
+    for directory in cgroups.values():
+        found = inside(directory)
+        walk(directory, lambda parent, name, found=found: found.extend(inside(name, parent)))  # type: ignore[misc]
+        if found:
+            return True
+    return False
+
+
 def inside(directory: str, parent: int | None = None) -> list[int]:
     """The pids in one cgroup, without those below it. None when it is not there.
 

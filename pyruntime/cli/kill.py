@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyruntime import container, signals, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
-from pyruntime.errors import StateError, UsageError
+from pyruntime.errors import StateError, Unknown, UsageError
 from pyruntime.ids import ContainerId
 
 TYPE_CHECKING = False
@@ -24,6 +24,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     signal = signals.parse(words[1] if len(words) > 1 else "TERM")
     try:
         container.kill(record, signal, everything=values["all"])
+    except Unknown:
+        raise
     except StateError:
         # containerd calls `kill --all` after init has died, for what outlives it in a shared pid namespace.
         if not values["all"]:

@@ -7,7 +7,7 @@ import posix
 from pyruntime import fastjson, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
-from pyruntime.errors import PyruntimeError, StateError, UsageError, errno_name, strerror
+from pyruntime.errors import PyruntimeError, StateError, Unknown, UsageError, errno_name, strerror
 from pyruntime.ids import ContainerId
 
 TYPE_CHECKING = False
@@ -80,7 +80,12 @@ def _describe(context: Context, id: ContainerId) -> dict[str, Any] | None:
         if _has_record(context, id):  # else it was deleted meanwhile
             context.log.warning(str(error))
         return None
-    found = state.oci_state(record, state.status(record))
+    try:
+        status = state.status(record)
+    except Unknown as error:
+        context.log.warning(str(error))
+        status = "unknown"
+    found = state.oci_state(record, status)
     found.setdefault("pid", 0)
     return {**found, "rootfs": record.rootfs, "created": record.created, "owner": _user(record.owner)}
 

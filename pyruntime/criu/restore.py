@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime import container, state
+from pyruntime import container, liveness, state
 from pyruntime.cgroups import limits, place
 from pyruntime.criu import images, messages, service
 from pyruntime.criu.service import Service
@@ -68,6 +68,7 @@ def restore(request: Request, root: str, raw_config: str, log: Log, values: dict
 
         systemd.require()
     service.require_version()
+    liveness.require_own_proc()
     directories = images.Directories(values, LOG, make=False)
     try:
         descriptors = images.read_descriptors(directories.images)
@@ -140,8 +141,10 @@ def _notified(restorer: Restorer, script: str, pid: int, fd: int) -> None:
         _send_master(request, fd)
     elif script == "post-restore":
         # Nothing of the container runs yet; and criu, which was in its cgroup, needs no more memory.
-        record.pid = restorer.pid = pid
-        record.start = state.start_time(pid)
+        restorer.pid = pid
+        pidfd = posix.pidfd_open(pid)
+        state.note_init(record, pid, pidfd)
+        posix.close(pidfd)
         execute(list(limits.plan(request)), restorer)
         now = time.time_ns()
         record.created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"

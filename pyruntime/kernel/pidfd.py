@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows only the slow half
+import select
 
 
 def send_signal(pidfd: int, signal: int) -> None:
@@ -10,3 +11,10 @@ def send_signal(pidfd: int, signal: int) -> None:
 
     Raises ProcessLookupError when it is dead, OSError for anything else."""
     _signal.pidfd_send_signal(pidfd, signal)
+
+
+def has_exited(pidfd: int) -> bool:
+    """Whether the process of a pidfd has ended; it may still be a zombie."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -12,7 +12,7 @@ from pyruntime import container as lifecycle
 from pyruntime import fastjson
 from pyruntime.cgroups import freezer, processes
 from pyruntime.cgroups import kill as cgroup_kill
-from pyruntime.errors import NotFound, PyruntimeError
+from pyruntime.errors import NotFound, PyruntimeError, Unknown
 from pyruntime.operations import OPERATIONS
 from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
@@ -126,6 +126,8 @@ class Tasks(Lives):
         if request["all"] and not process.id:
             try:
                 lifecycle.kill(record, signal, everything=True)
+            except Unknown:
+                raise
             except PyruntimeError:
                 pass  # nothing of it is left
         elif process.exit is not None:
@@ -139,6 +141,8 @@ class Tasks(Lives):
         else:
             try:
                 lifecycle.kill(record, signal)
+            except Unknown:
+                raise
             except PyruntimeError as error:
                 raise Refusal(ttrpc.NOT_FOUND, f"process already finished: {error}") from None
         reply.send("Empty", {})

@@ -126,6 +126,8 @@ def create(parent: Parent) -> None:
 
 def _clone_init(parent: Parent) -> None:
     request, record = parent.request, parent.record
+    if not record.saved:
+        record.save()  # without cgroups: a fifo without a record would mean that the record was lost
     gate, failure = fifo.make(record.directory)
     terminal = request.console
     if terminal is None and request.console_socket:
@@ -174,8 +176,7 @@ def _clone_init(parent: Parent) -> None:
         terminal.close()
     ours.overdue = parent.overdue
     parent.channel = ours
-    record.pid = parent.pid
-    record.start = state.start_time(parent.pid)
+    state.note_init(record, parent.pid, parent.pidfd)
     record.save()
     try:
         execute(parent.plan.steps[SETUP], parent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import select
 
-from pyruntime import container
+from pyruntime import container, liveness
 from pyruntime.errors import StateError
 from pyruntime.kernel import process
 from pyruntime.namespaces import KINDS
@@ -61,6 +61,7 @@ class Target:
 
 def find(record: Record) -> Target:
     """Look at a container's init. Raises StateError when it is gone, or dies meanwhile."""
+    liveness.require_own_proc()
     pidfd = container.open_init(record)
     if pidfd < 0:
         raise gone(record.id)
@@ -81,8 +82,15 @@ def find(record: Record) -> Target:
             target.setgroups_denied = posix.read(fd, 16).startswith(b"deny")
             posix.close(fd)
     except (FileNotFoundError, ProcessLookupError):
+        dead = is_dead(pidfd)
         target.close()
-        raise gone(record.id) from None
+        if dead:
+            raise gone(record.id) from None
+        raise StateError(
+            f"cannot look at the init of container {record.id}: {there} is not visible",
+            why="/proc is mounted with hidepid",
+            mend="exec with a /proc that shows all processes",
+        ) from None
     except PermissionError as error:
         target.close()
         raise StateError(

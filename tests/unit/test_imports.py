@@ -61,14 +61,15 @@ KERNEL = {
     "kernel.process",
 }
 # No shim: who only looks, waits and signals needs what Python itself has.
-LIFE = EDGE | {"container", "hooks", "plan", "plan.step", "kernel", "kernel.pidfd"}
+LIFE = EDGE | {"container", "liveness", "hooks", "plan", "plan.step", "kernel", "kernel.pidfd"}
 # A container's cgroups are looked at, and removed; how they are made and limited is create's.
 CGROUPS = {"cgroups", *("cgroups." + name for name in "files freezer identity kill layout processes remove".split())}
 LIFE |= CGROUPS
 
 # Our own modules of the commands that an engine calls most; a cgroup needs what its hierarchies need.
 OWN = {
-    "state": EDGE | CGROUPS | {"cli.state"},
+    # The last ones for a container that has stopped.
+    "state": EDGE | CGROUPS | {"cli.state", "liveness", "kernel", "kernel.pidfd"},
     "start": LIFE | {"cli.start", "start", "start.fifo"},
     "kill": LIFE | {"cli.kill", "signals"},
     "delete": LIFE | {"cli.delete"},

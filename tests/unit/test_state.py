@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.handshake import ended, fork
 
-from pyruntime import container, fastjson, state
+from pyruntime import container, fastjson, salvage, state
 from pyruntime.errors import Busy, NotFound, StateError
 from pyruntime.ids import ContainerId, ExecId, Namespace
 from pyruntime.kernel.pidfd import send_signal
@@ -73,7 +73,7 @@ def test_what_is_no_id(id: str, root: str) -> None:
     with pytest.raises(StateError, match="container id"):
         state.make(root, id)
     with pytest.raises(StateError, match="container id"):
-        state.salvage(root, id)
+        salvage.read(root, id)
     with pytest.raises(StateError, match="container id"):
         state.exists(root, id)
     assert not os.path.exists(root)
@@ -425,7 +425,7 @@ def test_remove_through_a_link(root: str, record: Record, tmp_path: Path) -> Non
     with pytest.raises(StateError, match="is a symbolic link"):
         state.lock(record.directory, "box")
     with pytest.raises(StateError, match="is a symbolic link"):
-        state.salvage(root, "box")
+        salvage.read(root, "box")
     assert os.listdir(tmp_path / "elsewhere") == [state.RECORD]
 
 
