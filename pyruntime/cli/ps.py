@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime import fastjson, state
-from pyruntime.cgroups import processes
+from pyruntime.cgroups import identity, processes
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import PyruntimeError, StateError, UsageError
@@ -34,7 +34,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             why="its user may not make one",
             mend="have a cgroup delegated to the user (systemd: Delegate=yes)",
         )
-    pids = processes.of(record.cgroups)
+    pids = processes.of(identity.own(record))
     if values["format"] == "json":
         text = fastjson.dumps(pids) + "\n"
     else:

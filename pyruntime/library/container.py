@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from pyruntime import container as lifecycle
 from pyruntime import state as records
-from pyruntime.cgroups import processes, stats
+from pyruntime.cgroups import identity, processes, stats
 from pyruntime.errors import StateError
 from pyruntime.ids import ContainerId
 from pyruntime.library.bundle import Bundle
@@ -240,7 +240,7 @@ class Container:
 
     def processes(self) -> list[int]:
         """The pids of all its processes, on the host."""
-        return processes.of(records.load(self.root, self.id).cgroups)
+        return processes.of(identity.own(records.load(self.root, self.id)))
 
 
 def _read_all(said: dict[int, bytes], at: int, file: IO[bytes]) -> None:

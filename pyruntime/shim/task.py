@@ -10,7 +10,7 @@ import posix
 
 from pyruntime import container as lifecycle
 from pyruntime import fastjson
-from pyruntime.cgroups import freezer, processes
+from pyruntime.cgroups import freezer, identity, processes
 from pyruntime.cgroups import kill as cgroup_kill
 from pyruntime.errors import NotFound, PyruntimeError, Unknown
 from pyruntime.operations import OPERATIONS
@@ -96,7 +96,7 @@ class Tasks(Lives):
         record = record_of(container)
         execs = {process.pid: process.id for process in container.execs.values()}
         found = []
-        for pid in processes.of(record.cgroups):
+        for pid in processes.of(identity.own(record)):
             info: dict[str, Any] = {"pid": pid}
             if pid in execs:
                 details = {"exec_id": execs[pid]}

@@ -76,6 +76,8 @@ def test_another_container_in_the_cgroup_lives_on(container: Any, ended: Contain
     ended.runtime.run(*command, ended.id, *(["KILL"] if command[0] == "kill" else []))
     assert alive(second.pid)
     assert second.status() == "running"
+    if command[0] == "kill" and ended.runtime.is_ours:
+        assert ended.runtime.run("ps", "--format", "json", ended.id).stdout == "[]\n"
     assert f":{second.config['linux']['cgroupsPath']}\n" in second.proc("cgroup")
     second.runtime.run("pause", second.id)
     assert second.status() == "paused"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import leaks, proc
+from support import attack, leaks, proc
 from support.container import Container
+from support.runtime import Runtime
 
 TOP = Path("/sys/fs/cgroup")
 MIB = 1 << 20
@@ -164,6 +165,55 @@ def test_unit_that_is_there_is_refused(box: Any) -> None:
     result = second.create(flags=FLAG, check=1, timeout=SLOW)
     assert "already" in result.stderr
     assert first.status() == "created"
+
+
+def running(make: Any, first: Container) -> Container:
+    """A container that runs in a scope of the first one's name."""
+    second: Container = make()
+    second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"]
+    second.create(flags=FLAG, timeout=SLOW)
+    second.start(timeout=SLOW)
+    return second
+
+
+@needs_systemd
+def test_another_container_in_a_scope_of_the_name_lives_on(box: Any) -> None:
+    first = box(["true"])
+    first.create(flags=FLAG, timeout=SLOW)
+    first.start(timeout=SLOW)
+    first.wait(SLOW)
+    unit = f"box-{first.id}.scope"
+    proc.wait_until(lambda: show(unit, "LoadState") == "not-found", "the first scope is gone", SLOW)
+    second = running(box, first)
+    first.delete(timeout=SLOW)
+    assert second.status() == "running"
+    assert show(unit, "ActiveState") == "active"
+    second.delete("--force", timeout=SLOW)
+    assert show(unit, "LoadState") == "not-found"
+
+
+DIES_IN_THE_SCOPE = """
+import posix
+def dies(*arguments):
+    posix.kill(posix.getpid(), 9)
+replace("cgroups.systemd._enter_all", dies)
+"""
+
+
+@needs_systemd
+@pytest.mark.ours
+def test_a_create_that_was_killed_before_it_knew_its_cgroup(box: Any, tmp_path: Path) -> None:
+    first = box()
+    ours = first.runtime
+    first.runtime = Runtime(attack.weaken(tmp_path, DIES_IN_THE_SCOPE), tmp_path)
+    first.runtime.root = ours.root
+    first.create(flags=FLAG, check=-9, timeout=SLOW)
+    first.runtime = ours
+    unit = f"box-{first.id}.scope"
+    proc.wait_until(lambda: show(unit, "LoadState") == "not-found", "init ends with its parent", SLOW)
+    second = running(box, first)
+    first.delete("--force", timeout=SLOW)
+    assert second.status() == "running"
 
 
 @needs_systemd
