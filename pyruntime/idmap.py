@@ -7,6 +7,7 @@ import posix
 from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.kernel import files
 from pyruntime.plan.step import Step
+from pyruntime.state import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,14 +22,20 @@ _PLACES = ("/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/")
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """SETUP: the parent writes the maps of a new user namespace while init waits for its plan."""
-    if not request.has_new("user"):
+    """SETUP: the parent writes the maps of a new user namespace while init waits for its plan, or compares them with
+    those of one that init has joined."""
+    own, path = request.namespace("user")
+    if not own:
         return
     for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
         lines = [
             [entry["containerID"], entry["hostID"], entry["size"]]
             for entry in request.linux.get(field) or ()
         ]
+        if path:
+            if lines:
+                yield Step(f"/linux/{field}", require_map, file=file, lines=lines, path=path)
+            continue
         if not lines:
             raise ConfigError(
                 "is required for a new user namespace and missing",
@@ -37,6 +44,18 @@ def plan(request: Request) -> Iterator[Step]:
                 mend='add one such as [{"containerID": 0, "hostID": 100000, "size": 65536}]',
             )
         yield Step(f"/linux/{field}", write_map, file=file, lines=lines, rootless=request.rootless)
+
+
+def require_map(parent: Any, file: str, lines: list[list[int]], path: str) -> None:
+    """compare {file} of the user namespace {path} with {lines}"""
+    found = [[int(number) for number in line.split()] for line in read_file(f"/proc/{parent.pid}/{file}").splitlines()]
+    if sorted(found) != sorted(lines):
+        shown = ", ".join(" ".join(map(str, line)) for line in found) or "empty"
+        raise ConfigError(
+            f"is not the {file} of the user namespace {path}, which is {shown}",
+            why="the maps of a namespace that is joined cannot be changed",
+            mend="leave out the mappings, or give those of the namespace",
+        )
 
 
 def write_map(parent: Any, file: str, lines: list[list[int]], rootless: bool) -> None:

@@ -7,8 +7,8 @@ A plain container takes one clone3(2) with every new namespace in it. What does 
   does it around the clone and goes back;
 * user by path: init's namespaces must belong to it, so a process joins it first and clones init from there
   (start/parent.py, `_clone_in_user_namespace`);
-* the others by path: init joins them after the clone. With a new user namespace it could not (they belong to
-  somebody else's), so then the parent joins around the clone.
+* the others by path: init joins them after the clone. With a user namespace it could not, unless they belong to it,
+  so then the parent joins around the clone, or that process does, before the user namespace or after it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Namespaces:
 def arrange(request: Request) -> Namespaces:
     """Sort the entries of /linux/namespaces by the way each is entered."""
     result = Namespaces()
-    new_user = request.has_new("user")
+    with_user = request.namespace("user")[0]
     for index, entry in enumerate(request.linux.get("namespaces") or ()):
         kind, path = entry["type"], entry.get("path") or ""
         place = (f"/linux/namespaces/{index}", kind, path)
@@ -79,7 +79,7 @@ def arrange(request: Request) -> Namespaces:
                 result.new |= KINDS[kind][0]
         elif kind == "user":
             result.user = place
-        elif kind in ("pid", "time") or (new_user and kind != "mount"):
+        elif kind in ("pid", "time") or (with_user and kind != "mount"):
             result.around.append(place)
     return result
 
@@ -96,8 +96,8 @@ def plan(request: Request) -> Iterator[Step]:
 
 
 def plan_maps(request: Request) -> Iterator[Step]:
-    """SETUP: the maps of a new user namespace."""
-    if request.has_new("user"):
+    """SETUP: the maps of a user namespace."""
+    if request.namespace("user")[0]:
         from pyruntime import idmap  # few containers have one
 
         yield from idmap.plan(request)

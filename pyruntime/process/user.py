@@ -54,6 +54,31 @@ def plan_stdio(request: Request) -> Iterator[Step]:
         yield Step("/process/user", give_stdio, uid=uid)
 
 
+def become_root() -> None:
+    """Become root of the user namespace that this process is in, or the first id that is mapped when 0 is not."""
+    try:
+        become(0, 0)
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        become(*root_ids("self"))
+
+
+def become(uid: int, gid: int) -> None:
+    """Become this user, with all capabilities that the process has in its user namespace."""
+    posix.setresgid(gid, gid, gid)
+    posix.setresuid(uid, uid, uid)
+
+
+def root_ids(pid: str) -> tuple[int, int]:
+    """uid and gid to act as in the user namespace of a process, a number or "self": 0, or the first that is mapped."""
+    ids = []
+    for file in ("uid_map", "gid_map"):
+        inside = [int(line.split()[0]) for line in read_file(f"/proc/{pid}/{file}").splitlines()]
+        ids.append(0 if 0 in inside or not inside else inside[0])
+    return ids[0], ids[1]
+
+
 def set_umask(init: Any, umask: str) -> None:
     """set the umask to {umask}"""
     posix.umask(int(umask, 8))

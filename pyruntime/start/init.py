@@ -14,7 +14,7 @@ from pyruntime.errors import NO_MEMORY, PyruntimeError, StepError, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC
 from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json, recording
-from pyruntime.process import program
+from pyruntime.process import program, user
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 
@@ -174,8 +174,7 @@ def _become_root(init: Init) -> None:
     fd = posix.open("/proc/self/setgroups", posix.O_RDONLY | posix.O_CLOEXEC)
     init.setgroups_denied = posix.read(fd, 16).startswith(b"deny")
     posix.close(fd)
-    posix.setresgid(0, 0, 0)
-    posix.setresuid(0, 0, 0)
+    user.become_root()
     if not init.setgroups_denied:
         posix.setgroups([])
     process.prctl(PR_SET_DUMPABLE, 0)

@@ -8,13 +8,13 @@ import time
 
 from pyruntime import fastjson, namespaces, start, state
 from pyruntime.cgroups import place
-from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
+from pyruntime.errors import KernelError, PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import EXECUTE, HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute, recording
-from pyruntime.process import program
+from pyruntime.process import program, user
 from pyruntime.start import channel as messages
 from pyruntime.start import fifo
 from pyruntime.start.init import Init, start_initialization
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyruntime.start.channel import Channel
     from pyruntime.state import Record
 
+_EPERM = 1
 _SIGKILL = 9
 _DEATH_MS = 2000  # who is not dead then is looked after by container.kill_all, which waits longer
 # What init is about while a message of its is awaited.
@@ -188,10 +189,18 @@ def _clone_init(parent: Parent) -> None:
         posix.close(write_end)
 
 
-def _join_around(parent: Parent) -> list[tuple[int, int]]:
-    """Enter the namespaces that init must be born into: [(descriptor of the way back, flag)]."""
+def _join_around(parent: Parent, deferred: list[tuple[str, str, str]] | None = None) -> list[tuple[int, int]]:
+    """Enter the namespaces that init must be cloned into: [(descriptor to go back by, flag)].
+
+    deferred: gets those that this process may not enter; without it they are an error."""
+    return _join(parent, parent.plan.namespaces.around, deferred)
+
+
+def _join(
+    parent: Parent, entries: list[tuple[str, str, str]], deferred: list[tuple[str, str, str]] | None = None
+) -> list[tuple[int, int]]:
     own: list[tuple[int, int]] = []
-    for pointer, kind, path in parent.plan.namespaces.around:
+    for pointer, kind, path in entries:
         flag, name = KINDS[kind]
         here = posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
         try:
@@ -208,6 +217,9 @@ def _join_around(parent: Parent) -> list[tuple[int, int]]:
         except BaseException as error:
             if here >= 0:  # where we still are: an ordinary user may not even enter that again
                 posix.close(here)
+            if deferred is not None and isinstance(error, KernelError) and error.errno == _EPERM:
+                deferred.append((pointer, kind, path))
+                continue
             _go_back(own)
             if isinstance(error, OSError):
                 doing = f"join the {kind} namespace {path}" if path else f"make the {kind} namespace"
@@ -252,12 +264,15 @@ def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
         try:
             posix.close(read_end)
             # Here, not in the parent: born into the pid namespace, this process would tell init's pid as seen there.
-            _join_around(parent)
+            # Those that the user namespace does not own can be joined before it only, and with too few rights those
+            # that it owns after it only.
+            deferred: list[tuple[str, str, str]] = []
+            _join_around(parent, deferred)
             fd = namespaces.open_namespace(kind, path)
             process.setns(fd, CLONE_NEWUSER, path)
             posix.close(fd)
-            posix.setresgid(0, 0, 0)
-            posix.setresuid(0, 0, 0)
+            user.become_root()
+            _join(parent, deferred)
             pid, _ = process.clone(found.new | CLONE_PARENT, exit_signal=0)
             if pid == 0:
                 posix.close(write_end)

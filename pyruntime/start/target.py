@@ -14,6 +14,7 @@ from pyruntime.errors import StateError
 from pyruntime.kernel import process
 from pyruntime.namespaces import KINDS
 from pyruntime.plan.step import Step
+from pyruntime.process import user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,15 +34,17 @@ class Target:
     kinds:  the namespaces in which it differs from this process, in the order of namespaces.KINDS.
     root:   its root directory (O_PATH) when it shares this process's mount namespace, else -1.
     setgroups_denied: what /proc/PID/setgroups says; only looked at with a user namespace.
+    root_ids: uid and gid to act as in its user namespace.
     """
 
-    __slots__ = ("kinds", "pid", "pidfd", "root", "setgroups_denied")
+    __slots__ = ("kinds", "pid", "pidfd", "root", "root_ids", "setgroups_denied")
 
     def __init__(self, pid: int, pidfd: int, kinds: list[str], root: int = -1, setgroups_denied: bool = False) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.kinds = kinds
         self.root = root
+        self.root_ids = (0, 0)
         self.setgroups_denied = setgroups_denied
 
     def flags(self) -> int:
@@ -81,6 +84,7 @@ def find(record: Record) -> Target:
             fd = posix.open(f"{there}/setgroups", posix.O_RDONLY | posix.O_CLOEXEC)
             target.setgroups_denied = posix.read(fd, 16).startswith(b"deny")
             posix.close(fd)
+            target.root_ids = user.root_ids(str(record.pid))
     except (FileNotFoundError, ProcessLookupError):
         dead = is_dead(pidfd)
         target.close()
@@ -134,15 +138,14 @@ def join(entrant: Any, kinds: list[str]) -> None:
     # One call, so all or none; what the kernel has of init, no path and no /proc (setns(2), Linux 5.8).
     process.setns(entrant.target.pidfd, entrant.target.flags(), "of the container's init")
     if "user" in kinds:
-        become_root(entrant.target.setgroups_denied)
+        become_root(entrant.target)
     entrant.root_fd = _open_root()
 
 
-def become_root(setgroups_denied: bool) -> None:
+def become_root(target: Target) -> None:
     """Become root of the user namespace that was joined: from outside one is nobody there."""
-    posix.setresgid(0, 0, 0)
-    posix.setresuid(0, 0, 0)
-    if not setgroups_denied:
+    user.become(*target.root_ids)  # by what /proc said before: in the container's there may be nothing of this process
+    if not target.setgroups_denied:
         posix.setgroups([])
 
 

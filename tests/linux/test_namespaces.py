@@ -12,6 +12,7 @@ import sys
 import pytest
 from support import proc
 from support.config import drop_namespace, map_ids, set_namespace
+from support.refusal import create_refused
 
 # The names of the specification, and those in /proc/PID/ns.
 NAMES = {
@@ -291,6 +292,84 @@ def test_user_namespace_by_path(container, mapped_holder, with_maps):
     box.start()
     assert box.namespace("user") == proc.namespace(mapped_holder, "user")
     assert box.process_status()["Uid"].split() == ["200000"] * 4
+
+
+@pytest.mark.differs(
+    runc="runc 1.1.5 joins the user namespace first", crun="crun 1.8.1 cannot exec without /proc", sometimes=True
+)
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "cgroup", "pid"])
+def test_user_namespace_by_path_that_owns_none_of_the_others(container, mapped_holder, holder, kind):
+    """Those of the host's user namespace are joined before it: in it there is no right to."""
+    box = container(["/bin/sleep", "100"])
+    path = holder(kind)
+    set_namespace(box.config, "user", f"/proc/{mapped_holder}/ns/user")
+    set_namespace(box.config, kind, path)
+    if box.runtime.kind == "runc":
+        map_ids_only(box.config)
+    del box.config["hostname"]  # of another's uts namespace
+    if kind in ("network", "pid"):
+        # Neither may be mounted anew; that is another matter.
+        box.config["mounts"] = [one for one in box.config["mounts"] if one["type"] not in ("sysfs", "proc")]
+    box.bundle.chown(200000, 200000)
+    box.create()
+    box.start()
+    assert box.namespace(NAMES[kind]) == os.readlink(path)
+    assert box.namespace("user") == proc.namespace(mapped_holder, "user")
+    if kind != "pid":
+        assert box.runtime.run("exec", box.id, "/bin/id", "-u").stdout == "0\n"
+
+
+def map_ids_only(config):
+    """The maps of mapped_holder, and its namespace all the same."""
+    mapping = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+    config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+
+
+@pytest.mark.differs(runc="runc 1.1.5 takes any", crun="crun 1.8.1 takes any")
+@pytest.mark.parametrize("field", ["uidMappings", "gidMappings"])
+@pytest.mark.parametrize(
+    "mapping",
+    [{"containerID": 0, "hostID": 300000, "size": 65536}, {"containerID": 0, "hostID": 200000, "size": 1000}],
+    ids=["other", "smaller"],
+)
+def test_user_namespace_by_path_with_other_maps_is_refused(container, mapped_holder, field, mapping):
+    box = container()
+    map_ids_only(box.config)
+    box.config["linux"][field] = [mapping]
+    set_namespace(box.config, "user", f"/proc/{mapped_holder}/ns/user")
+    box.bundle.chown(200000, 200000)
+    create_refused(box, f"/linux/{field}", "0 200000 65536", "cannot be changed")
+
+
+@pytest.mark.differs(runc="runc wants a mapping for id 0")
+@pytest.mark.parametrize("joined", [False, True], ids=["new", "joined"])
+def test_a_user_namespace_without_id_0(container, joined):
+    """What is done as root of the container is done as the first id there."""
+
+    def without_0(box):
+        mapping = [{"containerID": 1000, "hostID": 201000, "size": 100}]
+        box.config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+        box.process["user"] = {"uid": 1007, "gid": 1008}
+        box.bundle.chown(201000, 201000)
+
+    first = container(["/bin/sleep", "100"])
+    set_namespace(first.config, "user")
+    without_0(first)
+    first.create()
+    first.start()
+    if joined:
+        box = container(["/bin/sleep", "100"])
+        set_namespace(box.config, "user", f"/proc/{first.pid}/ns/user")
+        without_0(box)
+        box.create()
+        box.start()
+    else:
+        box = first
+    assert box.process_status()["Uid"].split() == ["201007"] * 4
+    if box.runtime.kind != "crun":  # 1.8.1 leaves some
+        assert box.process_status()["CapPrm"] == "0" * 16
+    done = box.runtime.run("exec", "--user", "1003:1004", box.id, "/bin/sh", "-c", "id -u; id -g; echo x >/dev/shm/new")
+    assert done.stdout == "1003\n1004\n"
 
 
 def test_cgroup_namespace(container):

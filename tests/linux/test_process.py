@@ -504,7 +504,8 @@ def test_a_terminal_of_the_caller_is_the_users_in_a_user_namespace(container, ow
     try:
         os.fchown(terminal, owner, -1)
         command = [box.runtime.executable.path, "--root", str(box.runtime.root), "create", "--bundle"]
-        subprocess.run([*command, str(box.bundle.path), box.id], stdin=terminal, stdout=terminal, check=True, timeout=30)
+        command += [str(box.bundle.path), box.id]
+        subprocess.run(command, stdin=terminal, stdout=terminal, check=True, timeout=30)
         assert os.fstat(terminal).st_uid == then
     finally:
         os.close(terminal)

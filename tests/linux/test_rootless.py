@@ -398,3 +398,20 @@ def test_container_of_somebody_else(user: User, box) -> None:
     message = user.run("kill", one.id, check=1, wrap=stranger, timeout=TIMEOUT).stderr
     assert "permission denied" in message.lower() or "does not exist" in message
     assert json.loads(one.do("state").stdout)["status"] == "running"
+
+
+@pytest.mark.parametrize("kinds", [["pid"], ["ipc", "uts", "pid"]], ids=",".join)
+def test_a_user_namespace_and_what_it_owns_joined_by_path(box, kinds) -> None:
+    """Only in the user namespace is there a right to join the others: as the containers of a pod do."""
+    first = box("/bin/sleep", "100")
+    pid = first.start()
+    second = box("/bin/sleep", "100")
+    for entry in second.linux["namespaces"]:
+        if entry["type"] in ("user", *kinds):
+            entry["path"] = f"/proc/{pid}/ns/{entry['type']}"
+    if "uts" in kinds:
+        del second.config["hostname"]
+    joined = second.start()
+    for kind in ("user", *kinds):
+        assert proc.namespace(joined, kind) == proc.namespace(pid, kind)
+    second.do("delete", "--force")
