@@ -9,7 +9,9 @@ LAUNCHER := build/bin/pyruntime
 SHIM := build/bin/containerd-shim-pyruntime-v1
 PLACE := build/.place
 ARCHIVE := build/pyruntime.archive
-SNAPSHOT := build/pyruntime.snapshot
+# no: the launcher never uses a snapshot of the interpreter, and none is made (docs/snapshot.md).
+SNAPSHOT ?= yes
+export SNAPSHOT
 # Where the dependencies are, and the interpreter's real file.
 SITE = $$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
 REAL_PYTHON = $$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
@@ -23,8 +25,8 @@ build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, t
 	@if [ -e oci-spec/compile.py ]; then $(VENV) oci-spec/compile.py; fi
 	@$(VENV) tools/compile-messages.py
 	@$(VENV) -X no_debug_ranges tools/make-archive.py $(ARCHIVE) "$(CURDIR)" "$(SITE)"
-	@$(VENV) tools/make-snapshot.py $(SNAPSHOT) "$(REAL_PYTHON)" "$(CURDIR)/$(ARCHIVE)" "$(CURDIR)" "$(SITE)" || \
-	    echo "note: without $(SNAPSHOT) every command takes some milliseconds longer"
+	@[ "$(SNAPSHOT)" = no ] || $(LAUNCHER) snapshot make || \
+	    echo "note: without a snapshot every command takes some milliseconds longer (docs/snapshot.md)"
 
 %-packages:
 	@tools/packages.sh $*
@@ -33,13 +35,14 @@ build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, t
 $(READY): always | build-packages
 	@tools/venv.sh "$(PYTHON)" $(if $(filter file default undefined,$(origin PYTHON)),,asked)
 
-# What is compiled into the programs: where they are, and the interpreter.
+# What is compiled into the programs: where they are, the interpreter, and whether they use a snapshot.
 $(PLACE): always $(READY)
-	@mkdir -p build && echo "$(CURDIR) $(REAL_PYTHON) $(SITE)" > $@.new
+	@mkdir -p build && echo "$(CURDIR) $(REAL_PYTHON) $(SITE) $(SNAPSHOT)" > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(LAUNCHER): native/launcher.c native/freestanding.h tools/compile-launcher.sh $(PLACE)
+$(LAUNCHER): native/launcher.c native/loader.h native/freestanding.h native/processor.h tools/compile-launcher.sh $(PLACE)
 	@tools/compile-launcher.sh $@ "$(REAL_PYTHON)" "$(CURDIR)/$(ARCHIVE)" "$(CURDIR)" "$(SITE)"
+	@cp $@ build/pyruntime.start.new && mv build/pyruntime.start.new build/pyruntime.start
 	@echo built $@
 
 $(SHIM): native/containerd-shim.c native/freestanding.h tools/compile-shim.sh $(PLACE)
@@ -81,7 +84,7 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	@$(VENV) native/build.py --force
 	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime
 	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /python /archive /library /site
-	@for source in shim spawn filter snapshot placement; do \
+	@for source in shim spawn filter snapshot placement tracer; do \
 	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
 	        -c native/$$source.c -o /dev/null || exit 1; \
 	done

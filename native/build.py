@@ -1,11 +1,12 @@
-"""Builds the three cffi modules through which Python reaches the kernel.
+"""Builds the four cffi modules through which Python reaches the kernel.
 
     python native/build.py [--force]
 
 pyruntime/kernel/_shim.abi3.so     system calls (shim.h, shim.c, spawn.h, spawn.c): every command loads it
 pyruntime/kernel/_seccomp.abi3.so  libseccomp (filter.h, filter.c): loaded when a filter must be compiled
 pyruntime/kernel/_snapshot.abi3.so (snapshot.h, snapshot.c, placement.h, placement.c): only the snapshot has it,
-                                   pyruntime/snapshot.py
+                                   pyruntime/snapshot
+pyruntime/kernel/_tracer.abi3.so   (tracer.h, tracer.c, processor.h): only the maker of a snapshot loads it
 
 The headers hold the declarations once, for both readers: the C compiler and cffi. cffi knows no
 preprocessor, so this file prepares them for it: see `declarations`. The compiler is called directly:
@@ -56,6 +57,7 @@ MODULES = (
     Module("_shim", ("shim", "spawn")),
     Module("_seccomp", ("filter",), ("-lseccomp",)),
     Module("_snapshot", ("snapshot", "placement")),
+    Module("_tracer", ("tracer",)),
 )
 CODE = [
     "-O2",
@@ -157,7 +159,7 @@ def build(module: Module) -> None:
 
 def main() -> None:
     for module in MODULES:
-        inputs = [*module.codes, *module.headers, Path(__file__)]
+        inputs = [*module.codes, *module.headers, Path(__file__), NATIVE / "processor.h"]
         for path in inputs:
             if not path.exists():
                 sys.exit(f"native/build.py: {path} is missing")

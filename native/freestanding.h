@@ -32,6 +32,25 @@ static inline long call(long number, long a, long b, long c, long d, long e)
     return result;
 }
 
+/* mmap(2); NULL when it fails. */
+static inline void *map(void *address, size_t size, int protection, int flags, long fd, long offset)
+{
+    unsigned long result;
+    register long r10 __asm__("r10") = flags;
+    register long r8 __asm__("r8") = fd;
+    register long r9 __asm__("r9") = offset;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"((long)SYS_mmap), "D"(address), "S"(size), "d"((long)protection), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result > -4096ul ? NULL : (void *)result;
+}
+
+static inline void unmap(void *address, size_t size)
+{
+    call(SYS_munmap, (long)address, (long)size, 0, 0, 0);
+}
+
 /* System V ABI, "Process Initialization": argc, argv, NULL, environment, NULL from the stack pointer
  * upwards. */
 __asm__(".globl _start\n"

@@ -10,8 +10,10 @@
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
  *   SITE     the directory of the dependencies, when it is another one
  *   ARCHIVE  the file of pyruntime/archive.py
- *   SNAPSHOT the file of tools/make-snapshot.py: when nothing it was made of has changed since, it is executed in
- *            the interpreter's place
+ *   SNAPSHOT the file of pyruntime/snapshot/make.py, SNAPSHOT_NAME in DIRECTORY: when nothing it was made of has changed
+ *            since, its memory is loaded instead of the interpreter
+ *   SECOND   the name of a copy of this program in DIRECTORY
+ *   TURNED_OFF  a file: while it is there no snapshot is used
  *
  * Exit status when the interpreter does not start, as a shell has it: 127 something is missing, 126 it
  * cannot run.
@@ -208,70 +210,21 @@ static long exec_sealed_copy(char **arguments, char **environment)
     return error < 0 ? error : exec_descriptor(copy, arguments, environment);
 }
 
-/* An entry of the snapshot's table; its file's name follows, `length` bytes with the zeros that fill them up. */
-struct compared {
-    int64_t seconds;
-    int64_t nanoseconds;
-    uint64_t size;
-    uint64_t length;
-    char name[];
-};
-
-static const char magic[24] = "pyruntime snapshot 1";
-enum { TABLE = 2 * 4096, TABLE_SIZE = 8 * 4096 };
-
-/*
- * Whether the snapshot is there, and all files that it was made of are as they were. An update of the interpreter
- * or of a library, or an edited source in a checkout, makes it old.
- */
-static int snapshot_is_fresh(void)
-{
-    static union {
-        char bytes[TABLE_SIZE];
-        uint64_t words[TABLE_SIZE / sizeof(uint64_t)];
-    } table;
-    long fd = call(SYS_openat, AT_FDCWD, (long)SNAPSHOT, O_RDONLY | O_CLOEXEC, 0, 0);
-    if (fd < 0)
-        return 0;
-    long size = call(SYS_pread64, fd, (long)table.bytes, sizeof table, TABLE, 0);
-    call(SYS_close, fd, 0, 0, 0, 0);
-    if (size < (long)sizeof magic + (long)sizeof(uint64_t))
-        return 0;
-    for (size_t i = 0; i < sizeof magic; i++)
-        if (table.bytes[i] != magic[i])
-            return 0;
-    const char *place = table.bytes + sizeof magic + sizeof(uint64_t);
-    for (uint64_t left = table.words[sizeof magic / sizeof(uint64_t)]; left > 0; left--) {
-        const struct compared *entry = (const struct compared *)place;
-        /* static: the analyzer of gcc 14 does not know that a system call fills it */
-        static struct statx file;
-        place = entry->name + entry->length;
-        if (place > table.bytes + size ||
-            call(SYS_statx, AT_FDCWD, (long)entry->name, 0, STATX_SIZE | STATX_MTIME, (long)&file) < 0 ||
-            file.stx_size != entry->size || file.stx_mtime.tv_sec != entry->seconds ||
-            file.stx_mtime.tv_nsec != entry->nanoseconds)
-            return 0;
-    }
-    return 1;
-}
-
-/* Returns only if the interpreter itself must be started. */
-static void exec_snapshot(char **argv, char **environment)
-{
-    if (!snapshot_is_fresh())
-        return;
-    exec_sealed_mount(SNAPSHOT, argv, environment);
-    if (!may_be_overwritten(SNAPSHOT))
-        call(SYS_execve, (long)SNAPSHOT, (long)argv, (long)environment, 0, 0);
-}
+#include "loader.h"
 
 NORETURN static void start(int argc, char **argv, char **environment)
 {
-    open_standard_descriptors();
-    restore_child_signal();
-    require_limits();
-    clean_environment(environment);
-    exec_snapshot(argv, environment);
+    char **end = environment;
+    while (*end != NULL)
+        end++;
+    const struct auxiliary given = read_auxiliary((long *)(end + 1));
+    if (!is_second(&given)) {
+        open_standard_descriptors();
+        restore_child_signal();
+        require_limits();
+        clean_environment(environment);
+    }
+    start_snapshot(&given, argv, environment);
     long error = call(SYS_faccessat, AT_FDCWD, (long)ARCHIVE, 4 /* R_OK */, 0, 0);
     if (error < 0)
         fail(ARCHIVE, error, "; install pyruntime again");

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* PEP 445, as in Include/cpython/pymem.h, which is not for modules that serve several versions of Python. */
@@ -36,6 +37,7 @@ static struct allocator usual[DOMAINS];
 static long allocations; /* so far */
 static long observed;    /* how many of them have pages of their own */
 static long planned;     /* how many have a place in the plan */
+static long missed;      /* when the plan ended */
 static const struct plan *plan;
 static struct observation {
     char *block;
@@ -181,6 +183,7 @@ __attribute__((constructor)) static void begin_as_told(void)
 
 long placement_observed(void)
 {
+    missed = plan == NULL ? 0 : allocations - planned;
     if (observations == NULL)
         return -1;
     if (allocations < observed)
@@ -201,9 +204,16 @@ unsigned long placement_size(long i)
 long placement_witness(void)
 {
     pid_t pid = fork();
+    if (pid == 0) /* a reader of one of its pipes may wait for the end */
+        syscall(SYS_close_range, 0, ~0u, 0);
     while (pid == 0)
         pause();
     return pid;
+}
+
+long placement_missed(void)
+{
+    return missed;
 }
 
 /* Small blocks come from pools of one size each (Objects/obmalloc.c), others from malloc. Each hole is filled, until what

@@ -17,6 +17,10 @@ unsigned long placement_size(long i);
  * the writer: its pid, or -1. */
 long placement_witness(void);
 
+/* How many allocations placement_observed has seen more, or fewer, than when they were observed: when there are any, objects lie in the
+ * places of others. */
+long placement_missed(void);
+
 /* The objects of the snapshot are made: what is allocated from now on does not lie between them. */
 void placement_end(void);
 

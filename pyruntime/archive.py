@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Groups = dict[str, tuple[tuple[str, ...], int, int]]
 
 PACKAGE = "/__init__.py"
-MARK_SIZE = 8
+MARK_SIZE = 16
 
 
 class Archive:

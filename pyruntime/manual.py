@@ -30,6 +30,8 @@ _MORE = {
     "spec": "A config.json that is there already is not written over.",
     "validate": "Every finding has its JSON pointer. Files, kernel, cgroups and users of this host are looked at too. "
     "The exit status is 1 when there is an error among them.",
+    "snapshot": "It is the memory of a started interpreter, which the launcher loads as long as no file that it was "
+    "made of has changed. status says whether it is used, and why not; its exit status is then 1.",
     "doctor": "Nothing is changed. The exit status is 1 when no container can be made here.",
     "features": "The form is that of features.md of the runtime specification.",
     "completion": "Installed ones are found by the shells; else, for bash: . <(pyruntime completion bash)",
@@ -74,6 +76,9 @@ gives 255 when there is none.
 .B XDG_RUNTIME_DIR
 where an ordinary user's containers have their state.
 .TP
+.B PYRUNTIME_SNAPSHOT
+0 starts the interpreter and not its snapshot.
+.TP
 .B NO_COLOR
 when it is set, and not empty, a terminal gets no colour.
 .TP
@@ -91,6 +96,9 @@ names another directory.
 .TP
 .I $XDG_RUNTIME_DIR/pyruntime/\\fIID
 the same for an ordinary user.
+.TP
+.I /etc/pyruntime/no\\-snapshot
+while it is there no snapshot of the interpreter is made or used.
 .SH EXAMPLES
 .nf
 pyruntime spec && mkdir rootfs && tar \\-C rootfs \\-xf image.tar

@@ -3,9 +3,11 @@
 #
 #   tools/compile-launcher.sh OUTPUT PYTHON ARCHIVE LIBRARY [SITE]
 #
-# PYTHON: the interpreter's real file. ARCHIVE: what tools/make-archive.py writes; beside it is what tools/make-snapshot.py
-# writes, ARCHIVE with the ending .snapshot. LIBRARY: the directory of the package. SITE: the directory of its
-# dependencies, if that is another one.
+# PYTHON: the interpreter's real file. ARCHIVE: what tools/make-archive.py writes; beside it are the snapshot, ARCHIVE with
+# the ending .snapshot, and the copy of the launcher that loads it, with the ending .start. LIBRARY: the directory of the
+# package. SITE: the directory of its dependencies, if that is another one.
+#
+# With SNAPSHOT=no in the environment the launcher never uses a snapshot.
 set -eu
 
 output=$1 python=$2 archive=$3 library=$4 site=${5-}
@@ -22,12 +24,19 @@ for path in "$python" "$archive" "$library" ${site:+"$site"}; do
     esac
 done
 
-set -- -DPYTHON="\"$python\"" -DARCHIVE="\"$archive\"" -DSNAPSHOT="\"${archive%.archive}.snapshot\"" \
-    -DLIBRARY="\"$library\""
+set -- -DPYTHON="\"$python\"" -DARCHIVE="\"$archive\"" -DLIBRARY="\"$library\""
 [ -z "$site" ] || set -- "$@" -DSITE="\"$site\""
+if [ "${SNAPSHOT-}" != no ]; then
+    stem=${archive%.archive}
+    name=${stem##*/}
+    set -- "$@" -DSNAPSHOT="\"$stem.snapshot\"" -DDIRECTORY="\"${stem%/*}\"" -DSNAPSHOT_NAME="\"$name.snapshot\"" \
+        -DSECOND="\"$name.start\"" -DTURNED_OFF="\"${TURNED_OFF-/etc/pyruntime/no-snapshot}\""
+fi
 # Without the C library where freestanding.h knows the architecture.
 if ${CC:-cc} -dM -E - </dev/null | grep -q '__x86_64__ 1'; then
-    set -- "$@" -ffreestanding -nostdlib -fno-stack-protector -fcf-protection=none -Wl,--build-id=none
+    # At an address that neither an interpreter nor the kernel's choice comes near: a snapshot is loaded beside it.
+    set -- "$@" -ffreestanding -nostdlib -fno-stack-protector -fcf-protection=none -Wl,--build-id=none \
+        -fpie -no-pie -Wl,-Ttext-segment=0x2000000000
 fi
 mkdir -p "$(dirname "$output")"
 # A new file, moved into place: the old one may be running.

@@ -8,6 +8,7 @@
 # PREFIX/bin/containerd-shim-pyruntime-v1   the same, as containerd calls it
 # PREFIX/lib/pyruntime/     the package, its dependencies, oci-spec/: everything that runs, and nothing else on sys.path
 #                           but the interpreter's standard library
+# PREFIX/lib/systemd/system/pyruntime-snapshot.service   makes the snapshot at each boot, once it is enabled
 # PREFIX/share/             completion for bash, zsh and fish, and the manual page
 set -eu
 
@@ -19,11 +20,13 @@ esac
 program=$prefix/bin/pyruntime
 shim=$prefix/bin/containerd-shim-pyruntime-v1
 library=$prefix/lib/pyruntime
+unit=$prefix/lib/systemd/system/pyruntime-snapshot.service
 source=$(cd "$(dirname "$0")/.." && pwd)
 venv=$source/.venv/bin/python
 
 if [ "$action" = uninstall ]; then
-    rm -rf "$destdir$program" "$destdir$shim" "$destdir$library"
+    rm -rf "$destdir$program" "$destdir$shim" "$destdir$library" "$destdir$unit"
+    (cd "$destdir$prefix/lib" 2>/dev/null && rmdir -p --ignore-fail-on-non-empty systemd/system 2>/dev/null) || true
     share=$destdir$prefix/share
     for name in bash-completion/completions/pyruntime zsh/site-functions/_pyruntime \
         fish/vendor_completions.d/pyruntime.fish man/man8/pyruntime.8; do
@@ -48,8 +51,6 @@ mkdir -p "$stage" "$destdir$prefix/bin" "$source/build"
 (cd "$source" && find pyruntime oci-spec -name __pycache__ -prune -o -type f -print | tar -c -T - -f -) |
     tar -x --no-same-owner -C "$stage" -f -
 
-cp "$source/tools/make-snapshot.py" "$stage/"
-
 # unchecked-hash: a start compares no times and reads no sources. A file that a dependency keeps for another version
 # of Python does not compile, and is not imported either.
 "$venv" -m compileall -q -f --invalidation-mode unchecked-hash -s "$stage" -p "$library" "$stage" >/dev/null || true
@@ -64,6 +65,7 @@ python=$("$venv" -c 'import os, sys; print(os.path.realpath(sys._base_executable
 "$source/tools/compile-launcher.sh" "$stage.program" "$python" "$library/pyruntime.archive" "$library"
 "$source/tools/compile-shim.sh" "$stage.shim" "$program"
 chmod 755 "$stage.program" "$stage.shim"
+[ "${SNAPSHOT-}" = no ] || cp "$stage.program" "$stage/pyruntime.start"
 
 rm -rf "$destdir$library.old"
 [ ! -e "$destdir$library" ] || mv "$destdir$library" "$destdir$library.old"
@@ -71,10 +73,27 @@ mv "$stage" "$destdir$library"
 mv -f "$stage.program" "$destdir$program"
 mv -f "$stage.shim" "$destdir$shim"
 rm -rf "$destdir$library.old"
-# It holds the addresses of these very files, so it is made where they are.
-if [ -n "$destdir" ] || ! "$venv" "$library/make-snapshot.py" "$library/pyruntime.snapshot" "$python" \
-    "$library/pyruntime.archive" "$library"; then
-    echo "note: no snapshot of the interpreter: every command takes some milliseconds longer (docs/performance.md)"
+if [ "${SNAPSHOT-}" != no ]; then
+    mkdir -p "$destdir${unit%/*}"
+    cat >"$destdir$unit" <<EOF
+[Unit]
+Description=Make the snapshot of pyruntime's interpreter, with other addresses than before
+Documentation=man:pyruntime(8)
+ConditionPathExists=!/etc/pyruntime/no-snapshot
+Before=containerd.service docker.service podman.service
+
+[Service]
+Type=oneshot
+ExecStart=$program snapshot make --again
+
+[Install]
+WantedBy=multi-user.target
+EOF
+    chmod 644 "$destdir$unit"
+fi
+# It is of these very files, where they are: a package makes it on the machine that it is installed on.
+if [ "${SNAPSHOT-}" != no ] && { [ -n "$destdir" ] || ! "$program" snapshot make; }; then
+    echo "note: without a snapshot every command takes some milliseconds longer (docs/snapshot.md)"
 fi
 "$venv" "$source/tools/make-share.py" "$destdir$prefix/share"
 echo "installed $destdir$program, $destdir$shim and $destdir$library"

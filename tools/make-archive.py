@@ -28,7 +28,7 @@ from pathlib import Path
 from types import CodeType
 
 HEAD = 1 << 16  # read at once by the launcher's bootstrap
-MARK_SIZE = 8  # as pyruntime/archive.py has it
+MARK_SIZE = 16  # as pyruntime/archive.py has it
 
 # Extension modules that commands load, where they are files: a search in sys.path lists four directories.
 EXTENSIONS = ("_cffi_backend", "_json", "_prctl", "_socket", "fcntl", "select", "pyruntime.kernel._shim")

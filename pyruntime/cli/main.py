@@ -53,6 +53,7 @@ COMMANDS = {
     "features": "show what this runtime can do, as JSON",
     "completion": "print the completion script of a shell",
     "doctor": "say whether this host can run containers, and what it lacks",
+    "snapshot": "make, remove or describe the snapshot that commands start from",
 }
 
 _EMFILE = 24

@@ -305,13 +305,14 @@ def _state(root: str) -> Check:
 
 def _snapshot() -> Check:
     """The one of this very process: another command may be the first after an update of the interpreter."""
-    used = "pyruntime.snapshot" in sys.modules
+    module = sys.modules.get("pyruntime.snapshot")
+    used = module is not None and module.started_from
     return Check(
         "snapshot",
         "ok" if used or posix.uname().machine != "x86_64" else "warning",
         "commands start from a snapshot of the interpreter" if used else "commands start the interpreter",
         "everything works, but each command takes some milliseconds longer",
-        "make install (make build in a checkout), again after each update of Python",
+        "pyruntime snapshot make, again after each update of Python; pyruntime snapshot status says why",
     )
 
 

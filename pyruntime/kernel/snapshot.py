@@ -5,11 +5,12 @@ from __future__ import annotations
 from pyruntime.kernel._snapshot import ffi, lib
 
 
-def point() -> tuple[list[str], dict[bytes, bytes]] | None:
-    """Stop for the picture to be taken. Returns in each process started from it: (command line, environment).
+def point(files: str) -> tuple[list[str], dict[bytes, bytes]] | None:
+    """Stop for the picture to be taken; `files`, one a line, are for its maker. Returns in each process started from
+    it: (command line, environment).
 
     None at once on an architecture for which it is not written."""
-    stack = lib.snapshot_point()
+    stack = lib.snapshot_point(files.encode("utf-8", "surrogateescape"))
     if stack == ffi.NULL:
         return None
     words = ffi.cast("char **", stack + 1)
@@ -43,6 +44,11 @@ def size(i: int) -> int:
 def witness() -> int:
     """A child that shares all pages and does nothing, so that whoever writes to one gets another: its pid, or -1."""
     return lib.placement_witness()
+
+
+def missed() -> int:
+    """By how many allocations this process differs from the one that was observed."""
+    return lib.placement_missed()
 
 
 def end_placement() -> None:

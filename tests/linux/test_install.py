@@ -83,16 +83,16 @@ def test_a_command_that_fails_says_why_in_one_line(prefix: Path, tmp_path: Path)
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="native/snapshot.c is not written for this architecture")
 def test_the_installation_runs_from_its_snapshot(prefix: Path, library: Path) -> None:
-    snapshot = os.stat(library / "pyruntime.snapshot")
+    second = os.stat(library / "pyruntime.start")
     command = [prefix / "bin/pyruntime", "validate", "-"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={})
     try:
         deadline = time.monotonic() + 30
-        while (found := os.stat(f"/proc/{process.pid}/exe").st_ino) != snapshot.st_ino and time.monotonic() < deadline:
+        while (found := os.stat(f"/proc/{process.pid}/exe").st_ino) != second.st_ino and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:
         process.communicate(b"{}")
-    assert found == snapshot.st_ino
+    assert found == second.st_ino
 
 
 def test_every_dependency_is_there(library: Path) -> None:
@@ -119,7 +119,10 @@ def test_only_root_can_change_what_runs(prefix: Path) -> None:
         assert (info.st_uid, info.st_gid) == (0, 0), path
         assert not stat.S_ISLNK(info.st_mode), path
         assert not info.st_mode & 0o022, path
-        assert info.st_mode & 0o444 == 0o444, path
+        if path.name == "pyruntime.snapshot":
+            assert info.st_mode & 0o777 == 0o700, path
+        else:
+            assert info.st_mode & 0o444 == 0o444, path
 
 
 def code_file(pyc: Path) -> str:
@@ -169,7 +172,7 @@ def test_the_containerd_shim_is_beside_the_launcher_and_calls_that(prefix: Path)
 
 def test_no_programs_of_dependencies_are_installed(prefix: Path) -> None:
     assert sorted(os.listdir(prefix / "bin")) == ["containerd-shim-pyruntime-v1", "other", "pyruntime"]
-    assert sorted(os.listdir(prefix / "lib")) == ["other", "pyruntime"]
+    assert sorted(os.listdir(prefix / "lib")) == ["other", "pyruntime", "systemd"]
     assert not (prefix / "lib/pyruntime/bin").exists()
 
 

@@ -27,7 +27,7 @@ make_stage() {
     chmod 755 "$stage"
     mkdir "$stage/build"
     cp -a pyproject.toml .venv pyruntime tools "$@" "$stage/"
-    cp -a build/bin "$stage/build/"
+    cp -a build/bin build/pyruntime.start "$stage/build/"
     # An archive as of an installation: that of the checkout compares times of sources, which lose their nanoseconds on
     # the way, and would compile each of them again for every command.
     site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
@@ -36,8 +36,7 @@ make_stage() {
     .venv/bin/python -X no_debug_ranges tools/make-archive.py "$stage/$archive" "$stage" "$site" "$PWD"
     # The snapshot is made there, of that machine's files: it spares each command the start of an interpreter, half a
     # second.
-    snapshot="tools/make-snapshot.py build/pyruntime.snapshot '$python' '$PWD/$archive' '$PWD' '$site'"
-    prepare="'$PWD/.venv/bin/python' $snapshot || echo 'note: without the snapshot'"
+    prepare="build/bin/pyruntime snapshot make --shared || echo 'note: without the snapshot'"
 }
 
 # in_machine OPTION... -- COMMAND...: becomes tools/vmtest with the stage; for a subshell.

@@ -2,9 +2,12 @@
 
 Whoever uses an object counts a reference in it, and the first write to a page of the snapshot copies the page. Of a
 hundred thousand objects that importing makes, a command uses two thousand, and left to themselves these are on several
-hundred pages. So tools/make-snapshot.py starts the interpreter twice. The first time each object has pages of its own
+hundred pages. So make.py starts the interpreter twice. The first time each object has pages of its own
 (native/placement.c), containers are run, for practice, and /proc/PID/pagemap tells which pages they have
 copied. The second time the same allocations come in the same order, and what was written to lies together.
+
+Practice is rootless and without cgroups: it is done as nobody when root makes the snapshot, and can change nothing
+outside an empty directory and namespaces of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from bisect import bisect
 from pyruntime import fastjson
 from pyruntime.cgroups import place
 from pyruntime.cli import main
-from pyruntime.kernel import snapshot
+from pyruntime.kernel import process, snapshot
+from pyruntime.kernel.constants import PR_SET_DUMPABLE
 from pyruntime.process import program
 from pyruntime.spec import sample
 
@@ -27,11 +31,12 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _SIGKILL = 9
-_FRAME = (1 << 55) - 1  # the page frame's number; 0 for whoever is not to know it
+_OWN = 1 << 63 | 1 << 56  # of an entry in pagemap: the page is in memory, and mapped by this process alone
 # Objects that are used at the same times lie together: the number of a group is the sum of these.
 _BEFORE_CLONE, _AFTER_CLONE, _INIT = 1, 2, 4
 _GROUPS = 8
 _ID = "practice"
+_NOBODY = 65534
 
 
 class Pagemap:
@@ -56,14 +61,15 @@ class Pagemap:
 
 def observe(count: int) -> None:
     """Write to the file `placement` what native/placement.c takes: the groups of the first `count` allocations of this
-    process. In the current directory, which is empty, containers are run for it; what is there afterwards is the
-    caller's to remove. Raises SystemExit, or any error of a command, when that cannot be done here."""
+    process. In the current directory, which is empty and becomes nobody's, containers are run for it; what is there
+    afterwards is the caller's to remove. Raises SystemExit, or any error of a command, when that cannot be done."""
+    _become_nobody()
     pagemap = Pagemap(count)
     groups = bytearray(count)
     starts = [snapshot.address(i) // _PAGE - pagemap.first for i in range(count)]
-    for when, before, after in _practise(pagemap):
-        for page, (was, now) in enumerate(zip(before, after, strict=True)):
-            if (was ^ now) & _FRAME:
+    for when, pages in _practise(pagemap):
+        for page, entry in enumerate(pages):
+            if entry & _OWN == _OWN:
                 groups[bisect(starts, page) - 1] |= when
     sizes = [0] * _GROUPS
     for i, group in enumerate(groups):
@@ -72,8 +78,24 @@ def observe(count: int) -> None:
     _write("placement", data)
 
 
-def _practise(pagemap: Pagemap) -> list[tuple[int, Pages, Pages]]:
-    """Run containers: [(when, the pages before, and after)]."""
+def _become_nobody() -> None:
+    """As root: give up all rights, so that nothing outside the current directory and new namespaces can be changed."""
+    if posix.geteuid() == 0:
+        posix.chown(".", _NOBODY, _NOBODY)
+        posix.setgroups([])
+        posix.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        posix.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    prctl = process.prctl
+
+    def stay_dumpable(option: int, *values: int) -> int:
+        return 0 if option == PR_SET_DUMPABLE else prctl(option, *values)
+
+    prctl(PR_SET_DUMPABLE, 1)
+    process.prctl = stay_dumpable  # type: ignore[assignment]  # else init's pagemap is for root only
+
+
+def _practise(pagemap: Pagemap) -> list[tuple[int, Pages]]:
+    """Run containers: [(when, the pages after it)]."""
     bundle = posix.getcwd()
     config = _config()
     _write("config.json", fastjson.dumps(config).encode())
@@ -82,11 +104,11 @@ def _practise(pagemap: Pagemap) -> list[tuple[int, Pages, Pages]]:
 
     def observed_clone(parent: Any, flags: int) -> tuple[int, int]:
         at_clone.append(pagemap.read(own))
+        witnesses.append(snapshot.witness())
         return clone(parent, flags)
 
-    witness = snapshot.witness()
+    witnesses = [snapshot.witness()]
     try:
-        start = pagemap.read(own)
         # init is looked at while it waits at the gate, and must remember until then.
         may_forget, program.may_forget = program.may_forget, lambda *_: False
         place.clone = observed_clone
@@ -104,22 +126,18 @@ def _practise(pagemap: Pagemap) -> list[tuple[int, Pages, Pages]]:
         config["process"]["args"] = ["/bin/true"]
         _write("config.json", fastjson.dumps(config).encode())
         _command("run", "--bundle", bundle, _ID)
-        return [
-            (_BEFORE_CLONE, start, at_clone[0]),
-            (_AFTER_CLONE, at_clone[0], created),
-            (_INIT, at_clone[0], init),
-            (_BEFORE_CLONE, start, pagemap.read(own)),
-        ]
+        ended = pagemap.read(own)
+        return [(_BEFORE_CLONE, at_clone[0]), (_AFTER_CLONE, created), (_INIT, init), (_BEFORE_CLONE, ended)]
     finally:
         _command("delete", "--force", _ID)
-        posix.kill(witness, _SIGKILL)
+        for witness in witnesses:
+            posix.kill(witness, _SIGKILL)
 
 
 def _config() -> dict[str, Any]:
     """What engines ask for, more or less; a root filesystem of what the host has."""
-    config = sample.sample(rootless=False)
+    config = sample.sample(rootless=True)
     config["process"] |= {"terminal": False, "args": ["/bin/sleep", "100"]}
-    config["linux"]["cgroupsPath"] = f"/pyruntime-{_ID}-{posix.getpid()}"
     posix.mkdir("rootfs")
     for name in ("bin", "lib", "lib64", "usr"):
         try:

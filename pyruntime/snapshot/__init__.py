@@ -1,10 +1,9 @@
 """A snapshot of the started interpreter: what every command needs, imported once when pyruntime is built.
 
-Starting Python and importing our modules is most of what a short command costs. `tools/make-snapshot.py` runs `take`
-in a new interpreter, stops it at `snapshot_point`, and writes its memory as an executable file. The launcher
-executes that file instead of the interpreter as long as nothing it was made of has changed; `take` then returns from
-`snapshot_point` once more, in a new process. docs/architecture.md, "The snapshot", says what is the same in all these
-processes, and what is not.
+Starting Python and importing our modules is most of what a short command costs. `make` runs `take` in a new
+interpreter, stops it at `snapshot_point`, and writes its memory to a file. The launcher loads that file instead of the
+interpreter as long as nothing it was made of has changed; `take` then returns from `snapshot_point` once more, in a new
+process. docs/architecture.md, "The snapshot", says what is the same in all these processes, and what is not.
 """
 
 from __future__ import annotations
@@ -16,6 +15,10 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+
+# Whether this process has come out of a snapshot.
+started_from = False
 
 
 def take(modules: tuple[str, ...]) -> NoReturn:
@@ -34,22 +37,38 @@ def take(modules: tuple[str, ...]) -> NoReturn:
     gc.freeze()
     observed = snapshot.observed()
     if observed >= 0:
-        from pyruntime import placement
+        from pyruntime.snapshot import placement
 
         placement.observe(observed)
         posix._exit(0)
+    if snapshot.missed():
+        posix.write(2, b"objects were not made in the order in which they were observed\n")
     snapshot.end_placement()
-    begun = snapshot.point()
+    begun = snapshot.point("\n".join(_files()))
     if begun is None:
         sys.exit("no snapshot: native/snapshot.c is not written for this architecture")
+    global started_from
+    started_from = True
     arguments, environment = begun
     sys.argv[1:] = arguments[1:]
+    sys.orig_argv[:] = arguments
     posix.environ.clear()
     posix.environ.update(environment)
     # It was no terminal when the snapshot was taken.
     if sys.stdout.isatty():
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.exit(main())
+
+
+def _files() -> set[str]:
+    """The files that the interpreter's modules were read from."""
+    found = set()
+    for module in list(sys.modules.values()):
+        for name in ("__file__", "__cached__"):
+            file = getattr(module, name, None)
+            if file:
+                found.add(file)
+    return found
 
 
 def _warm_up() -> None:

@@ -1,0 +1,71 @@
+"""snapshot: make, remove or describe the snapshot from which the launcher starts every command."""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from pyruntime.cli.flags import Flag
+from pyruntime.cli.main import Context
+from pyruntime.errors import PyruntimeError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.snapshot.make import Place
+
+USAGE = "make|remove|status"
+FLAGS = (
+    Flag("again", "make it even if there is one that is fresh"),
+    Flag("no-practice", "do not run containers to see which objects they use"),
+    Flag("shared", "let all users start from it: they can read it then"),
+    Flag("format", "form of the status; cyclonedx is a bill of materials", short="f", value="table|json|cyclonedx"),
+)
+ACTIONS = ("make", "remove", "status")
+
+
+def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+    """Do it: 0 when the snapshot is as asked for, and for status when it is in use."""
+    if len(words) != 1 or words[0] not in ACTIONS:
+        raise UsageError("snapshot needs what is to be done", mend="give make, remove or status")
+    action = words[0]
+    for flag, owner in (("again", "make"), ("no-practice", "make"), ("shared", "make"), ("format", "status")):
+        if values[flag] and action != owner:
+            raise UsageError(f"snapshot {action} takes no --{flag}", mend=f"it belongs to: pyruntime snapshot {owner}")
+    if values["format"] not in ("", "table", "json", "cyclonedx"):
+        raise UsageError(f"invalid format option: {values['format']!r}", mend="use table, json or cyclonedx")
+    from pyruntime.snapshot import make, status
+
+    place = _place()
+    if action == "status":
+        found = status.examine(place)
+        forms = {"json": status.to_json, "cyclonedx": status.bill_of_materials}
+        text = forms.get(values["format"], status.table)(found)
+        posix.write(1, text.encode("utf-8", "surrogateescape"))
+        return 0 if found.state == "fresh" else 1
+    if action == "remove":
+        make.remove(place)
+        return 0
+    if status.is_turned_off():
+        print(f"note: no snapshot is made: it is turned off by {status.TURNED_OFF}", file=sys.stderr)
+        return 0
+    make.make(place, practice=not values["no-practice"], shared=values["shared"], again=values["again"])
+    return 0
+
+
+def _place() -> Place:
+    """Where this very pyruntime is, as the launcher told the interpreter. Raises PyruntimeError."""
+    from pathlib import Path
+
+    import _cffi_backend
+
+    import pyruntime
+    from pyruntime.snapshot.make import Place
+
+    archive = next((getattr(one, "path", "") for one in sys.meta_path if hasattr(one, "load_group")), "")
+    if not archive:
+        raise PyruntimeError("cannot find the archive of this pyruntime", mend="run the installed one, or make build")
+    library = Path(pyruntime.__path__[0]).parent
+    site = Path(str(_cffi_backend.__file__)).parent
+    return Place(Path(sys.executable), Path(archive), library, site if site != library else None)
