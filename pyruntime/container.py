@@ -101,7 +101,9 @@ def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | 
         try:
             describe(record, request)
             state.write_atomically(directory, state.CONFIG, raw_config)
-            parent.create(parent.Parent(plan, record, log))
+            maker = parent.Parent(plan, record, log)
+            parent.create(maker)
+            record.pidfd = maker.pidfd
         except BaseException as error:
             undo(record, log, error)
             raise
@@ -246,6 +248,10 @@ def _try_lock(record: Record) -> int:
 
 def open_init(record: Record) -> int:
     """A pidfd of init, -1 when it is gone. Raises Unknown when the kernel does not tell."""
+    if record.pidfd >= 0:
+        poll = select.poll()
+        poll.register(record.pidfd, select.POLLIN)
+        return -1 if poll.poll(0) else posix.dup(record.pidfd)
     if record.pid <= 0:
         return -1
     try:

@@ -78,6 +78,7 @@ class Record:
     hooks:      the poststart and poststop hooks of config.json.
     namespaces: kind -> path in /proc of init's namespaces to join for `exec`.
     saved:      it stands on disk already; not part of it.
+    pidfd:      init's, held since the clone by the command that made it; -1 in all others. Not part of it.
     extra:      what features note for their own undo (`rdt`, `netDevices`, …).
     """
 
@@ -95,6 +96,7 @@ class Record:
         "oci_version",
         "owner",
         "pid",
+        "pidfd",
         "private_pid",
         "rootfs",
         "saved",
@@ -110,6 +112,7 @@ class Record:
         self.annotations: dict[str, str] = {}
         self.rootfs = ""
         self.pid = 0
+        self.pidfd = -1
         self.start = 0
         self.created = ""
         self.cgroups: dict[str, str] = {}
@@ -262,7 +265,8 @@ def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
         why = "it was deleted, and another of this name was created since"
         raise NotFound(f'container "{record.id}" does not exist', why=why)
     for name in Record.__slots__:
-        setattr(record, name, getattr(fresh, name))
+        if name != "pidfd":
+            setattr(record, name, getattr(fresh, name))
     return fd
 
 

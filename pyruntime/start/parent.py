@@ -112,7 +112,11 @@ def create(parent: Parent) -> None:
 
     Raises PyruntimeError; then init is dead, and what was made stands in the record for `container.destroy`."""
     execute(parent.plan.steps[PREPARE], parent)
-    _clone_init(parent)
+    try:
+        _clone_init(parent)
+    except BaseException:
+        end_init(parent)
+        raise
     try:
         _attend(parent)
     except (BrokenPipeError, ConnectionResetError):
@@ -292,7 +296,12 @@ def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
     if not answer.isdigit():
         raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
     pid = int(answer)
-    return pid, posix.pidfd_open(pid)
+    try:
+        return pid, posix.pidfd_open(pid)
+    except OSError:
+        posix.kill(pid, _SIGKILL)  # our child, which nobody else reaps: the pid cannot be another's
+        posix.waitpid(pid, 0)
+        raise
 
 
 def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
