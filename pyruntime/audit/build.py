@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.step import Step
 
 CHECKS: dict[str, Callable[..., Iterator[Finding]]] = {
+    "idmap.require_map": namespaces.written_map,
     "idmap.write_map": namespaces.written_map,
     "netdevices.move": namespaces.joined_devices,
     "root.prepare": namespaces.rootfs,

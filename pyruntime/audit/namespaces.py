@@ -65,7 +65,7 @@ def _offsets(view: View, request: Request) -> Iterator[Finding]:
 
 
 def written_map(view: View, pointer: str, file: str, lines: list[list[int]], **_: Any) -> Iterator[Finding]:
-    """The map of a new user namespace."""
+    """The map of a user namespace, new or joined."""
     found = [[int(word) for word in line.split()] for line in view.read(file).splitlines()]
     yield compare(pointer, file, _shown(sorted(lines)), _shown(sorted(found)))
 

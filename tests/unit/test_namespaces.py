@@ -81,8 +81,9 @@ def test_a_new_user_namespace_has_no_rights_over_the_others(kind: str) -> None:
 def test_a_user_namespace_by_path_owns_the_new_ones() -> None:
     found = arranged(entry("user", "/u"), entry("network"), entry("ipc", "/i"))
     assert found.user == ("/linux/namespaces/0", "user", "/u")
-    assert (found.new, found.around) == (CLONE_NEWNET, [])
-    assert joined_by_init(entry("user", "/u"), entry("network"), entry("ipc", "/i")) == ["ipc"]
+    assert (found.new, found.around) == (CLONE_NEWNET, [("/linux/namespaces/2", "ipc", "/i")])
+    assert joined_by_init(entry("user", "/u"), entry("network"), entry("ipc", "/i")) == []
+    assert joined_by_init(entry("user", "/u"), entry("mount", "/m")) == ["mount"]
 
 
 def test_every_entry_goes_one_way() -> None:
