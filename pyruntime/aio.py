@@ -28,30 +28,43 @@ __all__ = ["Container", "Process"]
 
 
 async def _answer(call: Call) -> Any:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-
-    def done() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    loop.add_reader(call.fileno(), done)
     try:
-        await ready
-    except BaseException:
-        loop.remove_reader(call.fileno())
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def done() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        loop.add_reader(call.fileno(), done)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(call.fileno())
+        return call.answer()
+    finally:
         call.close()
-        raise
-    loop.remove_reader(call.fileno())
-    return call.answer()
 
 
 class Process:
-    """One more process in a container. process: its blocking twin, with pid and pipes."""
+    """One more process in a container. process: its blocking twin, with pid and pipes, which the end of an
+    `async with` closes."""
 
     def __init__(self, process: blocking_process.Process) -> None:
         self.process = process
         self.pid = process.pid
+
+    async def __aenter__(self) -> Process:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its pipes and terminal; the process keeps its ends, and runs on."""
+        self.process.close()
 
     async def wait(self) -> int:
         """Its exit status, 128 + N when signal N ended it."""
@@ -76,7 +89,14 @@ class Container:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.delete(force=True)
+        try:
+            await self.delete(force=True)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the pipes and the terminal that `create` has opened. The container keeps its ends."""
+        self.blocking.close()
 
     async def create(
         self, *, stdin: Stream = None, stdout: Stream = None, stderr: Stream = None, terminal: bool = False

@@ -21,7 +21,7 @@ from pyruntime.errors import PyruntimeError, StateError, Unknown, from_json, fro
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import PR_SET_PDEATHSIG
 from pyruntime.log import Log
-from pyruntime.plan.exec import ExecPlan, ExecRequest
+from pyruntime.plan.exec import ExecPlan
 from pyruntime.spec import load
 from pyruntime.start import execute, target
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pyruntime.ids import ContainerId
 
 _SIGKILL = 9
+_EMSGSIZE = 90
+_SHORT, _FEW = 4096, 10
 END = b"\n"  # of an answer: it is whole, whatever the child still has to do
 _CREATE_DEFAULTS, _ = flags.parse([], cli_create.FLAGS)
 _EXEC_DEFAULTS, _ = flags.parse([], cli_exec.FLAGS)
@@ -123,13 +125,12 @@ class PreparedProcess:
             args = options.pop("args")
             config["process"] = cli_exec.process_of(context, first, {**_EXEC_DEFAULTS, **options}, args)
         self.target = target.find(self.record)
-        self.request = ExecRequest(
+        self.request = cli_exec.request_of(
+            self.record,
             config,
-            id=id,
-            bundle=self.record.bundle,
-            target=self.target,
+            self.target,
+            settings.rootless,
             cgroups=enter.chosen(self.record.cgroups, []),
-            rootless=settings.rootless,
             detach=not attached,
         )
         self.plan = ExecPlan(self.request)
@@ -141,6 +142,7 @@ class PreparedProcess:
         for text in self.request.warnings:
             self.settings.log.warning(text)
         parent = execute.ExecParent(self.plan, self.record, self.settings.log)
+        parent.patient = self.ignore_paused
         execute.start(parent, self.target)
         self.target.close()
         return {"pid": parent.pid, "start": start_of(parent.pid)}
@@ -301,8 +303,24 @@ def _perform(
     except Exception as error:
         answered["error"] = PyruntimeError(f"bug in pyruntime: {type(error).__name__}: {error}").to_json()
     answered["warnings"] = settings.log.texts
-    posix.write(answer, fastjson.dumps(answered).encode("utf-8", "surrogateescape") + END)
+    _answer(answer, answered)
     posix._exit(0)
+
+
+def _answer(fd: int, answered: dict[str, Any]) -> None:
+    data = fastjson.dumps(answered).encode("utf-8", "surrogateescape") + END
+    try:
+        while data:
+            data = data[posix.write(fd, data) :]
+    except OSError as error:
+        if error.errno != _EMSGSIZE:
+            raise
+        # One packet of a socket: the message of an error may quote all of a long command line.
+        if "error" in answered:
+            answered["error"]["message"] = answered["error"]["message"][:_SHORT] + "..."
+            answered["error"] |= {"why": None, "syscall": None}
+        answered["warnings"] = [text[:_SHORT] for text in answered["warnings"][:_FEW]]
+        posix.write(fd, fastjson.dumps(answered).encode("utf-8", "surrogateescape") + END)
 
 
 def take_streams(stdio: tuple[int, ...]) -> None:

@@ -82,15 +82,13 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     config["process"] = process_of(context, config.get("process") or {}, values, words[1:])
     preserve_fds = descriptors.preserved(values["preserve-fds"])
     joined = target.find(record)
-    request = ExecRequest(
+    request = request_of(
+        record,
         config,
-        id=record.id,
-        bundle=record.bundle,
-        target=joined,
+        joined,
+        context.rootless,
         cgroups=enter.chosen(record.cgroups, values["cgroup"]),
         sub_cgroup=bool(values["cgroup"]),
-        rootless=context.rootless,
-        new_keyring="no_new_keyring" not in record.extra,
         preserve_fds=preserve_fds,
         console_socket=values["console-socket"] or None,
         detach=values["detach"],
@@ -121,6 +119,23 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     finally:
         if relay is not None:
             relay.restore()
+
+
+def request_of(
+    record: Record, config: dict[str, Any], joined: target.Target, rootless: bool, **options: Any
+) -> ExecRequest:
+    """What a process in a container is planned from, for the command, the shim and the library alike.
+
+    options: as of ExecRequest. What `create` was told and the record keeps holds for the process, too."""
+    return ExecRequest(
+        config,
+        id=record.id,
+        bundle=record.bundle,
+        target=joined,
+        rootless=rootless,
+        new_keyring="no_new_keyring" not in record.extra,
+        **options,
+    )
 
 
 def _prepare_terminal(request: ExecRequest) -> Relay | None:

@@ -73,14 +73,14 @@ class Context:
         self.options = options
         self.log = log
         self.systemd_cgroup = bool(options["systemd-cgroup"])
-        self.rootless = _rootless(options["rootless"])
+        self.rootless = is_rootless(options["rootless"])
         self._root = ""
 
     @property
     def root(self) -> str:
         """Looked up when it is asked for: what keeps no state needs no place for it."""
         if not self._root:
-            root: str = self.options["root"] or _default_root(self.rootless)
+            root: str = self.options["root"] or default_root(self.rootless)
             if not root.startswith("/"):
                 root = f"{posix.getcwd()}/{root}"
             self._root = root.rstrip("/") or "/"
@@ -180,7 +180,8 @@ def one_id(words: list[str], command: str) -> ContainerId:
     return ContainerId(words[0])
 
 
-def _rootless(word: str) -> bool:
+def is_rootless(word: str = "auto") -> bool:
+    """Whether to do without what only root may, by a word of the flag --rootless."""
     if word in ("true", "1"):
         return True
     if word in ("false", "0"):
@@ -198,7 +199,8 @@ def _rootless(word: str) -> bool:
         return False
 
 
-def _default_root(rootless: bool) -> str:
+def default_root(rootless: bool) -> str:
+    """The directory of the containers' state where none is given. Raises UsageError."""
     runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
     # Rootless podman calls as root of its user namespace, which cannot write /run either. $USER as runc has it:
     # who became root by other ways may still have somebody else's XDG_RUNTIME_DIR.

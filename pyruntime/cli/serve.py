@@ -38,6 +38,7 @@ FLAGS = ()
 
 _SIGCHLD = 17
 _MAX_PACKET = 128 * 1024
+_MAX_REQUEST = 16 << 20  # arguments and environment of execve(2) are at most 6 MiB
 _MAX_FDS = 8
 _FD_SIZE = 4
 # How many exit statuses are kept for a `wait` that comes late.
@@ -111,6 +112,8 @@ class Server:
             request: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
             given = dict(zip(request["fds"], fds, strict=True))
             reply = given["reply"]
+            if "request" in given:  # one that is larger than a packet
+                request = fastjson.loads(_whole(given["request"]).decode("utf-8", "surrogateescape"))
             if request["op"] == "wait":
                 fds.remove(reply)
                 self.wait((request["pid"], request["start"]), reply)
@@ -195,6 +198,16 @@ class Server:
             for fd in [fd for fd, (_, awaited) in self.waiting.items() if awaited == who]:
                 _tell(self.waiting[fd][0], self.exits[who])
                 self.forget(fd)
+
+
+def _whole(fd: int) -> bytes:
+    """The content of a file. Raises ValueError for more than a request can be."""
+    data = b""
+    while chunk := posix.read(fd, 1 << 20):
+        data += chunk
+        if len(data) > _MAX_REQUEST:
+            raise ValueError(f"more than {_MAX_REQUEST} bytes")
+    return data
 
 
 def _parent_of(who: tuple[int, int]) -> int:

@@ -11,6 +11,7 @@ from typing import IO, Any
 from pyruntime import container as lifecycle
 from pyruntime import state as records
 from pyruntime.cgroups import identity, processes, stats
+from pyruntime.cli.main import default_root, is_rootless
 from pyruntime.errors import StateError
 from pyruntime.ids import ContainerId
 from pyruntime.library.bundle import Bundle
@@ -41,8 +42,8 @@ class Container:
     ) -> None:
         self.id = ContainerId(id)
         self.bundle = bundle if bundle is None or isinstance(bundle, Bundle) else Bundle(bundle)
-        self._rootless = _is_rootless()
-        self.root = os.path.abspath(root) if root is not None else _default_root()
+        self._rootless = is_rootless()
+        self.root = os.path.abspath(root) if root is not None else default_root(self._rootless)
         self._systemd_cgroup = systemd_cgroup
         self.stdin: IO[bytes] | None = None
         self.stdout: IO[bytes] | None = None
@@ -58,7 +59,13 @@ class Container:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.delete(force=True)
+        try:
+            self.delete(force=True)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the pipes and the terminal that `create` has opened. The container keeps its ends."""
         for file in (self.stdin, self.stdout, self.stderr, self.terminal):
             if file is not None:
                 file.close()
@@ -258,20 +265,3 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
         except BrokenPipeError:
             pass  # it does not want to know
 
-
-def _is_rootless() -> bool:
-    if os.geteuid() != 0:
-        return True
-    try:
-        return records.read_file("/proc/self/uid_map").split()[:3] != ["0", "0", "4294967295"]
-    except OSError:
-        return False
-
-
-def _default_root() -> str:
-    if os.geteuid() == 0:
-        return "/run/pyruntime"
-    directory = os.environ.get("XDG_RUNTIME_DIR")
-    if not directory:
-        raise StateError("XDG_RUNTIME_DIR is not set, so there is no place for the containers' state", mend="give root")
-    return f"{directory}/pyruntime"

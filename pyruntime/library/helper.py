@@ -20,7 +20,9 @@ from typing import Any
 from pyruntime import fastjson
 from pyruntime.errors import PyruntimeError, from_json
 
-_MAX_PACKET = 256 * 1024
+_MAX_ANSWER = 256 * 1024
+# A request of more goes as a file beside the packet (`request` of its descriptors): packets are limited by net.core.
+MAX_PACKET = 64 * 1024
 
 _lock = threading.Lock()
 _connection: socket.socket | None = None
@@ -78,10 +80,14 @@ class Call:
     def __init__(self, request: dict[str, Any], fds: dict[str, int]) -> None:
         """Send a request with named descriptors beside it. Raises PyruntimeError when no helper can be had."""
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        large = -1
         try:
             fds = {**fds, "reply": theirs.fileno()}
-            request = {**request, "fds": list(fds)}
-            data = json.dumps(request).encode("utf-8", "surrogateescape")
+            data = json.dumps({**request, "fds": list(fds)}).encode("utf-8", "surrogateescape")
+            if len(data) > MAX_PACKET:
+                large = _in_memory(data)
+                fds["request"] = large
+                data = json.dumps({"fds": list(fds)}).encode()
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds.values()))]
             for attempt in (0, 1):
                 connection = _connect()
@@ -97,6 +103,8 @@ class Call:
             raise
         finally:
             theirs.close()
+            if large >= 0:
+                os.close(large)
 
     def fileno(self) -> int:
         """The descriptor that is readable once the answer is there."""
@@ -106,7 +114,7 @@ class Call:
         """Wait up to timeout seconds for the answer. Raises the operation's error, TimeoutError."""
         self.socket.settimeout(timeout)
         try:
-            data = self.socket.recv(_MAX_PACKET)
+            data = self.socket.recv(_MAX_ANSWER)
         except ConnectionResetError:
             data = b""
         finally:
@@ -123,6 +131,19 @@ class Call:
     def close(self) -> None:
         """Give up waiting."""
         self.socket.close()
+
+
+def _in_memory(data: bytes) -> int:
+    """A file without a name that holds data."""
+    fd = os.memfd_create("request")
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _warn(text: str) -> None:

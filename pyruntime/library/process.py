@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import TracebackType
 from typing import IO, Any
 
 from pyruntime import signals, state
@@ -14,7 +15,8 @@ from pyruntime.library.stdio import Streams
 class Process:
     """One more process in a container, from `Container.exec`.
 
-    pid: on the host. stdin, stdout, stderr, terminal: binary files, where they were asked for."""
+    pid: on the host. stdin, stdout, stderr, terminal: binary files, where they were asked for. As a context manager
+    it closes these at the end."""
 
     def __init__(self, identity: dict[str, int], streams: Streams) -> None:
         self.pid = identity["pid"]
@@ -27,6 +29,20 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.pid}>"
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its pipes and terminal; the process keeps its ends, and runs on."""
+        for file in (self.stdin, self.stdout, self.stderr, self.terminal):
+            if file is not None:
+                file.close()
 
     def wait_call(self) -> Call:
         """The request for its exit status."""

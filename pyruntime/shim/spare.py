@@ -40,6 +40,8 @@ class Spare:
         self._timer.cancel()
         fds = [*stdio, console] if console >= 0 else list(stdio)
         data = fastjson.dumps({"mounts": mounts, "streams": len(stdio)}).encode("utf-8", "surrogateescape")
+        if len(data) > _MAX_PACKET:  # `receive` would get a part
+            return False
         packed = b"".join(fd.to_bytes(_FD_SIZE, "little") for fd in fds)
         try:
             self._socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)], _socket.MSG_NOSIGNAL)
