@@ -17,6 +17,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    __version__: str
     from pyruntime.errors import (
         Busy,
         ConfigError,
@@ -50,7 +51,15 @@ __all__ = [
 _LIBRARY = {"Bundle": "bundle", "Container": "container", "Process": "process", "State": "state"}
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from pyruntime.version import VERSION
+
+        return VERSION
     if name not in __all__:
         raise AttributeError(f"module 'pyruntime' has no attribute {name!r}")
     place = f"pyruntime.library.{_LIBRARY[name]}" if name in _LIBRARY else "pyruntime.errors"

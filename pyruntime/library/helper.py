@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ _connection: socket.socket | None = None
 
 
 def executable() -> str:
-    """The launcher: that of the installation or checkout that this package is part of, else the one in PATH.
+    """The launcher: that of the installation or checkout that this package is part of, or the environment's, or PATH's.
 
     Raises PyruntimeError when there is none."""
     package = Path(__file__).resolve().parents[1]
@@ -37,7 +38,8 @@ def executable() -> str:
     for place in (package.parents[2] / "bin/pyruntime", package.parent / "build/bin/pyruntime"):
         if os.access(place, os.X_OK) and place.is_file():
             return str(place)
-    found = shutil.which("pyruntime")
+    # pip puts the command beside the interpreter of the environment.
+    found = shutil.which("pyruntime", path=os.path.dirname(sys.executable)) or shutil.which("pyruntime")
     if found is None:
         raise PyruntimeError("there is no executable pyruntime", mend="run make install, or make build in a checkout")
     return found

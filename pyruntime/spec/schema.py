@@ -15,7 +15,9 @@ import jsonschema
 from pyruntime.spec.problem import bad_text
 
 # Beside the package, in a checkout as well as in what `make install` makes.
-DIRECTORY = Path(__file__).resolve().parents[2] / "oci-spec"
+# Beside the package in a checkout and where `make install` puts it, in the package where pip does.
+_PLACES = [Path(__file__).resolve().parents[up] / "oci-spec" for up in (2, 1)]
+DIRECTORY = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
 def read(name: str) -> dict[str, Any]:

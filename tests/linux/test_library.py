@@ -39,15 +39,18 @@ def run_program(text: str, **values: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", "-c", head + text], capture_output=True, text=True, timeout=60)
 
 
-def test_the_examples_of_the_document(base: Path, tmp_path: Path, machine: None) -> None:
+def test_the_examples_of_the_document(tmp_path: Path, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, with nothing but what stands on the page."""
     examples = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len(examples) >= 6
     cgroup = f'\nbundle.config["linux"]["cgroupsPath"] = "/{leaks.PREFIX}-library"\nbundle.save()\n'
-    text = examples[0] + cgroup + "\n".join(examples[1:])
-    result = run_program(text, directory=str(tmp_path / "bundle"), rootfs=str(base), state=str(tmp_path / "root"))
+    text = examples[0] + examples[1] + cgroup + "\n".join(examples[2:])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    result = run_program(text)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "1 process\n"
-    assert leaks.state_records(tmp_path / "root") == []
+    (directory,) = tmp_path.iterdir()
+    assert leaks.state_records(directory / "state") == []
 
 
 def test_to_import_it_costs_little() -> None:
