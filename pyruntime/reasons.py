@@ -61,6 +61,10 @@ TABLE = {
         "the source has mounts below it, which a user namespace may not take away; or it is unbindable",
         "use rbind, or choose another source",
     ),
+    ("move_mount", "ENOTDIR"): (
+        "the source is a file, the destination a directory",
+        "correct the source or the destination",
+    ),
     ("fsopen", "ENODEV"): (
         "the kernel knows no filesystem of this type",
         "correct the type, or load the filesystem's module (modprobe)",

@@ -63,6 +63,10 @@ def open_destination(
         fd = link
     elif not directory:
         fd = path.make_file(root_fd, destination)
+        if posix.fstat(fd).st_mode & 0o170000 == 0o040000:
+            posix.close(fd)
+            # In these words, which docker looks for; move_mount(2) itself says EINVAL.
+            raise KernelError(20, "move_mount", (destination,))  # ENOTDIR
     elif type in ("proc", "sysfs", "mqueue"):
         fd = _ordinary_directory(root_fd, destination, type)
     else:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
+from support import leaks, proc
 from support.config import add_mount, map_ids
 from support.refusal import create_refused
 
@@ -178,3 +180,32 @@ def test_shm_of_an_engine_is_bound(container, runtime):
     add_mount(box.config, "/dev/shm", "bind", str(shared), ["rbind", "rprivate", "nosuid"])
     box.run()
     assert (shared / "file").read_text() == "x\n"
+
+
+@pytest.fixture
+def outer_cgroup():
+    """A cgroup (v1) that allows the default devices of a container only, as an outer container's."""
+    top = Path("/sys/fs/cgroup/devices")
+    if not (top / "devices.list").exists() and not (top / "cgroup.procs").exists():
+        pytest.skip("no cgroup v1 hierarchy of the devices controller here")
+    path = top / f"{leaks.PREFIX}-outer"
+    path.mkdir()
+    (path / "devices.deny").write_text("a")
+    numbers = ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*"]
+    for rule in [*(f"c {number} rwm" for number in numbers), "c *:* m", "b *:* m"]:
+        (path / "devices.allow").write_text(rule)
+    yield path
+    proc.wait_until(lambda: not (path / "cgroup.procs").read_text(), "the outer cgroup is empty")
+    for below in sorted(path.rglob("*/"), reverse=True):
+        below.rmdir()
+    path.rmdir()
+
+
+@pytest.mark.differs(runc="asks for /dev/net/tun, too")
+def test_below_a_container_with_the_default_devices(container, outer_cgroup):
+    """No rule is written that the cgroup above could refuse and that nobody asked for."""
+    box = container(sh="echo x > /dev/null && echo ran")
+    box.config["linux"]["cgroupsPath"] = box.id
+    box.config["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    wrap = ["sh", "-c", f'echo $$ > {outer_cgroup}/cgroup.procs && exec "$@"', "sh"]
+    assert box.run(wrap=wrap).stdout == "ran\n"

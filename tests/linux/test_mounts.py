@@ -324,6 +324,17 @@ def test_a_directory_over_a_file_is_refused(container, source):
     refuse(box, 5)
 
 
+@pytest.mark.parametrize("through", ["/mnt", "/link", "/dev"])
+def test_a_file_over_a_directory_is_refused(container, source, through):
+    """In the words that docker looks for."""
+    box = container()
+    (box.rootfs / "link").symlink_to("mnt")
+    bind(box.config, source / "file", through)
+    result = box.create(check=None)
+    assert result.code != 0
+    assert "not a directory" in result.stderr.splitlines()[-1].lower()
+
+
 def test_many_mounts(container, source):
     """As a pod with a volume for each of its secrets has."""
     box = container(sh="cat /many/*/file | wc -l")

@@ -224,13 +224,21 @@ def test_a_missing_source(container):
     told(box, "open_tree", "ENOENT", "/mounts/5", "source of the mount is missing")
 
 
+def test_a_file_on_a_directory(container):
+    box = container()
+    bind(box.config, "/etc/hostname", "/mnt")
+    told(box, "move_mount", "ENOTDIR", "/mounts/5", "the source is a file, the destination a directory")
+
+
 def test_a_source_below_a_private_directory(container, runtime):
     private = runtime.folder / "private"
     (private / "data").mkdir(parents=True)
     private.chmod(0o700)
     box = container()
     map_ids(box.config)
-    bind(box.config, private / "data", "/data")
+    # Anywhere else the parent opens it; below the rootfs the links are the image's.
+    (box.rootfs / "link").symlink_to(private)
+    bind(box.config, box.rootfs / "link/data", "/data")
     told(box, "open_tree", "EACCES", "/mounts/5", "may not be entered", "chmod")
 
 
