@@ -7,7 +7,9 @@
     poststart                 parent of `start`, once the user's process runs  state: running
     poststop                  `delete`, once everything else is gone           state: stopped
 
-Each gets the state as JSON on standard input; one that does not read it is no error.
+Each gets the state as JSON on standard input; one that does not read it is no error. createContainer hooks start in the
+rootfs, startContainer hooks in process.cwd, the others in the bundle. Without `env`, createContainer hooks have
+process.env, startContainer hooks the environment of the user's process, the others that of the runtime.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.plan.request import Request
+    from pyruntime.state import Record
 
+_O_PATH = 0o10000000
 _KEPT = 4096  # bytes of a hook's output that are kept for its error
 _LOOK_MS = 1000
 _DAY = 86400.0  # poll(2) takes less than a month at once
@@ -46,7 +50,7 @@ def plan_runtime(request: Request) -> Iterator[Step]:
 
 def plan_create_container(request: Request) -> Iterator[Step]:
     """ENTER, before the pivot."""
-    yield from _plan(request, "createContainer", "creating")
+    yield from _plan(request, "createContainer", "creating", request.process.get("env") or [])
 
 
 def plan_start_container(request: Request) -> Iterator[Step]:
@@ -64,12 +68,14 @@ def plan_poststop(hooks: dict[str, Any]) -> Iterator[Step]:
     return _steps(hooks, "poststop", "stopped")
 
 
-def _plan(request: Request, kind: str, status: str) -> Iterator[Step]:
-    return _steps(request.config.get("hooks") or {}, kind, status)
+def _plan(request: Request, kind: str, status: str, inherited: list[str] | None = None) -> Iterator[Step]:
+    return _steps(request.config.get("hooks") or {}, kind, status, inherited)
 
 
-def _steps(hooks: dict[str, Any], kind: str, status: str) -> Iterator[Step]:
+def _steps(hooks: dict[str, Any], kind: str, status: str, inherited: list[str] | None = None) -> Iterator[Step]:
+    """inherited: the environment of a hook without one; None for what the actor has when the hook is run."""
     for index, hook in enumerate(hooks.get(kind) or ()):
+        env = hook.get("env")
         yield Step(
             f"/hooks/{kind}/{index}",
             run,
@@ -77,7 +83,7 @@ def _steps(hooks: dict[str, Any], kind: str, status: str) -> Iterator[Step]:
             index=index,
             path=hook["path"],
             args=hook.get("args") or [hook["path"]],
-            env=hook.get("env") or [],
+            env=inherited if env is None else env,
             timeout=hook.get("timeout"),
             status=status,
         )
@@ -89,7 +95,7 @@ def run(
     index: int,
     path: str,
     args: list[str],
-    env: list[str],
+    env: list[str] | None,
     timeout: int | None,
     status: str,
 ) -> None:
@@ -98,12 +104,18 @@ def run(
     title = f"{kind} hook #{index}: {path}"
     record = getattr(actor, "record", None)  # init has none: `delete --force` kills it, and its hook with it
     abandoned = record.path(ABANDONED) if record is not None and kind != "poststop" else ""
-    environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
+    environment: dict[Any, Any]
+    if env is not None:
+        environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
+    else:
+        environment = actor.environment if kind == "startContainer" else posix.environ
     # What the caller left open is neither the hook's nor, but for --preserve-fds, the container's.
     files.close_on_exec_from(3)
     stdin_read, stdin_write = posix.pipe2(posix.O_CLOEXEC)
     output_read, output_write = posix.pipe2(posix.O_CLOEXEC)
+    here = -1
     try:
+        here = _enter_directory(actor, kind, record)
         pid = posix.posix_spawn(
             path,
             args,
@@ -130,6 +142,9 @@ def run(
             mend=f"correct the path in hooks.{kind}, or install the program",
         ) from None
     finally:
+        if here >= 0:
+            posix.fchdir(here)
+            posix.close(here)
         posix.close(stdin_read)
         posix.close(output_write)
     try:
@@ -143,6 +158,27 @@ def run(
             why=f"it said: {output}" if output else "it said nothing",
             mend="try the hook by hand with the container's state as JSON on standard input",
         )
+
+
+def _enter_directory(actor: Any, kind: str, record: Record | None) -> int:
+    """Change into the directory that a hook starts in: the descriptor of the way back, -1 where none is needed."""
+    if kind == "startContainer" or (record is None and kind != "createContainer"):
+        return -1
+    here = posix.open(".", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        if record is None:
+            posix.fchdir(actor.root_fd)
+        else:
+            try:
+                posix.chdir(record.bundle)
+            except FileNotFoundError:
+                if kind != "poststop":
+                    raise
+                posix.chdir("/")  # an engine may have removed the bundle: the hook cleans up all the same
+    except BaseException:
+        posix.close(here)
+        raise
+    return here
 
 
 def _attend(

@@ -198,28 +198,85 @@ def test_environment(container, out, kind):
     assert {line.partition("=")[0] for line in seen} <= {"A", "B", "PATH", "PWD", "SHLVL", "_", "OLDPWD"}
 
 
-HANDED_ON = pytest.mark.differs(
-    runc="runc 1.1.5 hands its own environment on", crun="crun 1.8.1 hands its own environment on"
+CRUN = pytest.mark.differs(crun="crun 1.8.1 hands its own environment on")
+RUNTIMES = {"OUTSIDE=leaks"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "absent"),
+    [
+        ("prestart", RUNTIMES, "FROM_CONFIG=1"),
+        ("createRuntime", RUNTIMES, "FROM_CONFIG=1"),
+        pytest.param("createContainer", {"FROM_CONFIG=1"}, "OUTSIDE=leaks", marks=CRUN),
+        ("startContainer", {"FROM_CONFIG=1", "HOME=/home/ham"}, "OUTSIDE=leaks"),
+        ("poststart", RUNTIMES, "FROM_CONFIG=1"),
+        ("poststop", RUNTIMES, "FROM_CONFIG=1"),
+    ],
 )
-CLEARED = pytest.mark.differs(crun="crun 1.8.1 hands its own environment on")
+def test_a_hook_without_an_environment_has_its_surroundings(container, out, kind, expected, absent):
+    """Of the runtime on the host, of config.json in the container, as with runc; an empty one is empty."""
+    box = container()
+    share(box, out)
+    box.process["env"].append("FROM_CONFIG=1")
+    box.process["user"] = {"uid": 1000, "gid": 1000}
+    for number, env in enumerate((None, [])):
+        one = hook(f"/usr/bin/env > {where(kind, out)}/env{number}")
+        if kind == "startContainer":
+            one["args"][2] = f"/bin/env > /out/env{number}"
+        one["env"] = env
+        if env is None:
+            del one["env"]
+        add(box, kind, one)
+    box.run()
+    seen = set((out / "env0").read_text().splitlines())
+    assert expected <= seen
+    assert absent not in seen
+    of_the_shell = {"PWD", "SHLVL", "_", "OLDPWD", "PATH"}
+    assert {line.partition("=")[0] for line in (out / "env1").read_text().splitlines()} <= of_the_shell
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param("prestart", marks=HANDED_ON),
-        pytest.param("createContainer", marks=CLEARED),
-        pytest.param("poststop", marks=HANDED_ON),
+        pytest.param(kind, marks=pytest.mark.differs(crun="crun 1.8.1 starts it in the bundle"))
+        if kind == "createContainer"
+        else kind
+        for kind in ALL
     ],
 )
-def test_no_environment_is_an_empty_one(container, out, kind):
-    """config.md: `env` has the semantics of environ(7), so absent is none."""
+@pytest.mark.parametrize("caller", ["elsewhere", "gone"])
+def test_working_directory(container, out, runtime, kind, caller):
+    """The bundle; the rootfs for createContainer, process.cwd for startContainer: wherever the caller is."""
+    if caller == "gone" and not runtime.is_ours:
+        pytest.skip("runc and crun ask for the name of the caller's directory")
     box = container()
-    one = hook(f"/usr/bin/env > {out}/env")
-    del one["env"]
-    add(box, kind, one)
-    box.run()
-    assert "OUTSIDE" not in (out / "env").read_text()
+    share(box, out)
+    box.process["cwd"] = "/srv"
+    add(box, kind, hook(f"pwd > {where(kind, out)}/cwd"))
+    wrap = ["sh", "-c", 'd=$(mktemp -d); cd "$d"; rmdir "$d"; exec "$@"', "sh"] if caller == "gone" else []
+    box.run(cwd="/usr", wrap=wrap)
+    expected = {"createContainer": str(box.rootfs), "startContainer": "/srv"}.get(kind, str(box.bundle.path))
+    assert (out / "cwd").read_text() == f"{expected}\n"
+
+
+@pytest.mark.ours
+def test_a_poststop_hook_of_a_bundle_that_is_gone(container, out):
+    """It cleans up all the same; start and delete are called from another directory than create."""
+    box = container(["/bin/sleep", "1000"])
+    share(box, out)
+    add(box, "poststart", hook(f"pwd > {out}/start"))
+    add(box, "poststop", hook(f"pwd > {out}/stop"))
+    box.create()
+    box.start(cwd="/usr")
+    assert (out / "start").read_text() == f"{box.bundle.path}\n"
+    box.kill("KILL")
+    box.wait()
+    moved = box.bundle.path.rename(f"{box.bundle.path}-moved")
+    try:
+        box.delete(cwd="/usr")
+    finally:
+        moved.rename(box.bundle.path)
+    assert (out / "stop").read_text() == "/\n"
 
 
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "poststop"])
