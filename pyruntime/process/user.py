@@ -117,7 +117,7 @@ def give_stdio(parent: Any, uid: int) -> None:
             if kind != _S_IFIFO and not (terminal and found.st_uid == posix.geteuid()):
                 continue
             if owner < 0:
-                owner = _outside(parent.pid, uid)
+                owner = outside(parent.pid, "uid_map", uid)
             if owner >= 0 and found.st_uid != owner:
                 posix.fchown(fd, owner, -1)
         except OSError as error:
@@ -125,12 +125,12 @@ def give_stdio(parent: Any, uid: int) -> None:
                 raise
 
 
-def _outside(pid: int, uid: int) -> int:
-    """What a uid of a process's user namespace is in ours, -1 when it is not mapped."""
-    for line in read_file(f"/proc/{pid}/uid_map").splitlines():
-        inside, outside, size = (int(number) for number in line.split())
-        if inside <= uid < inside + size:
-            return outside + uid - inside
+def outside(pid: int, file: str, id: int) -> int:
+    """What an id of a process's user namespace is in ours, by file "uid_map" or "gid_map"; -1 when it is not mapped."""
+    for line in read_file(f"/proc/{pid}/{file}").splitlines():
+        first, there, size = (int(number) for number in line.split())
+        if first <= id < first + size:
+            return there + id - first
     return -1
 
 

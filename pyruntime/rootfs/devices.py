@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import ConfigError
+from pyruntime.errors import ConfigError, KernelError
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
 from pyruntime.plan.step import Step
-from pyruntime.rootfs import options, path, sources
+from pyruntime.rootfs import nodes, options, path, sources
 from pyruntime.rootfs.destination import destination_of
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 _S_IFMT = 0o170000
 _S_IFIFO = 0o010000
 _S_IFREG = 0o100000
+_ENOENT, _ENOTDIR = 2, 20
 
 # path -> (major, minor); character devices, 0666, owned by the container's root
 DEFAULT = {
@@ -86,19 +87,20 @@ def make(
     """make the device {path} ({type} {major}:{minor})"""
     directory, name = _parent(init, path)
     kind, number = _KINDS[type], posix.makedev(major, minor)
+    owner = {"mode": mode, "uid": uid, "gid": gid}
     try:
         if bound and type != "p":
-            _bind(init, directory, name, path, kind, number)
+            _bind(init, directory, name, path, kind, number, owner)
             return
         try:
             posix.mknod(name, kind | mode, number, dir_fd=directory)
         except FileExistsError:
             if not _is_there(directory, name, path, kind, number):
-                _bind(init, directory, name, path, kind, number)
+                _bind(init, directory, name, path, kind, number, owner)
             return
         except PermissionError:
             # Neither may a user namespace make nodes, nor a container on some hosts: then the host's own.
-            _bind(init, directory, name, path, kind, number)
+            _bind(init, directory, name, path, kind, number, owner)
             return
         if uid or gid:
             posix.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
@@ -125,9 +127,16 @@ def _is_device(found: posix.stat_result, kind: int, number: int) -> bool:
     return found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
 
 
-def _bind(init: Any, directory: int, name: str, shown: str, kind: int, number: int) -> None:
-    """Bind the host's device of the same path, if it is the one that is wanted."""
-    fd = sources.clone(init, shown)
+def _bind(
+    init: Any, directory: int, name: str, shown: str, kind: int, number: int, owner: dict[str, int]
+) -> None:
+    """Bind the host's device of the same path, if it is the one that is wanted, or a new one that the host lacks."""
+    try:
+        fd = sources.clone(init, shown)
+    except KernelError as error:
+        if error.errno not in (_ENOENT, _ENOTDIR):
+            raise
+        fd = nodes.clone(init, directory, path=shown, kind=kind, number=number, **owner)
     try:
         if not _is_device(posix.fstat(fd), kind, number):
             raise ConfigError(

@@ -69,6 +69,10 @@ def serve(parent: Any, arg: dict[str, Any]) -> None:
             from pyruntime.rootfs import idmapped
 
             fd = idmapped.open_mapped(parent, **arg)
+        elif "node" in arg:
+            from pyruntime.rootfs import nodes
+
+            fd = nodes.make(parent, **arg["node"])
         else:
             fd = _open_for_init(parent, **arg)
     except OSError as error:

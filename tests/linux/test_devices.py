@@ -95,6 +95,18 @@ def test_a_tmpfs_on_dev_hides_none(container):
     assert "Read-only file system" in result.stderr
 
 
+@pytest.mark.differs(runc="1.1.5 leaves them as they are")
+def test_bound_nodes_are_nosuid_and_noexec(container):
+    """What is on them are the host's inodes, which a container is to do nothing else with."""
+    box = container(sh="grep ' /dev/[nzfrut][a-z]* ' /proc/self/mountinfo")
+    map_ids(box.config)
+    box.bundle.chown(200000, 200000)
+    lines = box.run().stdout.splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        assert {"nosuid", "noexec"} <= set(line.split()[5].split(",")), line
+
+
 @pytest.mark.differs(crun="1.8.1 makes a file in its place", sometimes=True)
 def test_bound_in_a_user_namespace(container):
     """There mknod(2) is forbidden: the host's node of the same path is bound, with its owner as seen from inside."""
@@ -119,13 +131,38 @@ def test_a_fifo_in_a_user_namespace_is_made(container):
     assert look(box, "/dev/pipe") == ["fifo 0:0 620 5:6"]
 
 
+@pytest.mark.differs(runc="wants one of the host", crun="1.8.1 loses bits to the umask, and the flags")
+@pytest.mark.parametrize("path", ["/dev/made", "/elsewhere/made"])
+def test_one_that_the_host_lacks_in_a_user_namespace(container, path):
+    """The parent makes it, with the owner and the mode that are asked for, nosuid and noexec as those of the host."""
+    look = f"stat -c '%F %t:%T %a %u:%g' {path}; echo x > {path} && echo written; grep ' {path} ' /proc/self/mountinfo"
+    box = container(sh=look)
+    map_ids(box.config)
+    box.bundle.chown(200000, 200000)
+    box.config["linux"]["devices"] = [device(path, "c", 1, 3, fileMode=0o4666, uid=7, gid=8)]
+    shown, written, line = box.run().stdout.splitlines()
+    assert shown == "character special file 1:3 4666 7:8"
+    assert written == "written"
+    assert {"nosuid", "noexec"} <= set(line.split()[5].split(","))
+    assert [one for one in os.listdir("/dev") if one == "made"] == []
+
+
 @pytest.mark.ours
-def test_one_that_the_host_lacks_in_a_user_namespace(container):
+def test_an_owner_that_is_not_mapped(container):
+    box = container()
+    map_ids(box.config, size=10)
+    box.bundle.chown(200000, 200000)
+    box.config["linux"]["devices"] = [device("/dev/made", "c", 1, 3, uid=11)]
+    create_refused(box, "/linux/devices/0", "11:0", "not mapped")
+
+
+@pytest.mark.ours
+def test_a_path_of_the_host_that_is_another_device(container):
     box = container()
     map_ids(box.config)
     box.bundle.chown(200000, 200000)
-    box.config["linux"]["devices"] = [device("/dev/nosuchdevice", "c", 240, 7)]
-    create_refused(box, "/linux/devices/0", "/dev/nosuchdevice", "ENOENT")
+    box.config["linux"]["devices"] = [device("/dev/zero", "c", 1, 3)]
+    create_refused(box, "/linux/devices/0", "/dev/zero", "1:3")
 
 
 @pytest.mark.ours
