@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #if defined(__has_include) && __has_include(<sys/rseq.h>)
 #include <sys/rseq.h>
@@ -120,8 +122,9 @@ ALONE static void wait_for_start(const struct spawn *own)
 }
 
 /* Of the process: nothing that the program has not, but for these descriptors, is open or mapped. */
-ALONE static void become(const struct spawn *own)
+ALONE static void become(const void *argument)
 {
+    const struct spawn *own = argument;
     long error;
     bare(SYS_setsid, 0, 0, 0, 0);
     if (own->terminal && (error = bare(SYS_ioctl, 0, TIOCSCTTY, 0, 0)) < 0)
@@ -149,10 +152,17 @@ ALONE static void become(const struct spawn *own)
     leave();
 }
 
-/* clone(2), not clone3(2): docker's default profile answers ENOSYS to that. The child begins on its own stack. */
-ALONE static long clone_on(char *stack, int *pid, const struct spawn *own)
+/* fsopen(2) by a process that ends with the descriptor, in a table that it shares, as its exit status. */
+ALONE static void open_filesystem(const void *name)
 {
-    const long flags = CLONE_PARENT | CLONE_PARENT_SETTID;
+    const long fd = bare(SYS_fsopen, (long)name, 1 /* FSOPEN_CLOEXEC */, 0, 0);
+    for (;;)
+        bare(SYS_exit_group, fd < 0 ? 255 : fd, 0, 0, 0);
+}
+
+/* clone(2), not clone3(2): docker's default profile answers ENOSYS to that. The child begins on its own stack. */
+ALONE static long clone_on(long flags, char *stack, int *pid, void (*run)(const void *), const void *argument)
+{
 #if defined(__x86_64__)
     long result;
     register long r10 __asm__("r10") = 0;
@@ -160,13 +170,13 @@ ALONE static long clone_on(char *stack, int *pid, const struct spawn *own)
     __asm__ volatile("syscall\n\t"
                      "test %%rax, %%rax\n\t"
                      "jnz 1f\n\t"
-                     "mov %[own], %%rdi\n\t"
-                     "call *%[become]\n\t"
+                     "mov %[argument], %%rdi\n\t"
+                     "call *%[run]\n\t"
                      "ud2\n"
                      "1:"
                      : "=a"(result)
-                     : "0"((long)SYS_clone), "D"(flags), "S"(stack), "d"(pid), "r"(r10), "r"(r8), [own] "r"(own),
-                       [become] "r"(become)
+                     : "0"((long)SYS_clone), "D"(flags), "S"(stack), "d"(pid), "r"(r10), "r"(r8), [argument] "r"(argument),
+                       [run] "r"(run)
                      : "rcx", "r11", "memory", "cc");
     return result;
 #else
@@ -178,12 +188,12 @@ ALONE static long clone_on(char *stack, int *pid, const struct spawn *own)
     register long x4 __asm__("x4") = 0;
     __asm__ volatile("svc #0\n\t"
                      "cbnz x0, 1f\n\t"
-                     "mov x0, %[own]\n\t"
-                     "blr %[become]\n\t"
+                     "mov x0, %[argument]\n\t"
+                     "blr %[run]\n\t"
                      "brk #0\n"
                      "1:"
                      : "+r"(x0)
-                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), [own] "r"(own), [become] "r"(become)
+                     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), [argument] "r"(argument), [run] "r"(run)
                      : "x30", "memory", "cc");
     return x0;
 #endif
@@ -208,6 +218,18 @@ static void keep_rseq(void)
     madvise((void *)first, end - first, MADV_DOFORK);
     madvise((void *)first, end - first, MADV_WIPEONFORK);
 #endif
+}
+
+/* Leave everything out of the clone but one range, and the code above. */
+static void leave_out_all_but(uintptr_t data, size_t size, uintptr_t page)
+{
+    const uintptr_t code = (uintptr_t)__start_spawn_text / page * page;
+    const uintptr_t code_end = ((uintptr_t)__stop_spawn_text + page - 1) / page * page;
+    const uintptr_t data_end = data + size;
+    leave_out(0, code < data ? code : data);
+    leave_out(code < data ? code_end : data_end, code < data ? data : code);
+    leave_out(code < data ? data_end : code_end, TOP);
+    keep_rseq();
 }
 
 static void *put(char **free, const void *data, size_t size)
@@ -262,19 +284,31 @@ int shim_spawn(const struct spawn *wanted)
     own->listener = put(&free, wanted->listener, (size_t)wanted->listener_length);
     own->waiting = put(&free, wanted->waiting, (size_t)wanted->waiting_length);
 
-    const uintptr_t code = (uintptr_t)__start_spawn_text / page * page;
-    const uintptr_t code_end = ((uintptr_t)__stop_spawn_text + page - 1) / page * page;
-    const uintptr_t data = (uintptr_t)kept, data_end = data + size;
-    leave_out(0, code < data ? code : data);
-    leave_out(code < data ? code_end : data_end, code < data ? data : code);
-    leave_out(code < data ? data_end : code_end, TOP);
-    keep_rseq();
-
-    const long result = clone_on(kept + STACK, wanted->pid, own);
+    leave_out_all_but((uintptr_t)kept, size, page);
+    const long result = clone_on(CLONE_PARENT | CLONE_PARENT_SETTID, kept + STACK, wanted->pid, become, own);
     if (result < 0)
         return (int)result;
     for (;;)
         bare(SYS_exit_group, 0, 0, 0, 0); /* a filter may be in force: nothing else is called */
+}
+
+int shim_fsopen_in_child(const char *name)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const size_t size = (STACK + strlen(name) + page) / page * page;
+    char *kept = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (kept == MAP_FAILED)
+        return -errno;
+    strcpy(kept + STACK, name);
+    leave_out_all_but((uintptr_t)kept, size, page);
+    const long pid = clone_on(CLONE_FILES | SIGCHLD, kept + STACK, NULL, open_filesystem, kept + STACK);
+    if (pid < 0)
+        return (int)pid;
+    int status;
+    while (waitpid((pid_t)pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) && WEXITSTATUS(status) < 255 ? WEXITSTATUS(status) : -EPERM;
 }
 
 int *shim_shared_int(void)

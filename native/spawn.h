@@ -42,6 +42,9 @@ struct spawn {
 /* Does not return when the process was cloned: the caller ends. */
 int shim_spawn(const struct spawn *wanted);
 
+/* fsopen(2) with FSOPEN_CLOEXEC, by a child that has nothing of this process but its table of descriptors. */
+int shim_fsopen_in_child(const char *name);
+
 /* An int that a process shares with its clones; NULL when out of memory. */
 int *shim_shared_int(void);
 void shim_free_shared_int(int *shared);

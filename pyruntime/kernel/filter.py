@@ -19,12 +19,12 @@ FLAGS = {
 }
 
 
-def load_filter(program: bytes, flags: list[str]) -> int:
-    """Load a compiled filter into this process; gives back the listener when NEW_LISTENER is a flag."""
-    bits = flag_bits(flags)
+def load_filter(program: bytes, bits: int) -> int:
+    """Load a compiled filter into this process; gives back the listener when NEW_LISTENER is among the flags."""
     length = len(program) // INSTRUCTION_SIZE
     result = lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.from_buffer(program), length)
-    return check(result, "seccomp", "SECCOMP_SET_MODE_FILTER", "|".join(flags) or 0, f"{length} instructions")
+    names = "|".join(name for name, bit in FLAGS.items() if bits & bit)
+    return check(result, "seccomp", "SECCOMP_SET_MODE_FILTER", names or 0, f"{length} instructions")
 
 
 def flag_bits(flags: list[str]) -> int:

@@ -12,6 +12,7 @@ from pyruntime.kernel.constants import (
     AT_RECURSIVE,
     AT_SYMLINK_NOFOLLOW,
     FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FD,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
     FSMOUNT_CLOEXEC,
@@ -113,12 +114,33 @@ def set_propagation(path: str, propagation: int, *, recursive: bool) -> None:
     )
 
 
-def new_filesystem(fstype: str, source: str, settings: list[str], attributes: int) -> int:
+def open_proc(namespace: int) -> int:
+    """fsopen(2) of a proc filesystem that shows a pid namespace: a descriptor of its context, close-on-exec.
+
+    Raises KernelError, EINVAL where the kernel has no option pidns (before Linux 6.17)."""
+    context = check(lib.shim_fsopen(b"proc", FSOPEN_CLOEXEC), "fsopen", "proc")
+    result = lib.shim_fsconfig(context, FSCONFIG_SET_FD, b"pidns", NULL, namespace)
+    if result < 0:
+        posix.close(context)
+        raise KernelError(-result, "fsconfig", ("pidns",))
+    return context
+
+
+def open_filesystem_in_child(fstype: str) -> int:
+    """fsopen(2) by a child that has only this process's descriptors and capabilities: a descriptor of the context."""
+    return check(lib.shim_fsopen_in_child(text(fstype)), "fsopen", fstype)
+
+
+def new_filesystem(
+    fstype: str, source: str, settings: list[str], attributes: int, context: int | None = None
+) -> int:
     """Make a filesystem and a detached mount of it: fsopen(2), fsconfig(2), fsmount(2).
 
-    settings are `key=value` or bare words, attributes MOUNT_ATTR_*. Raises KernelError whose message holds
+    settings are `key=value` or bare words, attributes MOUNT_ATTR_*; context is of an fsopen(2) that was made before,
+    and is closed. Raises KernelError whose message holds
     what the filesystem itself said. Gives back a descriptor of the mount, close-on-exec."""
-    context = check(lib.shim_fsopen(text(fstype), FSOPEN_CLOEXEC), "fsopen", fstype)
+    if context is None:
+        context = check(lib.shim_fsopen(text(fstype), FSOPEN_CLOEXEC), "fsopen", fstype)
     try:
         if source:
             _configure(context, FSCONFIG_SET_STRING, "source", source)

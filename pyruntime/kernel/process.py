@@ -142,6 +142,10 @@ class SharedInt:
         """The int, 0 at first."""
         return int(self.pointer[0])
 
+    def set(self, value: int) -> None:
+        """Set the int."""
+        self.pointer[0] = value
+
     def free(self) -> None:
         """Unmap it in this process."""
         if self.pointer is not None:

@@ -20,6 +20,7 @@ from pyruntime.plan.step import (
     PREPARE,
     READY,
     SETUP,
+    SPAWNED,
     Step,
 )
 from pyruntime.process import affinity, capabilities, keyring, program, rlimits, user
@@ -72,6 +73,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (READY, rare("/process/ioPriority", "process.ioprio")),
     (READY, user.plan_stdio),
     (READY, rlimits.plan),
+    (BECOME, rlimits.plan_spawned),
     (BECOME, program.plan_descriptors),
     (BECOME, program.plan_signals),
     (BECOME, program.plan_environment),
@@ -84,6 +86,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (BECOME, program.plan_home),
     (BECOME, program.plan_find),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
+    (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
     (EXECUTE, rare("/hooks", "hooks", "plan_start_container")),
     (EXECUTE, program.plan_execute),
 )

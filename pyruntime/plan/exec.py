@@ -50,7 +50,6 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (READY, rare("/process/ioPriority", "process.ioprio")),
     (READY, user.plan_stdio),
     (READY, rlimits.plan),
-    (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
     (BECOME, rlimits.plan_spawned),
     (BECOME, program.plan_descriptors),
     (BECOME, program.plan_signals),
@@ -64,6 +63,7 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (BECOME, program.plan_home),
     (BECOME, program.plan_find),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
+    (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
     (EXECUTE, program.plan_execute),
 )
 

@@ -200,7 +200,9 @@ def mount_filesystem(
             )
             return
         try:
-            fd = mount.new_filesystem(type, source, data, set)
+            # In a shared pid namespace init is outside of that, and had this prepared (start/shared_pid.py).
+            context = init.proc_contexts.pop(0) if type == "proc" and init.proc_contexts else None
+            fd = mount.new_filesystem(type, source, data, set, context)
         except KernelError as error:
             if error.errno != _EPERM or not instead:
                 raise

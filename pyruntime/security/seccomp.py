@@ -22,7 +22,7 @@ from pyruntime import fastjson
 from pyruntime.errors import ConfigError, KernelError, StepError, from_json
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_DUMPABLE
-from pyruntime.kernel.filter import flag_bits, load_filter
+from pyruntime.kernel.filter import FLAGS, flag_bits, load_filter
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -139,12 +139,17 @@ def load(init: Any, flags: list[str], visible: bool, needs: int) -> None:
     if listens and visible:
         # A parent without privileges may take descriptors out of a process that is dumpable only (ptrace(2)).
         process.prctl(PR_SET_DUMPABLE, 1)
-    if init.spawn is not None and (listens or not needs or not _allows_spawn()):
+    if init.spawn is not None and (listens or not needs or init.spawn.in_python or not _allows_spawn()):
         init.spawn.filter, init.spawn.filter_flags = _program, flag_bits(flags)
         init.spawn.keep = needs
         return
+    load_bits(init, _program, flag_bits(flags))
+
+
+def load_bits(init: Any, program: bytes, flags: int) -> None:
+    """Load a filter with flags as seccomp(2) takes them; a listener is handed to the parent. Raises StepError."""
     try:
-        listener = load_filter(_program, flags)
+        listener = load_filter(program, flags)
     except KernelError as error:
         if error.errno != 13:
             raise
@@ -156,7 +161,7 @@ def load(init: Any, flags: list[str], visible: bool, needs: int) -> None:
             syscall=error.call(),
             errno="EACCES",
         ) from error
-    if listens:
+    if flags & FLAGS["SECCOMP_FILTER_FLAG_NEW_LISTENER"]:
         _hand_over(init.channel.socket.fileno(), listener)
         posix.close(listener)
 

@@ -12,7 +12,6 @@ CAP_SYS_PTRACE (CVE-2016-9962). Two things are unlike `create`:
 from __future__ import annotations
 
 import posix
-import select
 import sys
 
 from pyruntime import fastjson, state
@@ -27,7 +26,7 @@ from pyruntime.start import channel as messages
 from pyruntime.start import spawn
 from pyruntime.start import target as targets
 from pyruntime.start.init import Init, open_proc, read_plan, report
-from pyruntime.start.parent import Parent, await_descriptor, end_init, open_init_pipe, send_plan
+from pyruntime.start.parent import Parent, adopt, end_init, open_init_pipe, send_plan
 from pyruntime.start.spawn import Spawn
 
 TYPE_CHECKING = False
@@ -66,16 +65,14 @@ class Entrant(Init):
 class ExecParent(Parent):
     """What the steps of the parent act on.
 
-    pid, pidfd: the child's, and from `_adopt` on those of the process that runs the program.
-    spawned: where the child's clone leaves the pid of that process; None once it is adopted."""
+    pid, pidfd: the child's, and once that is adopted those of the process that runs the program."""
 
-    __slots__ = ("patient", "spawned")
+    __slots__ = ("patient",)
 
     def __init__(self, plan: Any, record: Record, log: Log) -> None:
         super().__init__(plan, record, log)
         self.awaited = messages.READY
         self.patient = False  # into a paused container: it waits until that goes on
-        self.spawned: process.SharedInt | None = None
 
     def overdue(self) -> None:
         """Look after a process that has been silent for long. Raises StepError when it is stuck."""
@@ -109,47 +106,19 @@ def start(parent: ExecParent, target: Target, ready: Callable[[], None] | None =
     except (BrokenPipeError, ConnectionResetError):
         raise _died(parent, target) from None
     except OSError as error:
-        end(parent)
+        end_init(parent)
         raise from_oserror(error, doing="run the process") from error
     except BaseException:
-        end(parent)
+        end_init(parent)
         raise
     finally:
         if parent.channel is not None:
             parent.channel.close()
 
 
-def end(parent: ExecParent, grace: int = 0) -> str:
-    """Kill the process, and reap it: how it ended. A child is given a grace of so many milliseconds."""
-    how = end_init(parent, grace)
-    if parent.spawned is not None:
-        # The child is dead, so that no other clone follows.
-        pid = parent.spawned.value()
-        parent.spawned.free()
-        parent.spawned = None
-        if pid:
-            parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
-            how = end_init(parent)
-    return how
-
-
-def _adopt(parent: ExecParent) -> bool:
-    """Wait until the child has cloned the process that runs the program, and ended.
-
-    parent's pid and pidfd are that process's then. Returns whether there is one."""
-    if parent.spawned is None:
-        return True
-    await_descriptor(parent.pidfd, select.POLLIN, parent.pid, "to clone the process")
-    pid = parent.spawned.value()
-    if not pid:
-        return False
-    posix.waitpid(parent.pid, 0)
-    posix.close(parent.pidfd)
-    # Our own child that nobody else reaps: its pid is not given to another.
-    parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
-    parent.spawned.free()
-    parent.spawned = None
-    return True
+def end(parent: ExecParent) -> None:
+    """Kill the process, and reap it."""
+    end_init(parent)
 
 
 def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
@@ -231,19 +200,19 @@ def _attend(parent: ExecParent, target: Target, ready: Callable[[], None] | None
             level, text = arg
             parent.log.tell(level, text)
         elif type == messages.SPAWN:
-            if not _adopt(parent):
+            if not adopt(parent):
                 raise _died(parent, target)
             execute(parent.plan.steps[SPAWNED], parent)
             channel.send(messages.RUN)
         elif type == messages.SECCOMP:
-            if not _adopt(parent):
+            if not adopt(parent):
                 raise _died(parent, target)
             _forward_listener(parent, int(arg["fd"]))
             channel.send(messages.SECCOMP_DONE)
         elif type == messages.ERROR:
             raise spawn.error_of(arg, program.not_executed) if "spawn" in arg else from_json(arg)
         elif not type:
-            if not running or not _adopt(parent):
+            if not running or not adopt(parent):
                 raise _died(parent, target)
             return
         else:
@@ -265,7 +234,7 @@ def _forward_listener(parent: ExecParent, number: int) -> None:
 
 def _died(parent: ExecParent, target: Target) -> PyruntimeError:
     """The error for a process that ended without a word: its pid namespace did, or it alone."""
-    how = end(parent, grace=1000)
+    how = end_init(parent, grace=1000)
     if targets.is_dead(target.pidfd):
         return targets.gone(parent.record.id)
     return StepError(

@@ -19,15 +19,17 @@ import select
 
 from pyruntime import start
 from pyruntime.errors import StateError, from_json
-from pyruntime.state import FAILURE, FIFO, read_file
+from pyruntime.state import FAILURE, FIFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.errors import PyruntimeError
     from pyruntime.state import Record
 
 GO = b"0"
+_LONGEST_FAILURE = 1 << 16  # bytes
 
 
 def make(directory: str) -> tuple[int, int]:
@@ -94,14 +96,29 @@ def _gone(record: Record) -> StateError:
 
 def conclude(record: Record) -> None:
     """Remove the gate that init has passed. Raises init's error when it could not become the user's process."""
-    text = read_file(record.path(FAILURE))
+    text = _read_failure(record)
     posix.unlink(record.path(FIFO))
-    if text:
-        from pyruntime import fastjson
+    if not text:
+        return
+    from pyruntime import fastjson
 
+    try:
         fields: Any = fastjson.loads(text)
         if "execve" in fields:
             from pyruntime.process import program
 
-            raise program.not_executed(fields["execve"], int(fields["errno"]))
-        raise from_json(fields)
+            error: PyruntimeError = program.not_executed(fields["execve"], int(fields["errno"]))
+        else:
+            error = from_json(fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise StateError(f"container {record.id}: {record.path(FAILURE)} cannot be read: {text[:80]!r}") from None
+    raise error
+
+
+def _read_failure(record: Record) -> str:
+    """The failure file, as far as init writes: in a shared pid namespace others may have written to it too."""
+    fd = posix.open(record.path(FAILURE), posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, _LONGEST_FAILURE).decode("utf-8", "surrogateescape")
+    finally:
+        posix.close(fd)

@@ -6,13 +6,14 @@ imported from here on, since the root is soon the container's.
 
 from __future__ import annotations
 
+import fcntl
 import posix
 import sys
 
 from pyruntime import fastjson
 from pyruntime.errors import NO_MEMORY, PyruntimeError, StepError, from_oserror
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC
+from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC, TIOCSCTTY
 from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json, recording
 from pyruntime.process import program, user
 from pyruntime.start import channel as messages
@@ -40,6 +41,7 @@ class Init:
     cgroup_tasks: descriptors to enter the container's cgroup by (cgroups/place.py).
     proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
     root_fd:  the new root (O_PATH); rootfs: its path on the host.
+    proc_contexts: of the proc filesystems that were opened for it in the pid namespace (start/shared_pid.py).
     mounted:  "/proc", "/sys", "/dev" -> what is mounted there, whatever the name means by now.
     dev_fd:   the directory of the default devices (O_PATH), -1 until it is asked for.
     empty_fd: the mount that covers masked directories, -1 until there is one.
@@ -57,6 +59,7 @@ class Init:
         "failure",
         "gate",
         "mounted",
+        "proc_contexts",
         "proc_fd",
         "program",
         "root_fd",
@@ -79,6 +82,7 @@ class Init:
         self.dev_fd = self.empty_fd = self.proc_fd = self.root_fd = -1
         self.environment: dict[str, str] = {}
         self.mounted: dict[str, int] = {}
+        self.proc_contexts: list[int] = []
         self.program = ""
         self.rootfs = ""
         self.setgroups_denied = False
@@ -99,8 +103,15 @@ class Init:
         return {**self.state, "status": status, "pid": posix.getpid()}
 
     def close_descriptors(self, first: int) -> None:
-        """Mark everything from first on close-on-exec: the exec fifo tells `start` of the execve by closing."""
-        files.close_on_exec_from(first)
+        """Mark everything from first on close-on-exec: the exec fifo tells `start` of the execve by closing.
+
+        What a process to be spawned does not need is closed: its descriptors can be seen in its pid namespace."""
+        if self.spawn is None:
+            files.close_on_exec_from(first)
+            return
+        recorder = recording()
+        own = [self.channel.fileno(), self.gate, self.failure, -1 if recorder is None else recorder.spool]
+        files.close_all_but([fd for fd in own if fd >= 0], first)
 
 
 def start_initialization(init_pipe: int, init: Init) -> NoReturn:
@@ -144,17 +155,36 @@ def _initialize(init_pipe: int, init: Init) -> None:
     init.proc_fd = -1
     init.channel.send(messages.READY)
     init.channel.expect(messages.RUN)
+    if init.spawn is not None:
+        init.spawn.in_python = len(steps[EXECUTE]) != 1 or steps[EXECUTE][0].do is not program.execute
     execute(steps[BECOME], init)
+    if init.spawn is not None:
+        _spawn(init, init.spawn, steps[EXECUTE])
     init.channel.send(messages.WAITING)
     init.channel.close()
     init.trace = None
 
-    if plan.get("forget") and recording() is None:
+    if plan.get("forget") and init.spawn is None and recording() is None:
         program.wait_and_execute(init, **steps[EXECUTE][0].args)
     fifo.wait(init.gate)
     execute(steps[EXECUTE], init)
     # Whoever becomes the program does not come back.
     raise StepError("config.json has no process to start", pointer="/process/args")
+
+
+def _spawn(init: Init, spawn: Spawn, steps: list[Step]) -> None:
+    """Clone the process that executes the program. Returns in that process when it has more to do than that."""
+    init.channel.send(messages.SPAWN)
+    if not spawn.in_python:
+        args = steps[0].args["args"]
+        spawn.execute(init.program, args, init.environment, init.channel.fileno(), init.gate, init.failure)
+    spawn.clone()
+    posix.setsid()
+    if spawn.terminal:
+        fcntl.ioctl(0, TIOCSCTTY, 0)
+    init.channel.expect(messages.RUN)
+    spawn.finish(init)
+    init.spawn = None
 
 
 def read_plan(init_pipe: int) -> dict[str, Any]:

@@ -6,18 +6,18 @@ import posix
 import select
 import time
 
-from pyruntime import fastjson, namespaces, start, state
+from pyruntime import fastjson, state
 from pyruntime.cgroups import place
-from pyruntime.errors import KernelError, PyruntimeError, StepError, from_json, from_oserror
+from pyruntime.errors import StepError, from_json, from_oserror
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, PR_SET_DUMPABLE
+from pyruntime.kernel.constants import PR_SET_DUMPABLE
 from pyruntime.kernel.pidfd import send_signal
-from pyruntime.namespaces import KINDS
-from pyruntime.plan.step import EXECUTE, HOOKS, INIT_PHASES, PREPARE, READY, SETUP, execute, recording
-from pyruntime.process import program, user
+from pyruntime.plan.step import EXECUTE, HOOKS, INIT_PHASES, PREPARE, READY, SETUP, SPAWNED, execute, recording
+from pyruntime.process import program
 from pyruntime.start import channel as messages
-from pyruntime.start import fifo
+from pyruntime.start import fifo, joining, spawn
 from pyruntime.start.init import Init, start_initialization
+from pyruntime.start.joining import await_descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pyruntime.start.channel import Channel
     from pyruntime.state import Record
 
-_EPERM = 1
 _SIGKILL = 9
 _DEATH_MS = 2000  # who is not dead then is looked after by container.kill_all, which waits longer
 # What init is about while a message of its is awaited.
@@ -48,6 +47,9 @@ class Parent:
     pid, pidfd: init's, as the parent sees it; 0 and -1 before the clone.
     awaited: the message that init is to send next; watch: who looks at it when it does not come.
     cgroup_tasks, cgroup_directory: how init gets into its cgroup (cgroups/place.py).
+    spawned: where init's clone leaves the pid of the process that executes the program, until that is adopted; None
+             when init executes it (start/spawn.py).
+    proc_contexts: in init, opened proc filesystems of the pid namespace that it is not in (start/shared_pid.py).
     """
 
     __slots__ = (
@@ -59,8 +61,10 @@ class Parent:
         "pid",
         "pidfd",
         "plan",
+        "proc_contexts",
         "record",
         "request",
+        "spawned",
         "trace",
         "watch",
     )
@@ -75,6 +79,8 @@ class Parent:
         self.cgroup_tasks: list[int] = []
         self.cgroup_directory: int | None = None
         self.channel: Channel | None = None
+        self.spawned: process.SharedInt | None = None
+        self.proc_contexts: list[int] = []
         self.awaited = messages.HOOKS
         self.watch: standstill.Watch | None = None
         self.trace: Callable[[Step], None] | None = self.tell_step if log.debugging else None
@@ -131,8 +137,6 @@ def create(parent: Parent) -> None:
 
 def _clone_init(parent: Parent) -> None:
     request, record = parent.request, parent.record
-    if not record.saved:
-        record.save()  # without cgroups: a fifo without a record would mean that the record was lost
     gate, failure = fifo.make(record.directory)
     terminal = request.console
     if terminal is None and request.console_socket:
@@ -151,17 +155,26 @@ def _clone_init(parent: Parent) -> None:
         # this (CVE-2016-9962). An ordinary user could not write the maps of a process that is not dumpable.
         process.prctl(PR_SET_DUMPABLE, 0)
     try:
-        if found.user is not None:
-            parent.pid, parent.pidfd = _clone_in_user_namespace(parent)
+        if request.spawns():
+            from pyruntime.start import shared_pid
+
+            parent.spawned = process.SharedInt()
+            parent.pid, parent.pidfd = shared_pid.clone(parent)
+        elif found.user is not None:
+            parent.pid, parent.pidfd = joining.clone_in_user_namespace(parent)
         else:
-            own = _join_around(parent)
+            own = joining.join_around(parent)
             parent.pid, parent.pidfd = place.clone(parent, found.new)
         if parent.pid == 0:
             try:
                 init = Init(theirs, gate, failure, terminal)
                 init.cgroup_tasks = parent.cgroup_tasks
+                init.proc_contexts = parent.proc_contexts
+                if parent.spawned is not None:
+                    init.spawn = spawn.Spawn(parent.spawned)
+                    init.spawn.wait = True
                 # The lock, the parent's ends, and whatever the caller left open are not init's.
-                kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks]
+                kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks, *parent.proc_contexts]
                 if terminal is not None:
                     kept.append(terminal.fileno())
                 if recorder is not None:
@@ -171,7 +184,7 @@ def _clone_init(parent: Parent) -> None:
             finally:
                 posix._exit(1)  # whatever happened, the child must not climb into the parent's undoing
     finally:
-        _go_back(own)
+        joining.go_back(own)
     theirs.close()
     for fd in (read_end, gate, failure, *parent.cgroup_tasks):
         posix.close(fd)
@@ -181,8 +194,7 @@ def _clone_init(parent: Parent) -> None:
         terminal.close()
     ours.overdue = parent.overdue
     parent.channel = ours
-    state.note_init(record, parent.pid, parent.pidfd)
-    record.save()
+    _record_pid(parent)
     try:
         execute(parent.plan.steps[SETUP], parent)
         send_plan(parent, write_end, rest)
@@ -193,140 +205,35 @@ def _clone_init(parent: Parent) -> None:
         posix.close(write_end)
 
 
-def _join_around(parent: Parent, deferred: list[tuple[str, str, str]] | None = None) -> list[tuple[int, int]]:
-    """Enter the namespaces that init must be cloned into: [(descriptor to go back by, flag)].
-
-    deferred: gets those that this process may not enter; without it they are an error."""
-    return _join(parent, parent.plan.namespaces.around, deferred)
+def _record_pid(parent: Parent) -> None:
+    state.note_init(parent.record, parent.pid, parent.pidfd)
+    parent.record.save()
 
 
-def _join(
-    parent: Parent, entries: list[tuple[str, str, str]], deferred: list[tuple[str, str, str]] | None = None
-) -> list[tuple[int, int]]:
-    own: list[tuple[int, int]] = []
-    for pointer, kind, path in entries:
-        flag, name = KINDS[kind]
-        here = posix.open(f"/proc/self/ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            if path:
-                fd = namespaces.open_namespace(kind, path)
-                process.setns(fd, flag, path)
-                posix.close(fd)
-            else:
-                process.unshare(CLONE_NEWTIME)
-            own.append((here, flag))
-            here = -1
-            if not path:
-                _write_time_offsets(parent.request.linux.get("timeOffsets") or {})
-        except BaseException as error:
-            if here >= 0:  # where we still are: an ordinary user may not even enter that again
-                posix.close(here)
-            if deferred is not None and isinstance(error, KernelError) and error.errno == _EPERM:
-                deferred.append((pointer, kind, path))
-                continue
-            _go_back(own)
-            if isinstance(error, OSError):
-                doing = f"join the {kind} namespace {path}" if path else f"make the {kind} namespace"
-                raise from_oserror(error, doing=doing, pointer=pointer) from error
-            if isinstance(error, PyruntimeError):
-                error.pointer = error.pointer or pointer
-            raise
-    return own
+def adopt(parent: Parent) -> bool:
+    """Wait until init, or an exec's child, has cloned the process that executes the program, and ended.
 
-
-def _go_back(own: list[tuple[int, int]]) -> None:
-    for fd, flag in own:
-        process.setns(fd, flag)
-        posix.close(fd)
-    own.clear()
-
-
-def _write_time_offsets(offsets: dict[str, dict[str, int]]) -> None:
-    """time_namespaces(7): only before the first process is in the namespace."""
-    lines = "".join(
-        f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()
-    )
-    if lines:
-        fd = posix.open("/proc/self/timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC)
-        try:
-            posix.write(fd, lines.encode())
-        finally:
-            posix.close(fd)
-
-
-def _clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
-    """Clone init from a process that has joined the user namespace, so that it owns init's namespaces.
-
-    init is the parent's child all the same (CLONE_PARENT). Gives back (0, -1) in init."""
-    found = parent.plan.namespaces
-    assert found.user is not None
-    pointer, kind, path = found.user
-    read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
-    # Into the cgroup already here: once in the user namespace it would have no right to.
-    middle, middle_fd = place.clone(parent, 0)
-    if middle == 0:
-        try:
-            posix.close(read_end)
-            # Here, not in the parent: born into the pid namespace, this process would tell init's pid as seen there.
-            # Those that the user namespace does not own can be joined before it only, and with too few rights those
-            # that it owns after it only.
-            deferred: list[tuple[str, str, str]] = []
-            _join_around(parent, deferred)
-            fd = namespaces.open_namespace(kind, path)
-            process.setns(fd, CLONE_NEWUSER, path)
-            posix.close(fd)
-            user.become_root()
-            _join(parent, deferred)
-            pid, _ = process.clone(found.new | CLONE_PARENT, exit_signal=0)
-            if pid == 0:
-                posix.close(write_end)
-                return 0, -1
-            posix.write(write_end, b"%d" % pid)
-        except PyruntimeError as error:
-            error.pointer = error.pointer or pointer
-            posix.write(write_end, fastjson.dumps(error.to_json()).encode())
-        except OSError as error:
-            failure = from_oserror(error, doing=f"join the user namespace {path}", pointer=pointer)
-            posix.write(write_end, fastjson.dumps(failure.to_json()).encode())
-        except BaseException:
-            posix._exit(1)  # it must not climb into the parent's undoing
-        posix._exit(0)
-    posix.close(write_end)
-    answer = end_middle(middle, middle_fd, read_end)
-    if not answer.isdigit():
-        raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
-    pid = int(answer)
-    try:
-        return pid, posix.pidfd_open(pid)
-    except OSError:
-        posix.kill(pid, _SIGKILL)  # our child, which nobody else reaps: the pid cannot be another's
-        posix.waitpid(pid, 0)
-        raise
-
-
-def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
-    """Read what a process in the middle tells, and reap it. Raises StepError when it stands still."""
-    try:
-        await_descriptor(read_end, select.POLLIN, pid, "to join the namespaces")
-        answer = posix.read(read_end, 1 << 16)
-        await_descriptor(pidfd, select.POLLIN, pid, "to end the process in the middle")
-    except StepError:
-        send_signal(pidfd, _SIGKILL)
-        raise
-    finally:
-        posix.close(read_end)
-        posix.close(pidfd)
-    posix.waitpid(pid, 0)
-    return answer
+    parent's pid and pidfd are that process's then. Returns whether there is one."""
+    if parent.spawned is None:
+        return True
+    await_descriptor(parent.pidfd, select.POLLIN, parent.pid, "to clone the process")
+    pid = parent.spawned.value()
+    if not pid:
+        return False
+    posix.waitpid(parent.pid, 0)
+    posix.close(parent.pidfd)
+    # Our own child that nobody else reaps: its pid is not given to another.
+    parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
+    parent.spawned.free()
+    parent.spawned = None
+    return True
 
 
 def _plan_of_init(parent: Parent) -> bytes:
     """init's half of the plan: one JSON object, in one line."""
-    hooks = parent.request.config.get("hooks") or {}
     message = {
         "debug": parent.log.debugging,
-        # With all annotations: only for those who read it.
-        "state": state.oci_state(parent.record, "creating", 0) if hooks else {},
+        "state": state.oci_state(parent.record, "creating", 0),
         "user_namespace": parent.request.namespace("user")[0],
         "steps": {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in INIT_PHASES},
         "forget": program.may_forget(parent.plan.steps[EXECUTE], parent.request.linux.get("seccomp")),
@@ -349,22 +256,11 @@ def send_plan(parent: Parent, write_end: int, rest: bytes) -> None:
     """Write the rest to the init pipe: the plan is whole, and init begins.
 
     Raises StepError when init stands still, BrokenPipeError when it is dead."""
-    left = memoryview(rest)
-    while left:
+    while rest:
         try:
-            left = left[posix.write(write_end, left) :]
+            rest = rest[posix.write(write_end, rest) :]
         except BlockingIOError:
             await_descriptor(write_end, select.POLLOUT, parent.pid, "to read its plan")
-
-
-def await_descriptor(fd: int, event: int, pid: int, doing: str) -> None:
-    """Wait until a descriptor is ready. Raises StepError when the process that it depends on stands still."""
-    poll = select.poll()
-    poll.register(fd, event)
-    if not poll.poll(start.PATIENCE * 1000):
-        from pyruntime.start import standstill
-
-        standstill.wait(poll, standstill.Watch(pid, doing))
 
 
 def _attend(parent: Parent) -> None:
@@ -388,8 +284,14 @@ def _attend(parent: Parent) -> None:
             from pyruntime.rootfs import sources
 
             sources.serve(parent, arg)
+        elif type == messages.SPAWN:
+            if not adopt(parent):
+                raise _died(parent)
+            _record_pid(parent)
+            execute(parent.plan.steps[SPAWNED], parent)
+            channel.send(messages.RUN)
         elif type == messages.SECCOMP:
-            _forward_listener(parent, arg["fd"])
+            _forward_listener(parent, int(arg["fd"]))
             channel.send(messages.SECCOMP_DONE)
         elif type == messages.LOG:
             level, text = arg
@@ -397,7 +299,7 @@ def _attend(parent: Parent) -> None:
         elif type == messages.WAITING:
             waiting = True
         elif type == messages.ERROR:
-            raise from_json(arg)
+            raise spawn.error_of(arg, program.not_executed) if "spawn" in arg else from_json(arg)
         elif not type:
             if not waiting:
                 raise _died(parent)
@@ -434,7 +336,20 @@ def _died(parent: Parent) -> StepError:
 
 
 def end_init(parent: Parent, grace: int = 0) -> str:
-    """End init after a grace of so many milliseconds, and say how it ended."""
+    """End init after a grace of so many milliseconds, and what it has spawned; say how it ended."""
+    how = _end_child(parent, grace)
+    if parent.spawned is not None:
+        # Init is dead, so that no other clone follows.
+        pid = parent.spawned.value()
+        parent.spawned.free()
+        parent.spawned = None
+        if pid:
+            parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
+            how = _end_child(parent, 0)
+    return how
+
+
+def _end_child(parent: Parent, grace: int) -> str:
     if parent.pidfd < 0:
         return "before"
     poll = select.poll()

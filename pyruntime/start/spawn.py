@@ -13,16 +13,21 @@ processes while they coexist), and a seccomp filter that forbids the clone, or t
 
 from __future__ import annotations
 
+import posix
+
 from pyruntime import fastjson
 from pyruntime.errors import PyruntimeError, StepError, errno_name, strerror
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import CLONE_PARENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyruntime.kernel.process import SharedInt
+    from pyruntime.start.init import Init
 
+_RLIMIT_NPROC = 6
 # The calls of native/spawn.c by the character in its reports: step, pointer, system call.
 _CALLS = {
     "t": ("make the terminal the controlling one", "/process/terminal", "ioctl(0, TIOCSCTTY)"),
@@ -41,13 +46,14 @@ class Spawn:
     limit:        (soft, hard) of RLIMIT_NPROC, or None.
     filter:       program of a seccomp filter that it loads, with filter_flags (kernel/filter.py); None without.
     keep:         capabilities, as a bit mask, that it needs for that, and gives up right after.
-    capabilities: (effective, permitted, inheritable) for that moment, or None."""
+    capabilities: (effective, permitted, inheritable) for that moment, or None.
+    in_python:    it has more to do, and goes on in Python (`clone`)."""
 
-    __slots__ = ("capabilities", "filter", "filter_flags", "keep", "limit", "pid", "terminal", "wait")
+    __slots__ = ("capabilities", "filter", "filter_flags", "in_python", "keep", "limit", "pid", "terminal", "wait")
 
     def __init__(self, pid: SharedInt) -> None:
         self.pid = pid
-        self.terminal = self.wait = False
+        self.terminal = self.wait = self.in_python = False
         self.limit: tuple[int, int] | None = None
         self.filter: bytes | None = None
         self.filter_flags = 0
@@ -83,6 +89,27 @@ class Spawn:
             capabilities=self.capabilities,
         )
         raise AssertionError("native/spawn.c has returned")
+
+
+    def clone(self) -> None:
+        """Clone a process that goes on in Python, for startContainer hooks, and end; returns in the clone.
+
+        It has this process's memory, and so the runtime's, in sight of the pid namespace."""
+        pid, _ = process.clone(CLONE_PARENT, exit_signal=0)
+        if pid:
+            self.pid.set(pid)
+            posix._exit(0)
+
+    def finish(self, init: Init) -> None:
+        """In the clone: what `execute` leaves to native/spawn.c."""
+        if self.limit is not None:
+            process.set_limit(0, _RLIMIT_NPROC, *self.limit)
+        if self.filter is not None:
+            from pyruntime.security import seccomp  # in memory since the plan
+
+            seccomp.load_bits(init, self.filter, self.filter_flags)
+        if self.capabilities is not None:
+            process.set_capabilities(*self.capabilities)
 
 
 def _reports(program: str) -> tuple[str, str, str, str]:

@@ -139,9 +139,8 @@ def test_nothing_is_stolen_from_a_slow_create(container, watcher, weakened, name
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize("name", ["plain", "new user namespace"])
-def test_a_dumpable_init_is_caught(container, watcher, weakened, name):
-    """In a shared user namespace the kernel itself makes init not dumpable, once its user has changed."""
-    box, other = pod(container, watcher, name)
+def test_a_dumpable_init_is_caught(container, watcher, weakened):
+    """With user namespaces the kernel itself makes init not dumpable, or the attacker has no rights over it."""
+    box, other = pod(container, watcher, "plain")
     box.runtime = other.runtime = weakened(SLOW + DUMPABLE)
     assert "exe of" in stolen_from_create(box, other, 300, 15)

@@ -7,9 +7,11 @@ the program is given: its root, descriptors, capabilities and memory.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from support import leaks
 from support.attack import compile_c, rounds
 
 HERE = Path(__file__).parent
@@ -32,6 +34,18 @@ plain = replace("plan.step.execute", execute)
 for place in ("start.execute.execute", "start.init.execute"):
     replace(place, execute)
 """
+# Linux before 6.17 cannot make a proc filesystem of another pid namespace.
+OLD_KERNEL = """
+def open_proc(namespace):
+    from pyruntime.errors import KernelError
+    raise KernelError(22, "fsconfig", ("pidns",))
+replace("kernel.mount.open_proc", open_proc)
+"""
+# As before: init is cloned into the pid namespace, and does everything there.
+INSIDE = """
+from pyruntime.plan.request import Request
+Request.spawns = lambda request: False
+"""
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +65,8 @@ def attacker(container, watcher, host):
 
 
 def found(box) -> list[str]:
-    """What the attacker has got hold of, by kind."""
-    return sorted({line.partition(" of ")[0].split()[0] for line in box.output().splitlines()[1:]})
+    """What the attacker has got hold of."""
+    return box.output().splitlines()[1:]
 
 
 def start(box) -> None:
@@ -84,3 +98,75 @@ def test_exec_shows_nothing(attacker, host, weakened, kind):
     if kind == "user":
         attacker.runtime.run("exec", "--user", "1000:1000", attacker.id, "/bin/true")
     assert exec_many(attacker, host) == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "filter", "slow", "old kernel"])
+@pytest.mark.differs(runc="init has the host's root, capabilities and memory at first", sometimes=True)
+@pytest.mark.differs(crun="init has the host's root, capabilities and memory at first", sometimes=True)
+def test_create_in_a_shared_pid_namespace_shows_nothing(attacker, container, host, weakened, kind):
+    if kind in ("slow", "old kernel"):
+        if not attacker.runtime.is_ours:
+            pytest.skip("only ours can be changed")
+        attacker.runtime = weakened(SLOW if kind == "slow" else OLD_KERNEL)
+    start(attacker)
+    other = container(["/bin/true"])
+    other.runtime = attacker.runtime
+    other.process["capabilities"] = attacker.process["capabilities"]
+    other.process["noNewPrivileges"] = False
+    if kind == "filter":
+        other.config["linux"]["seccomp"] = FILTER
+    join_pid_namespace(other, attacker)
+    other.pid_file = host / "marker.pid"
+    for _ in rounds(60, 6):
+        other.create()
+        other.start()
+        other.delete("--force")
+        leaks.reap()  # its zombie would keep the attacker's pid namespace from ending
+        if seen(attacker, kind):
+            break
+    assert seen(attacker, kind) == []
+
+
+def seen(box, kind: str) -> list[str]:
+    """What was found, but for the process that opens the proc filesystem: it has an empty root and CAP_SYS_ADMIN."""
+    allowed = r"capabilities of \d+: 200000" if kind == "old kernel" else "nothing"
+    return [line for line in found(box) if not re.fullmatch(allowed, line)]
+
+
+@pytest.mark.ours
+def test_an_init_that_is_cloned_inside_is_caught(attacker, container, weakened, host):
+    attacker.runtime = weakened(SLOW + INSIDE)
+    start(attacker)
+    other = container(["/bin/true"])
+    other.runtime = attacker.runtime
+    join_pid_namespace(other, attacker)
+    for _ in rounds(20, 15):
+        other.create()
+        other.delete("--force")
+        leaks.reap()
+        if found(attacker):
+            break
+    assert any(line.startswith("root of") for line in found(attacker))
+
+
+def join_pid_namespace(box, other) -> None:
+    """Share the pid namespace of another container."""
+    for entry in box.config["linux"]["namespaces"]:
+        if entry["type"] == "pid":
+            entry["path"] = f"/proc/{other.pid}/ns/pid"
+
+
+def test_proc_shows_the_shared_pid_namespace(container, weakened):
+    """Also on a kernel that cannot make it from outside, and with another proc filesystem beside it."""
+    first = container(["/bin/sleep", "1000"])
+    first.create()
+    first.start()
+    for runtime in (first.runtime, weakened(OLD_KERNEL)):
+        script = "ls -d /proc/[0-9]* /other/[0-9]*; cat /proc/1/comm /other/self/comm; echo $$"
+        second = container(["/bin/sh", "-c", script])
+        second.runtime = runtime
+        join_pid_namespace(second, first)
+        second.config["mounts"].append({"destination": "/other", "type": "proc", "source": "proc"})
+        lines = second.run().stdout.split()
+        assert {"/proc/1", f"/proc/{lines[-1]}", "/other/1", f"/other/{lines[-1]}"} <= set(lines)
+        assert lines[-3:-1] == ["sleep", "cat"]
