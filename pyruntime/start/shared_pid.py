@@ -74,13 +74,12 @@ def _enter(parent: Parent) -> None:
     ways_back = joining.join_around(parent, None if found.user is None else deferred)
     if found.user is not None:
         joining.join_user(parent)
-        if not opened:
-            _open_contexts(parent, may_fail=False)
-        ways_back += joining.join(parent, deferred)
-    for fd, _ in ways_back:
-        posix.close(fd)
     if found.new:
         process.unshare(found.new)
+    if not opened:  # a mount namespace of the user namespace's is what gives the right to
+        _open_contexts(parent, may_fail=False)
+    for fd, _ in ways_back + joining.join(parent, deferred):
+        posix.close(fd)
 
 
 def _open_contexts(parent: Parent, *, may_fail: bool) -> bool:

@@ -415,3 +415,14 @@ def test_a_user_namespace_and_what_it_owns_joined_by_path(box, kinds) -> None:
     for kind in ("user", *kinds):
         assert proc.namespace(joined, kind) == proc.namespace(pid, kind)
     second.do("delete", "--force")
+
+
+def test_proc_in_a_joined_pid_namespace(box):
+    """A pod of an ordinary user: the right to join the pid namespace comes with the user namespace."""
+    pid = box().start()
+    second = box(sh="ls -d /proc/[0-9]*; cat /proc/1/comm")
+    second.linux["uidMappings"] = second.linux["gidMappings"] = []
+    for kind in ("user", "pid"):
+        configs.set_namespace(second.config, kind, f"/proc/{pid}/ns/{kind}")
+    output = second.do("run").stdout.split()
+    assert output == ["/proc/1", "/proc/2", "sleep"]
