@@ -39,7 +39,6 @@ _SIGKILL = 9
 _DEATH_SECONDS = 10.0
 _QUICK_DEATH_SECONDS = 0.1
 _FAIR_SECONDS = 1.0  # in which other commands usually get done
-_O_PATH = 0o10000000
 _SC_OPEN_MAX = posix.sysconf_names["SC_OPEN_MAX"]
 _DESCRIPTORS = 40  # more than `create` has open at once: one a hierarchy of cgroup v1, and some twenty
 _AMPLE = 512
@@ -145,7 +144,9 @@ def describe(record: Record, request: Request) -> None:
         record.extra["no_new_keyring"] = True  # for `exec`
     if not request.namespace("mount")[0]:
         # An engine may have mounted the rootfs: that is not ours to take away.
-        record.extra["foreign_mounts"] = _mounts_on(record.rootfs)
+        from pyruntime.rootfs import host_mounts  # few containers have none
+
+        record.extra["foreign_mounts"] = host_mounts.count(record.rootfs)
         record.host_mounts = record.rootfs
     record.hooks = {
         kind: list
@@ -463,41 +464,10 @@ def destroy(record: Record, log: Log) -> None:
 
         rdt.remove(record)
     if record.host_mounts:
-        _detach_host_mounts(record)
+        from pyruntime.rootfs import host_mounts
+
+        host_mounts.detach(record)
     # runtime-spec runtime.md, "Lifecycle": after a failed hook of create, too. Without a process there was nothing.
     if record.pid and "poststop" in record.hooks:
         _run_poststop(record, log)
     state.remove(record.directory)
-
-
-def _detach_host_mounts(record: Record) -> None:
-    """Take away the bind of the rootfs on itself, and with it all that a container without a mount namespace
-    of its own has mounted below and on it. In another mount namespace than create's there is nothing to do."""
-    from pyruntime.kernel import mount
-    from pyruntime.kernel.constants import MNT_DETACH, UMOUNT_NOFOLLOW
-
-    foreign = int(record.extra.get("foreign_mounts", 0))
-    # Counted anew each time: an unmount that propagates may take away two.
-    while _mounts_on(record.host_mounts) > foreign:
-        try:
-            mount.umount(record.host_mounts, MNT_DETACH | UMOUNT_NOFOLLOW)
-        except KernelError as error:
-            if error.errno in (2, 22):  # ENOENT, EINVAL: gone meanwhile
-                return
-            raise
-
-
-def _mounts_on(directory: str) -> int:
-    """How many mounts lie on a directory, one over the other (proc(5), mountinfo)."""
-    try:
-        fd = posix.open(directory, _O_PATH | posix.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    place = posix.readlink(f"/proc/self/fd/{fd}")
-    posix.close(fd)
-    for character in "\\ \t\n":
-        place = place.replace(character, f"\\{ord(character):03o}")
-    lines = state.read_file("/proc/self/mountinfo").splitlines()
-    return sum(line.split(" ", 5)[4] == place for line in lines)
-
-
