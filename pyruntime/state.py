@@ -61,7 +61,7 @@ VERSION = 1
 _O_CLOEXEC = posix.O_CLOEXEC
 _NOT_A_FILE = (13, 21, 40)  # EACCES, EISDIR, ELOOP
 _LARGEST = {"pid": 1 << 31, "owner": 1 << 32, "start": 1 << 63}
-_UNSAVED = frozenset(("directory", "saved"))
+_UNSAVED = frozenset(("directory", "pidfd", "saved"))
 
 
 class Record:

@@ -107,6 +107,14 @@ def test_a_record_there_and_back(root: str, record: Record) -> None:
     assert json.loads(Path(record.path(state.RECORD)).read_text())["version"] == state.VERSION
 
 
+def test_a_descriptor_is_not_part_of_it(root: str, record: Record) -> None:
+    """It is the command's own: in another one the number stands for something else."""
+    record.pidfd = 7
+    record.save()
+    assert "pidfd" not in json.loads(Path(record.path(state.RECORD)).read_text())
+    assert state.load(root, ContainerId(record.id)).pidfd == -1
+
+
 def test_only_the_owner_reads_it(root: str, record: Record) -> None:
     record.save()
     assert os.stat(record.directory).st_mode & 0o777 == 0o700
