@@ -18,7 +18,8 @@ from pyruntime.kernel.constants import (
     MS_SHARED,
     MS_UNBINDABLE,
 )
-from pyruntime.rootfs.options import MOUNT_FLAGS, PROPAGATION
+from pyruntime.rootfs.destination import destination_of
+from pyruntime.rootfs.options import MOUNT_FLAGS, PROPAGATION, split
 from pyruntime.rootfs.path import clean
 
 TYPE_CHECKING = False
@@ -77,6 +78,9 @@ def bind(view: View, pointer: str, destination: str, source: str, **args: Any) -
     """A file or directory of the host, with its options."""
     what = f"{source} on {destination}"
     found = view.mount_at(destination)
+    if found is None and "copy-symlink" in args["links"]:
+        yield cannot_see(pointer, what, "a source that is a symbolic link is copied, and the rootfs may hold it")
+        return
     if found is None:
         yield _missing(view, pointer, what, destination)
         return
@@ -159,11 +163,11 @@ def masked(view: View, pointer: str, path: str, **_: Any) -> Iterator[Finding]:
         return
     found = view.mount_at(path)
     kind = looked["mode"] & _S_IFMT
-    if found is None:
+    if kind == _S_IFCHR and looked["rdev"] == _NULL:
+        yield as_asked(pointer, what)  # covered by it, or it from the beginning
+    elif found is None:
         yield drifted(pointer, what, "masked", "it can be seen")
-    elif (kind == _S_IFCHR and looked["rdev"] == _NULL) or (
-        kind == _S_IFDIR and looked.get("empty") and found.readonly
-    ):
+    elif kind == _S_IFDIR and looked.get("empty") and found.readonly:
         yield as_asked(pointer, what)
     else:
         yield drifted(pointer, what, "the null device, or an empty read-only directory", found.describe())
@@ -244,11 +248,11 @@ def _explained(request: Request) -> tuple[set[str], list[str]]:
     # A read-only path is bound with what is mounted below it.
     trees = [clean(path) for path in linux.get("readonlyPaths") or ()]
     for entry in request.config.get("mounts") or ():
-        place = clean(entry["destination"])
+        place = clean(destination_of(request, entry))
         exact.add(place)
         # What lies below the source of a recursive bind is its own; a cgroup mount has one for each hierarchy; sysfs
         # of the host, for a container that may not mount its own, comes with all that is on it.
-        words = entry.get("options") or ()
+        words = split(entry.get("options") or [])
         if "rbind" in words or entry.get("type") in ("cgroup", "sysfs") or (entry.get("type") == "bind" and not words):
             trees.append(place)
     return exact, trees

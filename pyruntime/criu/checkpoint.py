@@ -10,6 +10,8 @@ from pyruntime.cli.flags import number
 from pyruntime.criu import images, messages, service
 from pyruntime.errors import StateError, UsageError
 from pyruntime.plan.request import Request
+from pyruntime.rootfs.destination import destination_of
+from pyruntime.rootfs.options import split
 from pyruntime.spec import load
 
 TYPE_CHECKING = False
@@ -111,8 +113,8 @@ def of_host(request: Request, places: dict[str, str]) -> dict[str, str]:
     destination, and /dev/null for all masked files."""
     found = {}
     for entry in request.config.get("mounts") or ():
-        destination = _clean(entry["destination"])
-        options = entry.get("options") or ()
+        destination = _clean(destination_of(request, entry))
+        options = split(entry.get("options") or [])
         if (entry.get("type") == "bind" or "bind" in options or "rbind" in options) and destination in places:
             found[destination] = destination
     if not request.namespace("cgroup")[0]:

@@ -16,6 +16,8 @@ from pyruntime.criu.service import Service
 from pyruntime.errors import KernelError, StateError, from_oserror
 from pyruntime.plan.step import execute
 from pyruntime.rootfs import console, path
+from pyruntime.rootfs.destination import destination_of
+from pyruntime.rootfs.options import split
 from pyruntime.state import Record
 
 TYPE_CHECKING = False
@@ -208,11 +210,11 @@ def external(request: Request, record: Record) -> list[str]:
     """What is mounted from the host, by the names that `checkpoint` gave: `mnt[NAME]:SOURCE`."""
     sources = {"/dev/null": "/dev/null"}
     for entry in request.config.get("mounts") or ():
-        options = entry.get("options") or ()
+        options = split(entry.get("options") or [])
         if entry.get("type") == "bind" or "bind" in options or "rbind" in options:
             source = entry.get("source") or ""
             absolute = source if source.startswith("/") else f"{request.bundle}/{source}"
-            sources[path.clean(entry["destination"])] = absolute
+            sources[path.clean(destination_of(request, entry))] = absolute
         elif entry.get("type") == "cgroup" and not request.namespace("cgroup")[0]:
             for name, directory in record.cgroups.items():
                 sources[f"{path.clean(entry['destination'])}/{name}"] = directory
@@ -228,7 +230,7 @@ def _make_mount_points(request: Request) -> None:
     covered: list[str] = []
     try:
         for entry in request.config.get("mounts") or ():
-            destination = path.clean(entry["destination"])
+            destination = path.clean(destination_of(request, entry))
             if not any(destination.startswith(f"{one}/") for one in covered):
                 _make_mount_point(request, root_fd, destination, entry)
             covered.append(destination)
@@ -237,7 +239,7 @@ def _make_mount_points(request: Request) -> None:
 
 
 def _make_mount_point(request: Request, root_fd: int, destination: str, entry: dict[str, Any]) -> None:
-    options = entry.get("options") or ()
+    options = split(entry.get("options") or [])
     directory = True
     if entry.get("type") == "bind" or "bind" in options or "rbind" in options:
         source = entry.get("source") or ""

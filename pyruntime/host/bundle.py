@@ -11,6 +11,7 @@ from pyruntime.kernel import files, mount
 from pyruntime.process import image
 from pyruntime.rootfs import options
 from pyruntime.rootfs import path as rootfs_path
+from pyruntime.rootfs.destination import destination_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def _check_source(request: Request, pointer: str, source: str, with_bundle: bool
     if not source or not (source.startswith("/") or with_bundle):
         return
     path = source if source.startswith("/") else f"{request.bundle}/{source}"
+    if path.startswith(request.rootfs().rstrip("/") + "/"):
+        return  # what an earlier mount makes may be meant
     if not facts.exists(path):
         directory, _, name = path.rstrip("/").rpartition("/")
         yield Finding(
@@ -109,7 +112,7 @@ def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
     """Directories that are to be bound on files, and files on directories."""
     covered: list[str] = []
     for index, entry in enumerate(request.config.get("mounts") or ()):
-        place = rootfs_path.clean(entry["destination"])
+        place = rootfs_path.clean(destination_of(request, entry))
         hidden = any(place == one or place.startswith(one.rstrip("/") + "/") for one in covered)
         covered.append(place)
         source = entry.get("source") or ""
@@ -344,5 +347,5 @@ def _hidden(request: Request, path: str) -> bool:
     """Whether a mount lies over a path of the rootfs, so that something else is there."""
     path = rootfs_path.clean(path)
     places: list[dict[str, Any]] = request.config.get("mounts") or []
-    covers = [rootfs_path.clean(one["destination"]) for one in places]
+    covers = [rootfs_path.clean(destination_of(request, one)) for one in places]
     return any(path == one or path.startswith(one.rstrip("/") + "/") for one in covers)

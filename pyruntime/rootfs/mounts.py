@@ -152,6 +152,7 @@ def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], pars
         propagation=parsed.propagation,
         instead=instead,
         label=request.linux.get("mountLabel") or "",
+        late=late_readonly(request, entry, parsed),
     )
 
 
@@ -182,8 +183,11 @@ def mount_filesystem(
     propagation: list[list[Any]],
     instead: str,
     label: str,
+    late: bool,
 ) -> None:
-    """mount {type} on {destination}"""
+    """mount {type} on {destination}
+
+    late: it becomes read-only at the end, and is kept for that."""
     if label:
         from pyruntime.security import selinux  # in memory since the plan of /linux/mountLabel
 
@@ -215,6 +219,8 @@ def mount_filesystem(
 
                 copyup.copy_tree(target, fd)
             _attach(init, fd, target, destination, propagation)
+            if late:
+                init.late[destination] = posix.dup(fd)
         finally:
             posix.close(fd)
     finally:
@@ -274,7 +280,10 @@ def bind(
 
 def make_readonly(init: Any, destination: str) -> None:
     """make the mount on {destination} read-only"""
-    fd = path.resolve(init.root_fd, destination)
+    # The very mount: whoever shares the rootfs may have put a link in the place of the name since.
+    fd = init.late.pop(destination, -1)
+    if fd < 0:
+        fd = path.resolve(init.root_fd, destination)
     try:
         mount.set_attributes(fd, set=MOUNT_ATTR_RDONLY, shown=destination)
     finally:

@@ -43,6 +43,7 @@ class Init:
     root_fd:  the new root (O_PATH); rootfs: its path on the host.
     proc_contexts: of the proc filesystems that were opened for it in the pid namespace (start/shared_pid.py).
     mounted:  "/proc", "/sys", "/dev" -> what is mounted there, whatever the name means by now.
+    late:     destination -> a mount that becomes read-only at the end.
     dev_fd:   the directory of the default devices (O_PATH), -1 until it is asked for.
     empty_fd: the mount that covers masked directories, -1 until there is one.
     spawn:    what is left to the process that this one clones to execute the program; None when it does so itself.
@@ -58,6 +59,7 @@ class Init:
         "environment",
         "failure",
         "gate",
+        "late",
         "mounted",
         "proc_contexts",
         "proc_fd",
@@ -81,6 +83,7 @@ class Init:
         self.cwd_pending = False
         self.dev_fd = self.empty_fd = self.proc_fd = self.root_fd = -1
         self.environment: dict[str, str] = {}
+        self.late: dict[str, int] = {}
         self.mounted: dict[str, int] = {}
         self.proc_contexts: list[int] = []
         self.program = ""

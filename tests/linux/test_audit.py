@@ -510,3 +510,25 @@ def test_a_container_that_ends_meanwhile(container: Any) -> None:
 def test_usage(container: Any, words: tuple[str, ...]) -> None:
     box = container(["/bin/true"])
     assert "audit" in box.runtime.run("audit", *words, check=1).stderr
+
+
+def test_mounts_as_they_are_read(container: Any, tmp_path: Path) -> None:
+    """Words with commas, the rootfs in a destination, links that are copied, a path that is masked by two names."""
+    made = container(["/bin/sleep", "1000"])
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "link").symlink_to("somewhere")
+    (made.rootfs / "secret").mkdir()
+    shared = str(tmp_path / "shared")
+    made.config["mounts"] += [
+        {"destination": f"{made.rootfs}/data", "type": "none", "source": shared, "options": ["rbind,ro"]},
+        {"destination": "/one", "type": "bind", "source": str(tmp_path / "link"), "options": ["bind", "copy-symlink"]},
+    ]
+    made.config["linux"]["maskedPaths"] = ["/secret", "/secret/", "/dev/null"]
+    made.config["linux"]["readonlyPaths"] = ["/"]
+    made.create()
+    made.start()
+    box = Box(made.pid, made.bundle, made.runtime, hierarchies(made.pid))
+    assert box.drifts() == []
+    assert any(one["verdict"] == "cannot see" and one["field"] == "/mounts/6" for one in box.audit().values())
+    box.enter("/bin/mount", "-o", "remount,bind,rw", "none", "/")
+    assert box.fields() == ["/linux/readonlyPaths/0"]

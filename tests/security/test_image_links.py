@@ -115,3 +115,19 @@ def test_the_root_cannot_be_masked(container, path):
     (box.rootfs / "link").symlink_to("/")
     box.config["linux"]["maskedPaths"] = [path]
     create_refused(box, "/linux/maskedPaths/0", "root of the container")
+
+
+# What becomes read-only at the end.
+
+
+@pytest.mark.ours
+def test_a_readonly_mount_whose_name_is_swapped(container):
+    """Who shares the rootfs puts a link in its place while hooks run: the mount becomes read-only all the same."""
+    box = container(sh="touch /moved/new; touch /dev/shm/new && echo writable")
+    (box.rootfs / "data").mkdir()
+    box.config["mounts"].append({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]})
+    swap = f"cd {box.rootfs} && mv data moved && ln -s dev/shm data"
+    box.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", swap]}]}
+    result = box.run()
+    assert result.stdout == "writable\n"
+    assert "/moved/new: Read-only file system" in result.stderr
