@@ -141,7 +141,7 @@ def test_the_entry_point(container, programs, install, kind, how):
 def test_exec(container, programs, install, how):
     """Init waits for whoever comes; exec is lured into the runtime's executable, too.
 
-    Its process comes into the container without the runtime's memory (native/spawn.c): mostly there is nothing to open."""
+    Its process is cloned without the runtime's memory (native/spawn.c): mostly there is nothing to open."""
     installation = install(how)
     box = hostile(container, programs, ["/writer", "stay"])
     box.create()
