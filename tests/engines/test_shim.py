@@ -70,6 +70,7 @@ def test_events(engine):
         listener.terminate()
         listener.wait()
         reader.join(5)
+        listener.stdout.close()
     ours = [line for line in lines if "/tasks/" in line and name in line]
     found = [next(word for word in line.split() if word.startswith("/tasks/")) for line in ours]
     wanted = "create start exec-added exec-started exit paused resumed exit delete"
