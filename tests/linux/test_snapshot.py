@@ -31,6 +31,13 @@ pytestmark = [
 ]
 
 
+# An interpreter below /root, as version managers have it, is not for nobody: neither are its libraries.
+for_all = pytest.mark.skipif(
+    not all(folder.stat().st_mode & stat.S_IXOTH for folder in (*Path(sys.base_prefix).resolve().parents, CHECKOUT)),
+    reason=f"{sys.base_prefix} or the checkout is in a directory that other users cannot reach",
+)
+
+
 class Installation:
     """The checkout's pyruntime with archive, launcher and snapshot in a directory of its own, and an interpreter."""
 
@@ -299,6 +306,7 @@ def mapped(installed: Installation, **environment: str) -> bool:
     return found
 
 
+@for_all
 def test_it_is_for_root_alone(installed: Installation) -> None:
     assert stat.S_IMODE(installed.snapshot.stat().st_mode) == 0o700
     assert installed.refusal(**NOBODYS) == "it cannot be opened"
@@ -327,6 +335,7 @@ def test_practice_lets_containers_copy_fewer_pages(container, bare: Installation
     assert few < 0.8 * many
 
 
+@for_all
 def test_practice_needs_no_root(bare: Installation) -> None:
     os.chown(bare.folder, NOBODY, NOBODY)
     assert bare.make(**NOBODYS).stderr == ""
