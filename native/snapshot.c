@@ -18,6 +18,7 @@ extern char **environ;
 
 /* What the picture's maker fills in: where the C library has put the process's secrets. In the picture all of them are
  * zero, so that it holds none (pyruntime/snapshot/secrets.py has the same numbers). */
+enum { THREAD_NUMBER = 0x2d0 }; /* where x86_64's struct pthread has `tid`, in all versions of glibc so far */
 enum { CANARY, GUARD, MANGLED, KINDS, READ_ONLY = 4, SECRETS = 255, PAGE = 4096 };
 HIDDEN struct {
     unsigned long count;
@@ -107,18 +108,20 @@ static void restore_signals(const struct sigaction *interrupt)
 __attribute__((no_stack_protector)) const long *snapshot_point(const char *files)
 {
     struct sigaction interrupt;
-    int *id = NULL;
-    void *robust = NULL;
+    void *cleared = NULL, *robust = NULL;
     size_t robust_size = 0;
     sigaction(SIGINT, NULL, &interrupt);
     syscall(SYS_arch_prctl, ARCH_GET_FS, &snapshot_thread);
-    if (prctl(PR_GET_TID_ADDRESS, &id) != 0 || syscall(SYS_get_robust_list, 0, &robust, &robust_size) != 0)
+    int *number = (int *)(snapshot_thread + THREAD_NUMBER);
+    if (*number != (int)syscall(SYS_gettid) || prctl(PR_GET_TID_ADDRESS, &cleared) != 0 ||
+        syscall(SYS_get_robust_list, 0, &robust, &robust_size) != 0)
         return NULL;
     snapshot_files = files;
     const long *stack = snapshot_stop();
     renew_secrets();
-    /* The thread's number: mutexes that know their owner compare it. Its list of robust mutexes: the kernel walks it. */
-    *id = (int)syscall(SYS_set_tid_address, id);
+    /* The thread's number, which mutexes that know their owner compare; the word that the kernel clears when the thread
+     * ends, another one since glibc 2.43; and its list of robust mutexes, which the kernel walks. */
+    *number = (int)syscall(SYS_set_tid_address, cleared);
     syscall(SYS_set_robust_list, robust, robust_size);
     if (brk(NULL) != 0) /* the C library asks where this heap ends, so that malloc can grow it */
         return NULL;

@@ -35,7 +35,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             raise UsageError(f"snapshot {action} takes no --{flag}", mend=f"it belongs to: pyruntime snapshot {owner}")
     if values["format"] not in ("", "table", "json", "cyclonedx"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table, json or cyclonedx")
-    from pyruntime.snapshot import make, status
+    from pyruntime.snapshot import TURNED_OFF, make, status
 
     place = _place()
     if action == "status":
@@ -48,7 +48,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         make.remove(place)
         return 0
     if status.is_turned_off():
-        print(f"note: no snapshot is made: it is turned off by {status.TURNED_OFF}", file=sys.stderr)
+        print(f"note: no snapshot is made: it is turned off by {TURNED_OFF}", file=sys.stderr)
         return 0
     make.make(place, practice=not values["no-practice"], shared=values["shared"], again=values["again"])
     return 0

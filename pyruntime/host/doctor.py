@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import posix
-import sys
 
+from pyruntime import snapshot
 from pyruntime.cgroups.layout import Layout
 from pyruntime.host import facts, fits
 from pyruntime.kernel import files, mount, process
@@ -305,14 +305,16 @@ def _state(root: str) -> Check:
 
 def _snapshot() -> Check:
     """The one of this very process: another command may be the first after an update of the interpreter."""
-    module = sys.modules.get("pyruntime.snapshot")
-    used = module is not None and module.started_from
+    if snapshot.started_from:
+        return Check("snapshot", "ok", "commands start from a snapshot of the interpreter")
+    if facts.exists(snapshot.TURNED_OFF) or posix.environ.get(b"PYRUNTIME_SNAPSHOT") == b"0":
+        return Check("snapshot", "ok", "commands start the interpreter: the snapshot is turned off")
     return Check(
         "snapshot",
-        "ok" if used or posix.uname().machine != "x86_64" else "warning",
-        "commands start from a snapshot of the interpreter" if used else "commands start the interpreter",
+        "ok" if posix.uname().machine != "x86_64" else "warning",
+        "commands start the interpreter",
         "everything works, but each command takes some milliseconds longer",
-        "pyruntime snapshot make, again after each update of Python; pyruntime snapshot status says why",
+        "run pyruntime snapshot make, as root with --shared for all users; pyruntime snapshot status says why",
     )
 
 

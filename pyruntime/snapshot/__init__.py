@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+# The file that turns it off, as native/loader.h has it by tools/compile-launcher.sh.
+TURNED_OFF = "/etc/pyruntime/no-snapshot"
 # Whether this process has come out of a snapshot.
 started_from = False
 

@@ -15,9 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# As native/launcher.c has it, by tools/compile-launcher.sh.
-TURNED_OFF = "/etc/pyruntime/no-snapshot"
-
 
 class Status:
     """state: fresh, old, none or off. reasons: why it is not fresh. used: by this very process."""
@@ -33,7 +30,7 @@ class Status:
 
 def is_turned_off() -> bool:
     """Whether the administrator wants none."""
-    return os.path.exists(TURNED_OFF)
+    return os.path.exists(snapshot.TURNED_OFF)
 
 
 def examine(place: Place) -> Status:
@@ -52,7 +49,7 @@ def examine(place: Place) -> Status:
             found.reasons += file.differences(found.snapshot, str(place.archive))
         found.state = "old" if found.reasons else "fresh"
     if is_turned_off():
-        found.reasons.insert(0, f"it is turned off by {TURNED_OFF}")
+        found.reasons.insert(0, f"it is turned off by {snapshot.TURNED_OFF}")
     elif posix.environ.get(b"PYRUNTIME_SNAPSHOT") == b"0":
         found.reasons.insert(0, "it is turned off by PYRUNTIME_SNAPSHOT")
     else:
