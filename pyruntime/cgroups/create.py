@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import posix
 
 from pyruntime.cgroups import cpuset, identity, processes
@@ -44,7 +45,10 @@ def create(
     for name, directory in zip(hierarchies, directories, strict=True):
         untouched.remove(name)
         try:
-            if not make(name, directory):
+            made = make(name, directory)
+            if len(untouched) + 1 == len(hierarchies):
+                _claim(directory, made=made)
+            if not made:
                 identity.take_over(parent.record, directory)
             identity.note(parent.record, name, directory)
             if name == UNIFIED:
@@ -69,6 +73,23 @@ def create(
         del cgroups[name]
     if denied:
         parent.warn(f"no cgroup of the container's own in {', '.join(denied)}: {reason}; it has no limits there")
+
+
+def _claim(directory: str, *, made: bool) -> None:
+    """Keep other creates out of a cgroup that nothing is in yet, until this command ends. Raises StateError.
+
+    The lock goes with its descriptor, which stays open. Its holder has made the directory or found it unused."""
+    fd = posix.open(directory, _DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        posix.close(fd)
+        raise StateError(
+            f"container's cgroup is in use: another container is being created in {directory}",
+            mend="give another linux.cgroupsPath",
+        ) from None
+    if not made:
+        require_unused(directory)
 
 
 def _forget(record: Record, names: list[str]) -> None:
@@ -122,7 +143,7 @@ def require_unused(directory: str) -> None:
 
     Two containers in one cgroup would share its limits, and the first to go would take the other with it; in a
     frozen one init would never run."""
-    pids = processes.below(directory)
+    pids = processes.below(directory, foreign=True)
     if pids:
         raise StateError(
             f"container's cgroup is not empty: {len(pids)} process(es) found in {directory}",

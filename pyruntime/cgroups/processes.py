@@ -26,11 +26,14 @@ def of(cgroups: dict[str, str]) -> list[int]:
     return []
 
 
-def below(directory: str) -> list[int]:
-    """The pids of all processes in a cgroup and the cgroups below it, in ascending order."""
+def below(directory: str, *, foreign: bool = False) -> list[int]:
+    """The pids of all processes in a cgroup and the cgroups below it, in ascending order.
+
+    foreign: with a 0 if there are some that this pid namespace cannot see."""
     found = set(inside(directory))
     walk(directory, lambda parent, name: found.update(inside(name, parent)))
-    found.discard(0)  # a process of another pid namespace
+    if not foreign:
+        found.discard(0)
     return sorted(found)
 
 
@@ -112,6 +115,9 @@ def shown(pids: list[int], limit: int = 5) -> str:
     """Processes for a message: "412 (sleep), 413 (nginx)"."""
     words = []
     for pid in pids[:limit]:
+        if not pid:
+            words.append("some of another pid namespace")
+            continue
         try:
             words.append(f"{pid} ({read_file(f'/proc/{pid}/comm').strip()})")
         except OSError:

@@ -79,7 +79,7 @@ def _exists(name: str, parent: int | None) -> bool:
 
 
 def _busy(directory: str) -> StateError:
-    pids = processes.below(directory)
+    pids = processes.below(directory, foreign=True)
     return StateError(
         f"cannot remove the cgroup {directory}: device or resource busy (EBUSY)",
         why=f"processes are in it: {processes.shown(pids)}" if pids else "the kernel has not let it go yet",

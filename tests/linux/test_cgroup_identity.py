@@ -163,6 +163,66 @@ def test_a_create_that_was_killed_before_it_made_the_cgroup(container: Any, weak
     assert directories(second) == []
 
 
+# `create` stops for a while when it has made its cgroups, and nothing is in them yet.
+WAITS_IN_AN_EMPTY_CGROUP = """
+import time
+def wait(record, name, directory):
+    old(record, name, directory)
+    time.sleep(0.2)
+old = replace("cgroups.identity.note", wait)
+"""
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("before", [False, True], ids=["new", "there before"])
+def test_two_creates_in_one_cgroup(container: Any, weakened: Any, before: bool) -> None:
+    first: Container = container(["sleep", "1000"])
+    path = first.config["linux"]["cgroupsPath"]
+    if before:
+        for top in leaks.hierarchies():
+            os.makedirs(top + path)
+    ours = first.runtime
+    first.runtime = weakened(WAITS_IN_AN_EMPTY_CGROUP)
+    first.runtime.root = ours.root
+    first.bundle.save()
+    command = first.runtime.spawn("create", "--bundle", str(first.bundle.path), first.id)
+    proc.wait_until(lambda: waits(first), "it has claimed its cgroup")
+    second: Container = container(["sleep", "1000"])
+    second.config["linux"]["cgroupsPath"] = path
+    result = second.create(check=1)
+    assert "container's cgroup is in use" in result.stderr
+    assert command.wait().code == 0
+    first.runtime = ours
+    assert first.status() == "created"
+    first.delete("--force")
+    assert directories(first) == []
+
+
+def waits(one: Container) -> bool:
+    """Whether its create has claimed the first cgroup: it holds a lock on that directory."""
+    inodes = {str(directory.stat().st_ino) for directory in directories(one)}
+    return any(line.split()[5].split(":")[2] in inodes for line in Path("/proc/locks").read_text().splitlines())
+
+
+@pytest.mark.ours
+def test_processes_of_another_pid_namespace_are_in_the_way(container: Any, stranger: Any) -> None:
+    """cgroup.procs shows them as 0."""
+    one: Container = container(["sleep", "1000"])
+    path = one.config["linux"]["cgroupsPath"]
+    for top in leaks.hierarchies():
+        os.makedirs(top + path)
+        if "cpuset" not in top:
+            Path(f"{top}{path}/cgroup.procs").write_text(str(stranger.pid))
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    result = one.create(check=1, wrap=inside)
+    assert "container's cgroup is not empty" in result.stderr
+    assert "some of another pid namespace" in result.stderr
+    stranger.kill()
+    stranger.wait()
+    for directory in directories(one):
+        proc.wait_until(lambda directory=directory: removed(directory), "the cgroup is empty")
+
+
 @pytest.fixture
 def weakened(tmp_path: Path) -> Any:
     """`weakened(code)`: a Runtime of a pyruntime with functions replaced (support/attack.py)."""
