@@ -198,7 +198,13 @@ def kill(record: Record, signal: int, *, everything: bool = False) -> None:
     SIGKILL is for all of a container without a pid namespace of its own, as the kernel does it for one with; then,
     and with everything, it is no error that init is gone while the cgroup is there."""
     everything = everything or (signal == _SIGKILL and not record.private_pid)
-    reached = _signal_init(record, signal)
+    unknown = None
+    try:
+        reached = _signal_init(record, signal)
+    except Unknown as error:
+        if not everything:
+            raise
+        reached, unknown = False, error  # if it is alive, it is in the cgroup
     if not reached and not everything:
         raise StateError(f"container not running: {record.id} is stopped")
     if not everything and signal != _SIGKILL:
@@ -207,13 +213,14 @@ def kill(record: Record, signal: int, *, everything: bool = False) -> None:
     from pyruntime.cgroups import kill as cgroup_kill
 
     # With a pid namespace of its own nothing outlives init: who is in the cgroup came later.
-    cgroups = identity.own(record) if reached or not record.private_pid else {}
+    cgroups = identity.own(record) if reached or unknown is not None or not record.private_pid else {}
     if not everything:
         cgroup_kill.thaw_for_death(cgroups)
         return
     if not reached and not cgroups:
         raise StateError(f"container not running: {record.id} is stopped")
-    cgroup_kill.signal_all(cgroups, signal, but=record.pid if reached else 0)
+    if cgroup_kill.signal_all(cgroups, signal, but=record.pid if reached else 0) == 0 and unknown is not None:
+        raise unknown
 
 
 def _signal_init(record: Record, signal: int) -> bool:

@@ -20,23 +20,26 @@ _ESRCH, _EINVAL = 3, 22
 _POLLIN = select.POLLIN
 
 
-def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> None:
+def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> int:
     """Send a signal to every process of the container except the pid `but`; does not wait for its effect.
+
+    Returns how many processes it was sent to, 1 if the kernel does it for all.
 
     cgroups: those that are the container's (identity.own). SIGKILL reaches those forked meanwhile, too. Paused ones
     stay paused, unless the signal is SIGKILL."""
-    if signal == _SIGKILL:
-        _kill_at_once(cgroups)
+    count = int(signal == _SIGKILL and _kill_at_once(cgroups))
     reached = {but}
     for _ in range(_ROUNDS if signal == _SIGKILL else 1):
         pids = [pid for pid in processes.of(cgroups) if pid not in reached]
         if not pids:
             break
         reached.update(pids)
+        count += len(pids)
         for pidfd in _signal(cgroups, pids, signal):
             posix.close(pidfd)
     if signal == _SIGKILL:
         thaw_for_death(cgroups)
+    return count
 
 
 def kill_all(cgroups: dict[str, str]) -> None:
