@@ -12,6 +12,7 @@ import time
 from pyruntime import fastjson
 
 _FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_NONBLOCK | posix.O_CLOEXEC
+_ENXIO = 6
 _PATIENCE_MS = 1000
 
 
@@ -22,6 +23,14 @@ class Log:
         self.path = path
         self.format = format
         self.debugging = debug
+
+    def require(self) -> None:
+        """Raise OSError when the file cannot be opened. A FIFO may still get a reader."""
+        try:
+            posix.close(posix.open(self.path, _FLAGS, 0o644))
+        except OSError as error:
+            if error.errno != _ENXIO:
+                raise
 
     def debug(self, text: str) -> None:
         """What only --debug shows."""

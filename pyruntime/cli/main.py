@@ -8,7 +8,7 @@ import sys
 
 from pyruntime.cli import flags
 from pyruntime.cli.flags import Flag
-from pyruntime.errors import NO_MEMORY, PyruntimeError, UsageError, from_oserror
+from pyruntime.errors import NO_MEMORY, PyruntimeError, UsageError, errno_name, from_oserror, strerror
 from pyruntime.ids import ContainerId
 from pyruntime.log import Log
 
@@ -109,7 +109,10 @@ def run(arguments: list[str]) -> int:
         options, rest = flags.parse(arguments, GLOBAL)
         if options["log-format"] not in ("text", "json"):
             raise UsageError(f"invalid log-format: {options['log-format']!r}", mend="use text or json")
-        log = Log(options["log"], options["log-format"], options["debug"])
+        wanted = Log(options["log"], options["log-format"], options["debug"])
+        if wanted.path:
+            _require_log(wanted)
+        log = wanted
         if options["version"]:
             from pyruntime.cli import version
 
@@ -161,6 +164,15 @@ def run(arguments: list[str]) -> int:
             "output of the same command with --debug"
         )
         return 1
+
+
+def _require_log(log: Log) -> None:
+    """Raise UsageError unless the log can be written."""
+    try:
+        log.require()
+    except OSError as error:
+        reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
+        raise UsageError(f"--log {log.path}: {reason}", mend="name a file that can be written") from None
 
 
 def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:

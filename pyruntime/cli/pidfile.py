@@ -1,4 +1,7 @@
-"""--pid-file: a process's pid for whoever waits for the file."""
+"""--pid-file: a process's pid for whoever waits for the file.
+
+A regular file is replaced as a whole. A FIFO, a terminal or another character device is written to, and stays.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from pyruntime import state
 from pyruntime.errors import StateError, errno_name, strerror
 from pyruntime.kernel import files
 
+_S_IFMT, _S_IFIFO, _S_IFCHR, _S_IFREG, _S_IFLNK = 0o170000, 0o010000, 0o020000, 0o100000, 0o120000
+_STREAMS = (_S_IFIFO, _S_IFCHR)
+
 
 def check(path: str) -> None:
     """Raise StateError for a place that cannot take a pid file, before anything is made."""
@@ -15,20 +21,60 @@ def check(path: str) -> None:
     try:
         posix.stat(directory)
     except OSError as error:
-        raise StateError(
-            f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})",
-            mend="make its directory first",
-        ) from None
+        raise _failed(path, error, "make its directory first") from None
+    _is_stream(path)
 
 
 def write(path: str, pid: int) -> None:
-    """Write a pid as a whole: who sees the file sees the number."""
+    """Write a pid as a whole: who sees the file sees the number. Raises StateError."""
     directory, _, name = path.rpartition("/")
     directory = directory or ("/" if path.startswith("/") else ".")
     try:
+        if _is_stream(path):
+            _write_to_stream(path, b"%d" % pid)
+            return
         try:
             files.create_whole(f"{directory}/{name}", b"%d" % pid, 0o644)
         except OSError:  # an old file is there, or the filesystem has no O_TMPFILE
             state.write_atomically(directory, name, str(pid), mode=0o644)
     except OSError as error:
-        raise StateError(f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})") from error
+        raise _failed(path, error) from error
+
+
+def _is_stream(path: str) -> bool:
+    """Whether it exists and is written to, not replaced. Raises StateError for what can be neither."""
+    try:
+        kind = posix.stat(path, follow_symlinks=False).st_mode & _S_IFMT
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _failed(path, error) from None
+    if kind == _S_IFREG:
+        return False
+    if kind == _S_IFLNK:  # such as /dev/stdout
+        try:
+            kind = posix.stat(path).st_mode & _S_IFMT
+        except OSError as error:
+            raise _failed(path, error) from None
+    if kind not in _STREAMS:
+        raise StateError(
+            f"--pid-file {path}: not a regular file, a FIFO or a character device",
+            mend="give the path of a file; a symbolic link to a file is not followed",
+        )
+    return True
+
+
+def _write_to_stream(path: str, data: bytes) -> None:
+    # O_NONBLOCK: a FIFO without a reader is an error (ENXIO), and not waited for.
+    fd = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+    try:
+        kind = posix.fstat(fd).st_mode & _S_IFMT
+        if kind not in _STREAMS:
+            raise StateError(f"--pid-file {path}: it was replaced meanwhile")
+        posix.write(fd, data)
+    finally:
+        posix.close(fd)
+
+
+def _failed(path: str, error: OSError, mend: str | None = None) -> StateError:
+    return StateError(f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})", mend=mend)
