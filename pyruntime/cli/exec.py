@@ -202,7 +202,7 @@ def process_of(
 
 
 def _read_process(context: Context, first: dict[str, Any], path: str) -> dict[str, Any]:
-    return complete(context, first, load.load_object(path), path)
+    return complete(context, first, load.load_given(path), path)
 
 
 def complete(context: Context, first: dict[str, Any], process: dict[str, Any], name: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _resources(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if path:
         if path == "-":
             return _of(load.parse_object(_read_all(0), "standard input")), "standard input"
-        return _of(load.load_object(path)), path
+        return _of(load.load_given(path)), path
     found: dict[str, Any] = {}
     for flag, (member, name) in (*_NUMBERS.items(), *_TEXTS.items(), *_SIZES.items()):
         if values[flag] != "":

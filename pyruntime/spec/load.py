@@ -32,8 +32,40 @@ def read_config(bundle: str) -> bytes:
 
 
 def load_object(path: str) -> dict[str, Any]:
-    """Return the JSON object in the file `path` as load_config does (for process.json of `exec`, too)."""
+    """Return the JSON object in the file `path` as load_config does."""
     return parse_object(_read(path), path)
+
+
+def load_given(path: str) -> dict[str, Any]:
+    """Return the JSON object in a file that a flag names: as load_object does, and from a pipe, a FIFO or a terminal
+    as well, waiting for its end."""
+    return parse_object(_read_stream(path), path)
+
+
+def _read_stream(path: str) -> bytes:
+    """Return what the file `path` holds, whatever kind of file it is."""
+    try:
+        if path == "/dev/stdin":
+            fd = posix.dup(0)  # a socket, which cannot be opened by this name
+        elif posix.stat(path).st_mode & 0o170000 in (0o100000, 0o040000):
+            return _read(path)
+        else:
+            fd = posix.open(path, posix.O_RDONLY | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _not_opened(path, error) from None
+    try:
+        parts = []
+        size = 0
+        while part := posix.read(fd, 1 << 16):
+            parts.append(part)
+            size += len(part)
+            if size > MAXIMUM_SIZE:
+                raise _too_large(path)
+        return b"".join(parts)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {strerror(error.errno)}") from None
+    finally:
+        posix.close(fd)
 
 
 def parse_object(data: bytes, name: str) -> dict[str, Any]:
