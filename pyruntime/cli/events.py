@@ -25,6 +25,7 @@ FLAGS = (
     Flag("pressure", "tell of memory pressure from this level on, too", value="|".join(pressure.LEVELS)),
 )
 
+_DAY = 86400.0  # poll(2) takes less than a month at once
 _UNITS = (("ms", 0.001), ("us", 0.000001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))
 
 
@@ -72,7 +73,7 @@ def _follow(record: Record, interval: float, squeeze: pressure.Watch | None) -> 
         poll.register(squeeze.fd, squeeze.events)
     due = time.monotonic() + interval
     while True:
-        ready = {fd for fd, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)}
+        ready = {fd for fd, _ in poll.poll(min(max(0.0, due - time.monotonic()), _DAY) * 1000)}
         if watch is not None and watch.fd in ready:
             for _ in watch.pending():
                 _print(record, "oom", None)

@@ -124,7 +124,7 @@ def size(text: str, flag: str) -> int:
         if value < 0:
             raise ValueError
         return int(value * _MULTIPLES[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):  # 1e400.0 is infinite
         raise UsageError(f"--{flag}: {text!r} is not a size", mend="write it as 512M, or -1 for none") from None
 
 

@@ -91,7 +91,7 @@ def _dump(
 def page_server(text: str) -> tuple[str, int]:
     """ADDRESS:PORT of --page-server, as criu_page_server_info has it. Raises UsageError."""
     address, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal():
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise UsageError(f"--page-server {text}: use --page-server ADDRESS:PORT to specify server")
     return address, int(port)
 

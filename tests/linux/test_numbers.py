@@ -133,3 +133,44 @@ def test_maps_of_more_ranges_than_the_kernel_takes(container):
     result = create_refused(box, "340")
     if box.runtime.is_ours:
         assert len(result.stderr) < 1000
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("update", "--memory", "9" * 400 + ".0"),
+        ("update", "--memory", "9" * 5000),
+        ("update", "--pids-limit", str(2**70)),
+        ("update", "--cpu-quota", str(-(2**70))),
+        ("kill", "9" * 5000),
+        ("kill", "RTMIN+" + "9" * 5000),
+        ("exec", "--preserve-fds", str(2**70)),
+        ("exec", "--preserve-fds", "9" * 5000),
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_numbers_of_the_command_line(container, words):
+    """Too large for the kernel, for a C integer, for int(): a refusal in words, never "bug in pyruntime"."""
+    box = container(["/bin/sleep", "100"])
+    box.create()
+    box.start()
+    verb, *flags = words
+    command = [verb, box.id, *flags] if verb == "kill" else [verb, *flags, box.id]
+    result = box.runtime.run(*command, *(["/bin/true"] if verb == "exec" else []), check=None)
+    refused(box.runtime, result)
+    assert "bug in pyruntime" not in result.stderr
+
+
+@pytest.mark.ours
+def test_an_interval_of_ages(container):
+    """Longer than poll(2) takes: `events` waits, and ends with the container."""
+    box = container(["/bin/sleep", "100"])
+    box.create()
+    box.start()
+    events = box.runtime.spawn("events", "--interval", "99999999999999s", box.id)
+    with pytest.raises(subprocess.TimeoutExpired):
+        events.process.wait(1)
+    box.kill("KILL")
+    result = events.wait(10)
+    assert "bug in pyruntime" not in result.stderr

@@ -84,7 +84,7 @@ def test_page_server(text: str, found: tuple[str, int]) -> None:
     assert checkpoint.page_server(text) == found
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", "host:port"])
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:port", "host:65536", "host:" + "9" * 5000])
 def test_no_page_server(text: str) -> None:
     with pytest.raises(UsageError):
         checkpoint.page_server(text)
