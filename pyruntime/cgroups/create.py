@@ -38,7 +38,7 @@ def create(
     # Record, then do. Which cgroups these are is in the record with init's pid: before that nothing runs in them that
     # would outlive its parent.
     parent.record.cgroups = cgroups
-    parent.record.extra[identity.INODES] = {}
+    identity.begin(parent.record, rootless=rootless)
     parent.record.save()
     denied = []
     untouched = list(cgroups)

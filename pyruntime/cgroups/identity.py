@@ -16,29 +16,36 @@ if TYPE_CHECKING:
 
 INODES = "cgroup_inodes"  # in Record.extra: hierarchy -> inode number
 TOKEN = "cgroup_owner"  # in Record.extra: the value of the mark, of a container that has set one
-_NAME = "pyruntime.owner"
-# Only CAP_SYS_ADMIN of the initial user namespace can change `trusted`, which a container's root has not; an
-# ordinary user has `user`, since Linux 5.7.
-_KINDS = ("trusted.", "user.")
+MARK = "cgroup_mark"  # in Record.extra: the name of the attribute
+# Only CAP_SYS_ADMIN of the initial user namespace can change `trusted` attributes, and a container's root lacks it.
+# Others than root have to do with `user`, since Linux 5.7.
+_OF_ROOT, _OF_USER = "trusted.pyruntime.owner", "user.pyruntime.owner"
+_EPERM, _EACCES, _EOPNOTSUPP = 1, 13, 95
 _GONE = (2, 20)  # ENOENT, ENOTDIR
 # What a directory of the record is now.
 OWN, GONE, FOREIGN, UNKNOWN = "own", "gone", "foreign", "unknown"
 
 
+def begin(record: Record, *, rootless: bool) -> None:
+    """Prepare a record for `note` and `take_over`. The caller saves it."""
+    record.extra[INODES] = {}
+    record.extra[MARK] = _OF_USER if rootless else _OF_ROOT
+
+
 def note(record: Record, name: str, directory: str) -> None:
     """Note the cgroup that has just been made, or taken over, for a hierarchy. The caller saves the record."""
-    record.extra.setdefault(INODES, {})[name] = posix.stat(directory).st_ino
+    record.extra[INODES][name] = posix.stat(directory).st_ino
 
 
 def take_over(record: Record, directory: str) -> None:
     """Mark a cgroup that was there before as this container's: whoever used it is done with it."""
     token: str = record.extra.setdefault(TOKEN, posix.urandom(8).hex())
-    for kind in _KINDS:
-        try:
-            posix.setxattr(directory, kind + _NAME, token.encode())
-        except OSError:
-            continue  # EPERM: try the other; ENOTSUP of an older kernel: then the inode has to do
-        return
+    try:
+        posix.setxattr(directory, record.extra[MARK], token.encode())
+    except OSError as error:
+        if error.errno not in (_EPERM, _EACCES, _EOPNOTSUPP):
+            raise
+        # An older kernel, or a cgroup of somebody else's: the inode number has to do.
 
 
 def kind(record: Record, name: str) -> str:
@@ -48,16 +55,18 @@ def kind(record: Record, name: str) -> str:
 
 def kind_of(record: Record, name: str, directory: str) -> str:
     """As `kind`, of a directory that the record may not name."""
+    mark = str(record.extra.get(MARK, _OF_ROOT))
     try:
         inode = posix.stat(directory).st_ino
-        marks = [mark for mark in posix.listxattr(directory) if mark.endswith(_NAME)]
-        tokens = [posix.getxattr(directory, mark).decode("ascii", "replace") for mark in marks]
+        token = ""
+        if mark in posix.listxattr(directory):
+            token = posix.getxattr(directory, mark).decode("ascii", "replace")
     except OSError as error:
         if error.errno in _GONE:
             return GONE
         raise
     # A container that has set no mark has made the directory, so any mark is a later container's.
-    if tokens and record.extra.get(TOKEN) not in tokens:
+    if token and record.extra.get(TOKEN) != token:
         return FOREIGN
     noted = record.extra.get(INODES, {}).get(name)
     if noted is None:

@@ -170,20 +170,22 @@ def start(
                 del parent.record.extra["systemd"]
                 parent.record.save()
                 raise
-        _enter_all(parent, bus.control_group(unit), mount_points, controllers)
+        _enter_all(parent, bus.control_group(unit), mount_points, controllers, rootless=user)
     finally:
         bus.close()
 
 
-def _enter_all(parent: Any, path: str, mount_points: dict[str, str], required: list[str]) -> None:
+def _enter_all(
+    parent: Any, path: str, mount_points: dict[str, str], required: list[str], *, rootless: bool
+) -> None:
     """Note where the scope is; on v1, put init into the hierarchies that systemd does not use too."""
     from pyruntime.cgroups import controllers, create, files, identity
     from pyruntime.cgroups.layout import UNIFIED
 
     cgroups = {name: f"{mount_point}{path}" for name, mount_point in mount_points.items()}
     parent.record.cgroups = cgroups
-    inodes: dict[str, int] = {}
-    parent.record.extra[identity.INODES] = inodes
+    identity.begin(parent.record, rootless=rootless)
+    inodes = parent.record.extra[identity.INODES]
     for name, directory in cgroups.items():
         if posix.access(directory, posix.F_OK):
             # Made by systemd just now, or left by a container that has stopped where systemd has no hierarchy.

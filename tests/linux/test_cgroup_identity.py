@@ -129,6 +129,22 @@ def test_a_process_that_was_moved_in_is_named_and_lives(ended: Container, strang
 
 
 @pytest.mark.ours
+def test_a_mark_that_a_containers_root_can_set_keeps_nothing_alive(container: Any) -> None:
+    """Whoever owns the cgroup can set `user` attributes; those of root's containers are `trusted` ones."""
+    one = without_pid_namespace(container(["sh", "-c", "sleep 1000 & echo $!"]))
+    one.create()
+    one.start()
+    left = int(one.await_output("\n"))
+    one.wait()
+    for directory in directories(one):
+        os.setxattr(directory, "user.pyruntime.owner", b"somebody else")
+    assert alive(left)
+    one.delete("--force")
+    assert not alive(left)
+    assert directories(one) == []
+
+
+@pytest.mark.ours
 def test_a_directory_that_was_there_before_is_the_containers(container: Any) -> None:
     one: Container = container(["sleep", "1000"])
     path = one.config["linux"]["cgroupsPath"]

@@ -194,7 +194,7 @@ def test_another_container_in_a_scope_of_the_name_lives_on(box: Any) -> None:
 
 DIES_IN_THE_SCOPE = """
 import posix
-def dies(*arguments):
+def dies(*arguments, **_):
     posix.kill(posix.getpid(), 9)
 replace("cgroups.systemd._enter_all", dies)
 """
