@@ -410,6 +410,15 @@ def test_bill_of_materials_lists_every_library(installed: Installation) -> None:
         assert len(component["hashes"][0]["content"]) == 64, component
 
 
+def test_no_module_that_remembers_a_process_is_in_it(installed: Installation) -> None:
+    """random, tempfile, os and others keep random numbers, names or a copy of the environment once imported."""
+    files = [Path(name) for name in state(installed)[1]["files"]]
+    standard = {path.stem for path in files if path.suffix == ".py" and CHECKOUT not in path.parents}
+    usual = {"__init__", "_bootstrap_external", "abc", "aliases", "codecs", "io", "utf_8", "zipimport"}
+    assert standard - usual == set()
+    assert "encodings" in {path.parent.name for path in files}
+
+
 def test_two_snapshots_have_other_addresses(installed: Installation) -> None:
     """Bases are chosen at random at each build: libraries, heap, stack."""
     found = []

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +177,49 @@ def test_robust_mutex_is_released_when_its_owner_dies(subject: Subject, tmp_path
         options = {"pass_fds": [descriptor]}
         assert subject.ask(f"answer = probe.hold_robust({descriptor})", **options) == 0
         assert subject.ask(f"answer = probe.take_robust({descriptor})", **options) == 130  # EOWNERDEAD
+
+
+def test_a_thread_has_a_stack_of_8_MiB(subject: Subject) -> None:
+    """Whatever the limit of the caller, and of whoever made the snapshot."""
+    code = """
+attributes, size = (ctypes.c_char * 128)(), ctypes.c_size_t()
+libc = ctypes.CDLL(None)
+assert libc.pthread_getattr_default_np(attributes) == 0
+assert libc.pthread_attr_getstacksize(attributes, ctypes.byref(size)) == 0
+answer = size.value
+"""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+
+    assert subject.ask(code) == subject.ask(code, preexec_fn=limit) == 8 << 20
+
+
+def test_no_restartable_sequence_is_registered(subject: Subject) -> None:
+    """The kernel would write to the place that the old process had; the C library has exported this size since 2.35."""
+    assert subject.ask("answer = ctypes.c_uint.in_dll(ctypes.CDLL(None), '__rseq_size').value") == 0
+
+
+def test_clocks(subject: Subject) -> None:
+    """Without the vdso of the old process, which is elsewhere."""
+    before = time.time(), time.monotonic()
+    now = subject.ask("import time; answer = [time.time(), time.monotonic()]")
+    assert all(one <= other <= one + 60 for one, other in zip(before, now, strict=True))
+
+
+def test_program_with_more_rights_than_its_caller(subject: Subject, tmp_path: Path) -> None:
+    """What the C library then must not believe of the environment was decided in the old process (AT_SECURE)."""
+    launcher = tmp_path / "launcher"
+    shutil.copy(subject.library.launcher, launcher)
+    launcher.chmod(0o4755)
+    environment = {"PYRUNTIME_SNAPSHOT": "require"}
+    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
+    with open(launcher, "rb") as program:  # pytest's directories are closed to others
+        path = f"/proc/self/fd/{program.fileno()}"
+        options = {"pass_fds": [program.fileno()], "env": environment, "capture_output": True, "text": True, **nobody}
+        result = subprocess.run([path, "--version"], **options)
+    assert result.returncode == 126
+    assert result.stderr.endswith("the program has more rights than its caller\n")
 
 
 def test_malloc_in_threads(subject: Subject) -> None:
