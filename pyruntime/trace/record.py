@@ -270,10 +270,13 @@ def traced(path: str, module: Any, command: str, context: Context, values: dict[
 
 def _file(path: str, command: str, id: str) -> str:
     try:
-        directory = posix.stat(path).st_mode & 0o170000 == 0o040000
+        kind = posix.stat(path).st_mode & 0o170000
     except OSError:
-        directory = False
-    if directory:
+        kind = 0
+    if kind == 0o010000 and not path.startswith(("/dev/", "/proc/")):
+        # A reader would see an end of file before the trace, and without one open(2) waits.
+        raise UsageError(f"cannot write the trace {path}: it is a FIFO", mend="name a file, or /dev/stdout")
+    if kind == 0o040000:
         if id:
             ContainerId(id)
         number = f"-{posix.getpid()}" if command == "exec" else ""

@@ -1,4 +1,4 @@
-"""--log FILE on what is no regular file: a FIFO must not hang the command, whatever its reader does."""
+"""--log and --trace on what is no regular file: a FIFO must not hang the command, whatever its reader does."""
 
 from __future__ import annotations
 
@@ -49,3 +49,9 @@ def test_a_fifo_that_nothing_is_read_from(runtime, fifo):
     finally:
         os.close(reader)
         os.close(writer)
+
+
+@pytest.mark.ours
+def test_a_trace_into_a_fifo(runtime, fifo):
+    result = runtime.run("delete", "--trace", str(fifo), ID, check=1, timeout=5)
+    assert f"{fifo}: it is a FIFO" in result.stderr
