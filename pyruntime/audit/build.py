@@ -77,7 +77,8 @@ UNSEEN = {
 MEANS = frozenset(
     """
     affinity.reset create.create devices.link_ptmx keyring.join namespaces.join
-    namespaces.make_cgroup_namespace network.raise_loopback notify_socket.make_directory place.join
+    namespaces.make_cgroup_namespace network.raise_loopback notify_socket.make_directory null.reopen
+    place.join
     program.change_directory program.change_directory_as_user program.find program.keep_descriptors program.make_cwd
     program.reset_signals
     rlimits.leave_limit root.change_root root.move_root root.pivot seccomp.prepare user.give_stdio user.own_stdio

@@ -23,7 +23,7 @@ from pyruntime.plan.step import (
     SPAWNED,
     Step,
 )
-from pyruntime.process import affinity, capabilities, keyring, program, rlimits, user
+from pyruntime.process import affinity, capabilities, keyring, null, program, rlimits, user
 from pyruntime.rootfs import devices, masks, mounts, root
 
 TYPE_CHECKING = False
@@ -60,6 +60,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (ENTER, hostname.plan),
     (ENTER, mounts.plan_readonly),
     (ENTER, masks.plan),
+    (ENTER, null.plan),
     (ENTER, root.plan_enter),
     (ENTER, root.plan_propagation),
     (ENTER, root.plan_readonly),

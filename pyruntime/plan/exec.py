@@ -10,7 +10,7 @@ from pyruntime.cgroups import enter
 from pyruntime.plan.rare import rare
 from pyruntime.plan.request import Request
 from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PHASES, PREPARE, READY, SETUP, SPAWNED, Step
-from pyruntime.process import affinity, capabilities, keyring, program, rlimits, user
+from pyruntime.process import affinity, capabilities, keyring, null, program, rlimits, user
 from pyruntime.start import target
 
 TYPE_CHECKING = False
@@ -37,6 +37,7 @@ FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
     (SETUP, rare("/linux/intelRdt", "rdt", "plan_exec")),
     (ENTER, enter.plan),
     (ENTER, target.plan),
+    (ENTER, null.plan),
     (ENTER, keyring.plan),
     (ENTER, rare("/process/terminal", "rootfs.console", "plan_exec")),
     (ENTER, user.plan_umask),

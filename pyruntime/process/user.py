@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _EINVAL, _EPERM, _EROFS = 22, 1, 30
-_S_IFMT, _S_IFCHR, _S_IFIFO = 0o170000, 0o020000, 0o010000
+_S_IFMT, _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 _PTS_MAJORS = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and the seven behind it
 
 
@@ -96,7 +96,7 @@ def own_stdio(init: Any, uid: int) -> None:
     for fd in (0, 1, 2):
         try:
             found = posix.fstat(fd)
-            if found.st_mode & _S_IFMT == _S_IFCHR or found.st_uid == uid:
+            if found.st_mode & _S_IFMT in (_S_IFCHR, _S_IFBLK) or found.st_uid == uid:
                 continue
             posix.fchown(fd, uid, -1)
         except OSError as error:

@@ -114,12 +114,18 @@ def _open(init: Any, name: str) -> int:
 
 
 def _null_device() -> int:
-    """A detached mount of the host's /dev/null, never of the container's (CVE-2025-31133)."""
+    """A detached mount of the host's /dev/null, never of the container's (CVE-2025-31133).
+
+    Read-only: the device is written to as ever, but a chmod(2) of a masked file would be one of the host's device."""
     fd = mount.clone_tree("/dev/null")
-    found = posix.fstat(fd)
-    if not _is_null(found):
+    try:
+        if not _is_null(posix.fstat(fd)):
+            raise StepError("the host's /dev/null is not the device 1:3", mend="mknod -m 666 /dev/null c 1 3")
+        attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
+        mount.set_attributes(fd, set=attributes, shown="/dev/null")
+    except BaseException:
         posix.close(fd)
-        raise StepError("the host's /dev/null is not the device 1:3", mend="mknod -m 666 /dev/null c 1 3")
+        raise
     return fd
 
 

@@ -29,7 +29,8 @@ def checkpoint(
     """Write the images of a running container to a directory.
 
     path: the directory. chosen: the fields of containerd's CheckpointOptions; with exit the processes are gone then.
-    files: what it got as standard input, output and error: paths of the host or `pipe:[INODE]`; [] for a terminal.
+    files: what it got as standard input, output and error: a path of the host, `pipe:[INODE]`, or
+    /dev/null, which is the container's; [] for a terminal.
     Raises PyruntimeError, and the container runs on."""
     values, _ = flags.parse([], cli_checkpoint.FLAGS)
     logs = chosen["work_path"] or f"{bundle}/{_LOGS}"
@@ -46,7 +47,7 @@ def checkpoint(
     if chosen["cgroups_mode"]:
         values["manage-cgroups-mode"] = chosen["cgroups_mode"]
     try:
-        links = [file if file.startswith("pipe:[") else criu_images.descriptor_for(file) for file in files]
+        links = [file if _is_inside(file) else criu_images.descriptor_for(file) for file in files]
     except OSError:
         links = []  # its client has gone, and has removed them
     criu_checkpoint.checkpoint(state.load(settings.root, id), values, links)
@@ -72,6 +73,10 @@ def restore(
     if not logs:
         _remove(values["work-path"])
     return {"pid": record.pid, "start": record.start}
+
+
+def _is_inside(file: str) -> bool:
+    return file == "/dev/null" or file.startswith("pipe:[")
 
 
 def _remove(directory: str) -> None:

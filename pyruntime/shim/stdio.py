@@ -36,7 +36,8 @@ class Stdio:
 
     stdin, stdout, stderr: a path, file://PATH, binary://PROGRAM?NAME=VALUE, or "" for none.
     fds: what the process gets, once `open` has said that it is ready; [] with a terminal.
-    links: how a checkpoint names these (criu/images.py): a path of the host, or `pipe:[INODE]`.
+    links: how a checkpoint names these (criu/images.py): a path of the host, `pipe:[INODE]`, or /dev/null,
+           the container's own (process/null.py).
     master: the terminal's, -1 without.
     warn: called with what a client should know, in words."""
 

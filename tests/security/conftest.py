@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from linux.conftest import base, bundle, container, containerd, executable, machine, mark_items, runtime, scratch, task
-from support import attack
+from support import attack, kernel
 from support.runtime import Runtime
 
 __all__ = ["base", "bundle", "container", "containerd", "executable", "machine", "runtime", "scratch", "task"]
@@ -54,3 +56,16 @@ def weakened(runtime: Runtime) -> Iterator[Callable[..., Runtime]]:
             for path in one.root.iterdir():
                 if path.name != ".cache":
                     one.run("delete", "--force", path.name, check=None)
+
+
+@pytest.fixture
+def null(runtime: Runtime, tmp_path: Path) -> Iterator[os.stat_result]:
+    """A /dev/null of this test's own in the place of the host's: what it is before."""
+    kernel.mount("tmpfs", str(tmp_path), "tmpfs", 0, "mode=755")
+    node = tmp_path / "null"
+    os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    node.chmod(0o666)
+    kernel.mount(str(node), "/dev/null", None, kernel.MS_BIND)
+    yield os.stat("/dev/null")
+    kernel.umount("/dev/null", kernel.MNT_DETACH)
+    kernel.umount(str(tmp_path), kernel.MNT_DETACH)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import kernel
 from support.shim import Refused, Task, wait_for
 
 from pyruntime.shim import wire
@@ -23,19 +22,6 @@ pytestmark = pytest.mark.ours
 UID, GID = 1234, 1235
 # Through its standard output: empty the file, run by anybody as root, and not root's.
 ATTACK = "echo first; : >/proc/self/fd/1; chmod 4777 /proc/self/fd/1; chown 1000:1000 /proc/self/fd/1; echo second"
-
-
-@pytest.fixture
-def null(runtime: Any, tmp_path: Path) -> Iterator[os.stat_result]:
-    """A /dev/null of this test's own in the place of the host's: what it is before."""
-    kernel.mount("tmpfs", str(tmp_path), "tmpfs", 0, "mode=755")
-    node = tmp_path / "null"
-    os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    node.chmod(0o666)
-    kernel.mount(str(node), "/dev/null", None, kernel.MS_BIND)
-    yield os.stat("/dev/null")
-    kernel.umount("/dev/null", kernel.MNT_DETACH)
-    kernel.umount(str(tmp_path), kernel.MNT_DETACH)
 
 
 def owned() -> dict[str, Any]:
@@ -159,3 +145,15 @@ def test_a_directory_is_refused(task: Callable[..., Task], tmp_path: Path) -> No
     for streams in ({"stdin": str(tmp_path)}, {"stdout": str(tmp_path)}, {"stdout": f"file://{tmp_path}"}):
         with pytest.raises(Refused, match="is a directory"):
             one.create(**streams)
+
+
+@pytest.mark.parametrize("path", ["", "/dev/null"])
+def test_a_container_cannot_change_the_hosts_null_device(
+    task: Callable[..., Task], null: os.stat_result, path: str
+) -> None:
+    change = "for number in 0 1 2; do chmod 600 /proc/self/fd/$number; chown 5 /proc/self/fd/$number; done; exit 7"
+    one = hostile(task, change)
+    one.create(stdin=path, stdout=path, stderr=path)
+    one.start()
+    assert one.wait() == 7
+    assert attributes(os.stat("/dev/null")) == attributes(null)

@@ -78,7 +78,7 @@ OWN = {
     | {
         *("cli." + name for name in ("descriptors", "exec", "pidfd_socket", "pidfile")),
         *("plan." + name for name in ("exec", "rare", "request")),
-        *("process." + name for name in "affinity capabilities image keyring program rlimits user".split()),
+        *("process." + name for name in "affinity capabilities image keyring null program rlimits user".split()),
         *("start." + name for name in "channel execute fifo init joining parent spawn target".split()),
         *("cgroups." + name for name in "cpuset create enter limits place setting".split()),
         *("foreground", "namespaces", "process", "rootfs", "rootfs.path", "spec", "spec.load", "start"),

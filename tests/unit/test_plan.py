@@ -247,6 +247,7 @@ GOLDEN = [
     ("enter", "mounts.make_readonly", "/mounts/1/options"),
     ("enter", "masks.make_readonly", "/linux/readonlyPaths/0"),
     ("enter", "masks.mask", "/linux/maskedPaths/0"),
+    ("enter", "null.reopen", ""),
     ("enter", "root.pivot", "/root/path"),
     ("enter", "root.make_readonly", "/root/readonly"),
     ("enter", "user.set_umask", ""),
