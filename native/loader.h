@@ -149,10 +149,10 @@ static const char *reason_against_snapshot(void)
         return "its file is not a whole snapshot of this version";
     if (call(SYS_uname, (long)&kernel, 0, 0, 0, 0) < 0 ||
         differ(head->kernel, kernel.release, length(kernel.release) + 1))
-        return "it was made by another kernel";
+        return "it was made with another kernel release";
     processor_read(processor);
     if (differ((const char *)head->processor, (const char *)processor, sizeof processor))
-        return "it was made by another processor";
+        return "it was made on a processor with other features";
     const char *place = (const char *)(head + 1) + head->segments * sizeof(struct segment);
     for (uint64_t left = head->files; left > 0; left--) {
         const struct compared *entry = (const struct compared *)place;

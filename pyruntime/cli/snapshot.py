@@ -28,11 +28,11 @@ ACTIONS = ("make", "remove", "status")
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Do it: 0 when the snapshot is as asked for, and for status when it is in use."""
     if len(words) != 1 or words[0] not in ACTIONS:
-        raise UsageError("snapshot needs what is to be done", mend="give make, remove or status")
+        raise UsageError("snapshot: missing or unknown action", mend="give make, remove or status")
     action = words[0]
     for flag, owner in (("again", "make"), ("no-practice", "make"), ("shared", "make"), ("format", "status")):
         if values[flag] and action != owner:
-            raise UsageError(f"snapshot {action} takes no --{flag}", mend=f"it belongs to: pyruntime snapshot {owner}")
+            raise UsageError(f"--{flag} is not a flag of snapshot {action}", mend=f"it is one of snapshot {owner}")
     if values["format"] not in ("", "table", "json", "cyclonedx"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table, json or cyclonedx")
     from pyruntime.snapshot import TURNED_OFF, make, status

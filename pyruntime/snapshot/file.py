@@ -144,9 +144,9 @@ def differences(snapshot: Snapshot, archive: str) -> Iterable[str]:
     """Why the launcher would not use it, one reason after the other."""
     processor, kernel = machine()
     if snapshot.kernel != kernel:
-        yield f"it was made by kernel {snapshot.kernel}"
+        yield f"it was made with kernel {snapshot.kernel}"
     if snapshot.processor != processor:
-        yield "it was made by a processor with other features"
+        yield "it was made on a processor with other features"
     for name, was in snapshot.files.items():
         try:
             now = stamp(name, archive)

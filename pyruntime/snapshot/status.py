@@ -41,6 +41,8 @@ def examine(place: Place) -> Status:
         found.snapshot = file.read(place.output)
     except FileNotFoundError:
         found.reasons.append("there is none")
+    except PermissionError:
+        found.reasons.append("it is not for this user: pyruntime snapshot make --shared, as root, makes one for all")
     else:
         found.users = "all" if info.st_mode & 0o077 else f"uid {info.st_uid}"
         if found.snapshot is None:

@@ -210,7 +210,7 @@ PROCESSOR, KERNEL = 56, 88  # where they are in the head
 def test_other_processor_falls_back(installed: Installation) -> None:
     for word in range(6):
         flip(installed.snapshot, PROCESSOR + 4 * word)
-        assert installed.refusal() == "it was made by another processor"
+        assert installed.refusal() == "it was made on a processor with other features"
         assert installed.works()
         flip(installed.snapshot, PROCESSOR + 4 * word)
     assert installed.refusal() == ""
@@ -221,7 +221,7 @@ def test_other_kernel_falls_back(installed: Installation) -> None:
     assert installed.snapshot.read_bytes()[KERNEL:].startswith(release.encode() + b"\0")
     for at in 0, len(release) - 1, len(release):
         flip(installed.snapshot, KERNEL + at)
-        assert installed.refusal() == "it was made by another kernel"
+        assert installed.refusal() == "it was made with another kernel release"
         assert installed.works()
         flip(installed.snapshot, KERNEL + at)
 
@@ -238,7 +238,7 @@ def test_emulated_processor_falls_back(installed: Installation, model: str) -> N
     env = {"PYRUNTIME_SNAPSHOT": "require"}
     result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert result.returncode == 126, result
-    assert result.stderr.endswith(": it was made by another processor\n")
+    assert result.stderr.endswith(": it was made on a processor with other features\n")
 
 
 @emulated
@@ -310,6 +310,10 @@ def mapped(installed: Installation, **environment: str) -> bool:
 def test_it_is_for_root_alone(installed: Installation) -> None:
     assert stat.S_IMODE(installed.snapshot.stat().st_mode) == 0o700
     assert installed.refusal(**NOBODYS) == "it cannot be opened"
+    command = [installed.launcher, "snapshot", "status"]
+    result = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, **NOBODYS)
+    assert result.returncode == 1
+    assert "because it is not for this user" in result.stdout
     installed.make("--no-practice", "--shared")
     assert installed.refusal(**NOBODYS) == ""
     assert installed.refusal() == ""
