@@ -16,7 +16,7 @@ from pyruntime.kernel.constants import (
     MS_SLAVE,
     UMOUNT_NOFOLLOW,
 )
-from pyruntime.rootfs import options
+from pyruntime.rootfs import options, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +40,24 @@ def mount_all(mounts: list[dict[str, Any]], rootfs: str) -> None:
             pass
     try:
         for one in mounts:
-            _mount(one, f"{rootfs}/{one['target']}" if one["target"] else rootfs)
+            _mount(one, _below(rootfs, one["target"]) if one["target"] else rootfs)
     except BaseException:
         unmount(rootfs)
         raise
+
+
+def _below(rootfs: str, target: str) -> str:
+    """The path of a place in what is mounted so far, whose links are the image's: none leads out of rootfs. Raises
+    KernelError."""
+    root = posix.open(rootfs, _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        place = path.resolve(root, target)
+    finally:
+        posix.close(root)
+    try:
+        return posix.readlink(f"/proc/self/fd/{place}")
+    finally:
+        posix.close(place)
 
 
 def _mount(one: dict[str, Any], target: str) -> None:
