@@ -82,8 +82,8 @@ def restore(request: Request, root: str, raw_config: str, log: Log, values: dict
             container.describe(record, request)
             state.write_atomically(directory, state.CONFIG, raw_config)
             _restore(Restorer(request, record, log), values, directories, descriptors)
-        except BaseException:
-            container.destroy(record, log)
+        except BaseException as error:
+            container.undo(record, log, error)
             raise
         finally:
             posix.close(lock)
