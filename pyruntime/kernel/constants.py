@@ -82,28 +82,6 @@ CGROUP2_SUPER_MAGIC = 0x63677270
 DEVPTS_SUPER_MAGIC = 0x1CD1
 PROC_SUPER_MAGIC = 0x9FA0
 TMPFS_MAGIC = 0x01021994
-# Filesystems whose files the kernel makes up: reading them shows, and may take, what is the host's (linux/magic.h).
-KERNEL_FILESYSTEMS = frozenset(
-    (
-        PROC_SUPER_MAGIC,
-        CGROUP_SUPER_MAGIC,
-        CGROUP2_SUPER_MAGIC,
-        DEVPTS_SUPER_MAGIC,
-        0x62656572,  # sysfs
-        0x64626720,  # debugfs
-        0x74726163,  # tracefs
-        0x73636673,  # securityfs
-        0x62656570,  # configfs
-        0xCAFE4A11,  # bpf
-        0xDE5E81E4,  # efivarfs
-        0x6165676C,  # pstore
-        0x42494E4D,  # binfmt_misc
-        0x19800202,  # mqueue
-        0xF97CFF8C,  # selinuxfs
-        0x43415D53,  # smackfs
-        0x07655821,  # resctrl
-    )
-)
 
 # prctl(2)
 PR_SET_PDEATHSIG = 1

@@ -119,14 +119,36 @@ def test_a_fifo_is_not_opened(container, place, verb):
         os.close(watch)
 
 
-def test_a_magic_link_leads_to_no_descriptor(container, host):
-    """What the caller passes to the process is opened by nobody else."""
-    file = host / "passwd"
-    file.write_text("x:x:0:0::/from-a-descriptor:\n")
+@pytest.mark.parametrize("target", ["/sys/kernel/uevent_seqnum", "/proc/self/fd/0", "/proc/self/exe", "/proc/1/maps"])
+def test_other_files_that_are_none_of_the_image(container, target):
+    """What is opened at all is opened with the rights of the user's process."""
     box = container(sh="echo $HOME")
-    replace_passwd(box, "/proc/self/fd/3")
-    wrap = ["sh", "-c", 'exec 3<"$0"; exec "$@"', str(file)]
-    assert box.run("--preserve-fds", "1", wrap=wrap).stdout == "/\n"
+    replace_passwd(box, target)
+    assert box.run().stdout == "/\n"
+
+
+# What a process needs to be executed and to say where its home is; no openat2(2), fstatfs(2) and the like.
+FEW_CALLS = (
+    "access arch_prctl brk capget capset chdir close close_range connect dup dup2 execve exit exit_group faccessat "
+    "faccessat2 fchdir fchown fcntl fstat futex getcwd getegid geteuid getgid getgroups getpid getppid getrandom "
+    "getuid ioctl lseek lstat madvise mmap mprotect mremap munmap newfstatat open openat poll pread64 prctl read readlink "
+    "recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sendmsg set_robust_list set_tid_address setgid setgroups "
+    "setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom sigaltstack"
+).split()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("default", ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"])
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_home_is_found_below_a_strict_filter(container, default, no_new_privileges):
+    """Without noNewPrivileges the filter is in force before privileges are given up, and /etc/passwd is read after."""
+    box = container(sh="echo $HOME")
+    box.process["noNewPrivileges"] = no_new_privileges
+    box.config["linux"]["seccomp"] = {
+        "defaultAction": default,
+        "syscalls": [{"names": FEW_CALLS, "action": "SCMP_ACT_ALLOW"}],
+    }
+    assert box.run().stdout == "/root\n"
 
 
 @pytest.mark.parametrize("home", [b"/a\0b", b""], ids=["NUL", "empty"])
