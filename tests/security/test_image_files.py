@@ -130,10 +130,10 @@ def test_other_files_that_are_none_of_the_image(container, target):
 # What a process needs to be executed and to say where its home is; no openat2(2), fstatfs(2) and the like.
 FEW_CALLS = (
     "access arch_prctl brk capget capset chdir close close_range connect dup dup2 execve exit exit_group faccessat "
-    "faccessat2 fchdir fchown fcntl fstat futex getcwd getegid geteuid getgid getgroups getpid getppid getrandom "
-    "getuid ioctl lseek lstat madvise mmap mprotect mremap munmap newfstatat open openat poll pread64 prctl read readlink "
-    "recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sendmsg set_robust_list set_tid_address setgid setgroups "
-    "setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom sigaltstack"
+    "fchdir fchown fcntl fstat futex getcwd getegid geteuid getgid getgroups getpid getppid getrandom "
+    "getuid ioctl lseek lstat madvise mmap mprotect mremap munmap newfstatat open openat poll pread64 prctl read "
+    "readlink recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sendmsg set_robust_list set_tid_address setgid "
+    "setgroups setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom sigaltstack"
 ).split()
 
 
