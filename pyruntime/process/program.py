@@ -249,8 +249,8 @@ def look_up(name: str, search: str) -> str:
 def _may_execute(file: str) -> bool:
     """Whether execve(2) would not refuse a file for its mode: with the effective ids and capabilities, as it judges.
 
-    access(2) goes by the real uid, and without capabilities unless that is 0. It is asked first all the same: it usually
-    suffices, and the container's seccomp filter may know nothing of faccessat2(2)."""
+    access(2) goes by the real uid, and without capabilities unless that is 0. It is asked first all the same:
+    it usually suffices, and the container's seccomp filter may know nothing of faccessat2(2)."""
     return posix.access(file, posix.X_OK) or posix.access(file, posix.X_OK, effective_ids=True)
 
 

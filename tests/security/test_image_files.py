@@ -133,7 +133,8 @@ FEW_CALLS = (
     "fchdir fchown fcntl fstat futex getcwd getegid geteuid getgid getgroups getpid getppid getrandom "
     "getuid ioctl lseek lstat madvise mmap mprotect mremap munmap newfstatat open openat poll pread64 prctl read "
     "readlink recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sendmsg set_robust_list set_tid_address setgid "
-    "setgroups setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom sigaltstack"
+    "setgroups setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom "
+    "sigaltstack"
 ).split()
 
 
