@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _O_PATH = 0o10000000
-_EACCES = 13
+_EPERM, _EACCES = 1, 13
 
 
 def clone(init: Any, source: str, *, recursive: bool = False, follow: bool = True) -> int:
@@ -88,9 +88,16 @@ def serve(parent: Any, arg: dict[str, Any]) -> None:
 def _open_for_init(parent: Any, *, source: str, follow: bool) -> int:
     if not parent.request.has_new("mount"):
         # What a path means in a namespace that others have is theirs to decide, and the rights here are the host's.
-        raise KernelError(_EACCES, "open", (source,))
-    with Inside(parent.pid):
-        return _open(source, follow)
+        raise KernelError(_EACCES, "open_tree", (source,))
+    try:
+        with Inside(parent.pid):
+            return _open(source, follow)
+    except KernelError as error:
+        if error.errno != _EPERM:
+            raise
+        raise KernelError(_EACCES, "open_tree", (source,)) from None  # an ordinary user cannot enter: no other rights
+    except OSError as error:
+        raise KernelError(error.errno or _EACCES, "open_tree", (source,)) from None
 
 
 class Inside:

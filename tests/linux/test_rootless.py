@@ -426,3 +426,19 @@ def test_proc_in_a_joined_pid_namespace(box):
         configs.set_namespace(second.config, kind, f"/proc/{pid}/ns/{kind}")
     output = second.do("run").stdout.split()
     assert output == ["/proc/1", "/proc/2", "sleep"]
+
+
+def test_a_source_that_the_user_may_not_reach(box, place: Path) -> None:
+    """Neither init nor its parent has a right to it, and the error is the usual one."""
+    one = box("true")
+    source = "/root" if os.geteuid() else place / "closed/volume"
+    if not os.geteuid():
+        Path(source).mkdir(parents=True)
+        Path(source).parent.chmod(0o700)
+    one.config["mounts"].append(
+        {"destination": "/data", "type": "bind", "source": f"{source}/.", "options": ["rbind", "ro"]}
+    )
+    result = one.do("run", check=1)
+    assert "/mounts/" in result.stderr
+    assert "permission denied (EACCES)" in result.stderr
+    assert "may not be entered by this user" in result.stderr
