@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import StepError
-from pyruntime.kernel import process
-from pyruntime.kernel.constants import PR_SET_NO_NEW_PRIVS
+from pyruntime.kernel import files, process
+from pyruntime.kernel.constants import PIPEFS_MAGIC, PR_SET_NO_NEW_PRIVS
 from pyruntime.plan.step import Step
 from pyruntime.state import read_file
 
@@ -106,15 +106,16 @@ def own_stdio(init: Any, uid: int) -> None:
 
 def give_stdio(parent: Any, uid: int) -> None:
     """give pipes and terminals among standard input and output to uid {uid} of the user namespace"""
-    # For /dev/stdout, as own_stdio. Regular files and other devices stay the host's: their owner may change the mode.
-    # So does a terminal that is not the caller's own.
+    # For /dev/stdout, as own_stdio. What has a name on the host stays the host's (regular files, FIFOs, devices), since
+    # an owner may change the mode; except for the caller's own terminal.
     owner = -1
     for fd in (0, 1, 2):
         try:
             found = posix.fstat(fd)
             kind = found.st_mode & _S_IFMT
             terminal = kind == _S_IFCHR and posix.major(found.st_rdev) in _PTS_MAJORS
-            if kind != _S_IFIFO and not (terminal and found.st_uid == posix.geteuid()):
+            pipe = kind == _S_IFIFO and files.filesystem_magic(fd) == PIPEFS_MAGIC
+            if not (pipe or (terminal and found.st_uid == posix.geteuid())):
                 continue
             if owner < 0:
                 owner = outside(parent.pid, "uid_map", uid)

@@ -485,7 +485,16 @@ def test_other_files_stay_the_hosts_in_a_user_namespace(container, runtime):
     box.bundle.chown(200000, 200000)
     box.process["user"] = {"uid": 1000, "gid": 1000}
     null = os.stat("/dev/null")
-    box.run()  # standard output and error are files of the harness, standard input is /dev/null
+    fifo = runtime.folder / "fifo"
+    os.mkfifo(fifo)
+    named = os.open(fifo, os.O_RDWR)
+    try:
+        box.run(stdin=named)  # standard output and error are files of the harness
+        box.runtime.run("delete", "--force", box.id, check=None)
+        box.run()  # standard input is /dev/null
+    finally:
+        os.close(named)
+    assert fifo.stat().st_uid == 0
     assert {path.stat().st_uid for path in runtime.output.iterdir()} == {0}
     now = os.stat("/dev/null")
     assert (now.st_uid, now.st_gid, now.st_mode) == (null.st_uid, null.st_gid, null.st_mode)
