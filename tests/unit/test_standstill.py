@@ -39,19 +39,31 @@ def work() -> None:
         time.sleep(0.001)
 
 
+def wakes(pid: int) -> None:
+    """Wait until the process has gone on: on a busy machine it may not get a processor for a while."""
+
+    def switches() -> list[str]:
+        return [line for line in proc.read(pid, "status").splitlines() if "ctxt_switches" in line]
+
+    before = switches()
+    proc.wait_until(lambda: switches() != before, "it goes on")
+
+
 def test_who_works_is_waited_for(process) -> None:
-    watch = standstill.Watch(process(work), "to work")
+    pid = process(work)
+    watch = standstill.Watch(pid, "to work")
     for _ in range(5):
-        time.sleep(0.02)
+        wakes(pid)
         watch.look()
 
 
 def test_who_works_for_too_long_is_not(process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standstill, "LONGEST", 3 * start.PATIENCE)
-    watch = standstill.Watch(process(work), "to work")
+    pid = process(work)
+    watch = standstill.Watch(pid, "to work")
     with pytest.raises(StepError, match="to work has taken 90 s"):
         for _ in range(3):
-            time.sleep(0.02)
+            wakes(pid)
             watch.look()
 
 
