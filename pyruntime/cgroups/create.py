@@ -144,6 +144,8 @@ def require_unused(directory: str) -> None:
     Two containers in one cgroup would share its limits, and the first to go would take the other with it; in a
     frozen one init would never run."""
     pids = processes.below(directory, foreign=True)
+    if not pids and processes.has_unseen(directory):
+        pids = [0]
     if pids:
         raise StateError(
             f"container's cgroup is not empty: {len(pids)} process(es) found in {directory}",

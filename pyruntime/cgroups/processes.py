@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _GONE = (2, 19)  # ENOENT, ENODEV: the cgroup was removed meanwhile
+_INITIAL = "pid:[4026531836]"  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _EOPNOTSUPP = 95  # cgroup.procs of a threaded cgroup: its processes are those of its parent
 
 
@@ -43,9 +44,21 @@ def is_populated(cgroups: dict[str, str]) -> bool:
     for directory in cgroups.values():
         found = inside(directory)
         walk(directory, lambda parent, name, found=found: found.extend(inside(name, parent)))  # type: ignore[misc]
-        if found:
+        if found or has_unseen(directory):
             return True
     return False
+
+
+def has_unseen(directory: str) -> bool:
+    """Whether a cgroup of v1 has tasks that its cgroup.procs does not list: those of other pid namespaces than ours.
+
+    The pids controller counts them, and zombies too, so this asks only outside of the initial pid namespace."""
+    try:
+        if posix.readlink("/proc/self/ns/pid") == _INITIAL:
+            return False
+        return int(read_file(f"{directory}/pids.current")) > len(inside(directory))
+    except (OSError, ValueError):
+        return False  # another controller's hierarchy, or the root
 
 
 def inside(directory: str, parent: int | None = None) -> list[int]:
