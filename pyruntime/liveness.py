@@ -2,7 +2,7 @@
 
 /proc may be mounted with hidepid=2, which hides the processes of others and those that are not dumpable, or it may be
 that of another pid namespace. A pid that is not found there says nothing. What does: pidfd_open(2), the inode number of
-a pidfd (Linux 6.9: never used again before the next boot), the container's cgroups, the reader of its exec fifo.
+a pidfd (pidfs of Linux 6.9: never used again before the next boot), the container's cgroups, the reader of its fifo.
 """
 
 from __future__ import annotations
@@ -90,12 +90,14 @@ def _is_init(record: Record, pidfd: int, noted: dict[str, Any]) -> bool | None:
     number, other = posix.fstat(pidfd).st_ino, posix.fstat(own).st_ino
     posix.close(own)
     if number != other and noted.get(_PIDFD) and noted.get(_BOOT):
-        return bool(number == noted[_PIDFD])  # before Linux 6.9 all have the same
+        return bool(number == noted[_PIDFD])  # without pidfs all have the same
     from pyruntime.cgroups import identity, processes
 
-    if record.pid in processes.of(identity.own(record)) or waits_for_start(record):
+    cgroups = identity.own(record)
+    if record.pid in processes.of(cgroups):
         return True
-    return None
+    # Before start init is in its cgroups for certain; later it may have moved itself.
+    return True if not cgroups and waits_for_start(record) else None
 
 
 def _find_elsewhere(record: Record) -> int:
