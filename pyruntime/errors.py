@@ -41,9 +41,11 @@ class PyruntimeError(Exception):
     syscall: the system call with its decoded arguments.
     errno:   its error by name (`ENOENT`).
     brief:   of several problems in one message the first; others: how many more there are.
+    file:    the file that pointer is of.
     """
 
     exit_code = 1
+    file = "config.json"
     brief: PyruntimeError | None = None
     others = 0
 
@@ -71,7 +73,7 @@ class PyruntimeError(Exception):
         """The error as one line: where, what, why, mend."""
         parts = []
         if self.pointer is not None:
-            parts.append(f"config.json: {self.pointer}: ")
+            parts.append(f"{self.file}: {self.pointer}: ")
         parts.append(self.message)
         if self.why:
             parts.append(f": {self.why}")
@@ -86,6 +88,8 @@ class PyruntimeError(Exception):
             value = getattr(self, name)
             if value is not None:
                 fields[name] = value
+        if self.file != PyruntimeError.file:
+            fields["file"] = self.file
         return fields
 
 
@@ -178,4 +182,7 @@ def from_json(fields: dict[str, Any]) -> PyruntimeError:
     }
     kind = kinds.get(str(fields.get("kind")), PyruntimeError)
     known = {k: fields[k] for k in ("pointer", "why", "mend", "step", "syscall", "errno") if k in fields}
-    return kind(str(fields.get("message", "unknown error")), **known)
+    error = kind(str(fields.get("message", "unknown error")), **known)
+    if "file" in fields:
+        error.file = str(fields["file"])
+    return error

@@ -19,7 +19,7 @@ import select
 import time
 
 from pyruntime import fastjson, version
-from pyruntime.errors import HookError, errno_name, strerror
+from pyruntime.errors import HookError, StepError, errno_name, strerror
 from pyruntime.kernel import files
 from pyruntime.plan.step import Step
 from pyruntime.state import ABANDONED
@@ -37,7 +37,7 @@ _KEPT = 4096  # bytes of a hook's output that are kept for its error
 _LOOK_MS = 1000
 _DAY = 86400.0  # poll(2) takes less than a month at once
 _SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
-_ENOENT = 2
+_ENOENT, _ENOEXEC = 2, 8
 
 
 def plan_runtime(request: Request) -> Iterator[Step]:
@@ -131,15 +131,12 @@ def run(
     except OSError as error:
         for fd in (stdin_write, output_read):
             posix.close(fd)
-        reason = strerror(error.errno)
-        there = error.errno == _ENOENT and posix.access(path, posix.F_OK)
+        why, mend = _cause(path, error.errno or 0, kind)
         raise HookError(
-            f"error running {title}: {reason} ({errno_name(error.errno)})",
+            f"error running {title}: {strerror(error.errno)} ({errno_name(error.errno)})",
             errno=errno_name(error.errno),
-            why="the file is there, but not the interpreter that its first line names (or that ends with CRLF)"
-            if there
-            else None,
-            mend=f"correct the path in hooks.{kind}, or install the program",
+            why=why,
+            mend=mend,
         ) from None
     finally:
         if here >= 0:
@@ -158,6 +155,18 @@ def run(
             why=f"it said: {output}" if output else "it said nothing",
             mend="try the hook by hand with the container's state as JSON on standard input",
         )
+
+
+def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:
+    """Why a hook cannot be executed, and what to do: the file is looked at where execve(2) does not say."""
+    if number in (_ENOENT, _ENOEXEC) and posix.access(path, posix.F_OK):
+        from pyruntime.process import image  # in init since the plan
+
+        try:
+            image.check(path, path)
+        except StepError as error:
+            return error.why, error.mend or ""
+    return None, f"correct the path in hooks.{kind}, or install the program"
 
 
 def _enter_directory(actor: Any, kind: str, record: Record | None) -> int:

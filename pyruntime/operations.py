@@ -119,11 +119,14 @@ class PreparedProcess:
         cli_exec.check_status(self.record, ignore_paused=self.ignore_paused)
         config = load.load_object(self.record.path(state.CONFIG))
         first = config.get("process") or {}
+        self.origin = cli_exec.Origin()
         if process is not None:
-            config["process"] = cli_exec.complete(context, first, process, "process")
+            config["process"] = cli_exec.complete(context, first, process, "process", self.origin)
         else:
             args = options.pop("args")
-            config["process"] = cli_exec.process_of(context, first, {**_EXEC_DEFAULTS, **options}, args)
+            config["process"] = cli_exec.process_of(
+                context, first, {**_EXEC_DEFAULTS, **options}, args, self.origin
+            )
         self.target = target.find(self.record)
         self.request = cli_exec.request_of(
             self.record,
@@ -133,7 +136,11 @@ class PreparedProcess:
             cgroups=enter.chosen(self.record.cgroups, []),
             detach=not attached,
         )
-        self.plan = ExecPlan(self.request)
+        try:
+            self.plan = ExecPlan(self.request)
+        except PyruntimeError as error:
+            self.origin.correct(error)
+            raise
 
     def run(self, console: int = -1) -> dict[str, Any]:
         """Run it, as `run_process` does, if the container is still in a state for that."""
@@ -143,7 +150,11 @@ class PreparedProcess:
             self.settings.log.warning(text)
         parent = execute.ExecParent(self.plan, self.record, self.settings.log)
         parent.patient = self.ignore_paused
-        execute.start(parent, self.target)
+        try:
+            execute.start(parent, self.target)
+        except PyruntimeError as error:
+            self.origin.correct(error)
+            raise
         self.target.close()
         return {"pid": parent.pid, "start": start_of(parent.pid)}
 

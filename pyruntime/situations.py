@@ -184,6 +184,16 @@ def unreachable(error: PyruntimeError) -> Answer:
     return "this kernel has no such parameter", "correct its name, or load the module that it belongs to (modprobe)"
 
 
+def not_a_directory(error: PyruntimeError) -> Answer:
+    """Which path has a file where a directory must be."""
+    if (error.pointer or "").startswith("/mounts/"):
+        return (
+            "the source is a directory and the destination a file, or a component of the destination is a file",
+            "correct the source or the destination",
+        )
+    return "a component of the path is a file", "correct the path"
+
+
 SITUATIONS: dict[tuple[str, str], Callable[[PyruntimeError], Answer]] = {
     ("clone3", "ENOSPC"): namespace_limits,
     ("unshare", "ENOSPC"): namespace_limits,
@@ -194,4 +204,5 @@ SITUATIONS: dict[tuple[str, str], Callable[[PyruntimeError], Answer]] = {
     ("write", "EPERM"): refused_mapping,
     ("write", "EINVAL"): refused_mapping,
     ("openat2", "ENOENT"): unreachable,
+    ("openat2", "ENOTDIR"): not_a_directory,
 }

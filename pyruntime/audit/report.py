@@ -19,8 +19,10 @@ def count(findings: list[Finding]) -> dict[str, int]:
     return {verdict: sum(one.verdict == verdict for one in findings) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
 
 
-def as_table(findings: list[Finding], about: dict[str, Any], paint: Painter) -> str:
-    """A line a finding: verdict, field, what, and for a drift both values."""
+def as_table(
+    findings: list[Finding], counts: dict[str, int], about: dict[str, Any], paint: Painter
+) -> str:
+    """A line a finding: verdict, field, what, and for a drift both values. counts: of all findings."""
     width = min(max((len(one.pointer) for one in findings), default=0), 40)
     lines = []
     for one in findings:
@@ -30,15 +32,14 @@ def as_table(findings: list[Finding], about: dict[str, Any], paint: Painter) -> 
         if one.note:
             line += paint(f" ({one.note})", "dim")
         lines.append(line)
-    found = count(findings)
-    summary = ", ".join(f"{number} {verdict}" for verdict, number in found.items())
+    summary = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
     return "\n".join([*lines, paint(f"{about['name']}, pid {about['pid']}: {summary}", "bold")]) + "\n"
 
 
-def as_json(findings: list[Finding], about: dict[str, Any]) -> str:
-    """One object: about the container, the counts, the findings."""
+def as_json(findings: list[Finding], counts: dict[str, int], about: dict[str, Any]) -> str:
+    """One object: about the container, the counts of all findings, those that are shown."""
     document = about | {
-        "summary": {verdict.replace(" ", "_"): number for verdict, number in count(findings).items()},
+        "summary": {verdict.replace(" ", "_"): number for verdict, number in counts.items()},
         "findings": [one.to_json() for one in findings],
     }
     return fastjson.dumps(document, indent=2) + "\n"

@@ -11,7 +11,7 @@ from pyruntime.audit.view import View
 from pyruntime.cgroups import layout
 from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag, number
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import StateError, UsageError
 from pyruntime.ids import ContainerId
 from pyruntime.plan.request import Request
@@ -77,15 +77,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     about = {"name": name, "pid": view.pid, "bundle": bundle}
     shown = drifts if values["drift"] else findings
     if values["format"] == "json":
-        text = report.as_json(shown, about)
+        text = report.as_json(shown, report.count(findings), about)
     else:
-        text = report.as_table(shown, about, colour.of(1))
-    data = text.encode("utf-8", "surrogateescape")
-    try:
-        while data:
-            data = data[posix.write(1, data) :]
-    except BrokenPipeError:
-        pass  # whoever reads has seen enough
+        text = report.as_table(shown, report.count(findings), about, colour.of(1))
+    write_output(text)
     return DRIFT if drifts else 0
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyruntime import completion
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import UsageError
 
 TYPE_CHECKING = False
@@ -20,5 +18,5 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the script."""
     if len(words) != 1 or words[0] not in completion.SHELLS:
         raise UsageError("completion needs the name of a shell", mend="give bash, zsh or fish")
-    posix.write(1, completion.SHELLS[words[0]]().encode())
+    write_output(completion.SHELLS[words[0]]())
     return 0

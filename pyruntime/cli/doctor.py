@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyruntime import fastjson
 from pyruntime.cgroups import layout
 from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.cli.report import COLOURS
 from pyruntime.errors import UsageError, printable
 from pyruntime.host import doctor
@@ -27,14 +25,18 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print what was found: 0 when containers can run here, perhaps with losses; 1 when none can."""
     if words or values["format"] not in ("table", "json"):
         raise UsageError("doctor takes --format table or json, and nothing else", mend="see: pyruntime doctor --help")
-    checks = list(doctor.examine(layout.find(), context.root, context.rootless))
+    try:
+        root, problem = context.root, ""
+    except UsageError as error:  # no XDG_RUNTIME_DIR
+        root, problem = "", error.message
+    checks = list(doctor.examine(layout.find(), root, context.rootless, no_root=problem))
     able = doctor.can_run(checks)
     if values["format"] == "json":
         answer = {"able": able, "rootless": context.rootless, "checks": [one.to_json() for one in checks]}
         text = fastjson.dumps(answer, indent=2) + "\n"
     else:
         text = _table(checks, able, colour.of(1))
-    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    write_output(text)
     return 0 if able else 1
 
 

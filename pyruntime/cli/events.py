@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import posix
 import select
 import time
 
 from pyruntime import container, fastjson, rdt_stats, state
 from pyruntime.cgroups import oom, pressure, stats
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, one_id
+from pyruntime.cli.main import Context, one_id, write_output
 from pyruntime.errors import StateError, UsageError, strerror
 
 TYPE_CHECKING = False
@@ -98,7 +97,7 @@ def _print(record: Record, kind: str, data: dict[str, Any] | None) -> None:
     event: dict[str, Any] = {"type": kind, "id": record.id}
     if data is not None:
         event["data"] = data
-    posix.write(1, (fastjson.dumps(event) + "\n").encode("utf-8", "surrogateescape"))
+    write_output(fastjson.dumps(event) + "\n")
 
 
 def seconds(text: str) -> float:

@@ -46,6 +46,18 @@ FLAGS = (
 _EXIT_CODE = 255  # as runc: the process's own exit status would be taken for one of 1
 _HIGHEST_ID = 2**32 - 2  # 2**32 - 1 is -1, "no id" (credentials(7))
 _MOST_GROUPS = 65536  # NGROUPS_MAX (setgroups(2))
+# Flags and the members of the process that they set.
+_MEMBERS = (
+    ("tty", "terminal"),
+    ("env", "env"),
+    ("cwd", "cwd"),
+    ("apparmor", "apparmorProfile"),
+    ("process-label", "selinuxLabel"),
+    ("no-new-privs", "noNewPrivileges"),
+    ("cap", "capabilities"),
+    ("user", "user"),
+    ("additional-gids", "user"),
+)
 # What a process of --process that does not say so has from the container's first (libcontainer).
 _INHERITED = (
     "apparmorProfile",
@@ -58,12 +70,36 @@ _INHERITED = (
 )
 
 
+class Origin:
+    """Where the members of the process come from, so that an error does not name config.json for the command line.
+
+    file:    the file of --process, "" for the command line or the caller of the library.
+    members: the names of those that come from there; the others are config.json's."""
+
+    __slots__ = ("file", "members")
+
+    def __init__(self) -> None:
+        self.file = ""
+        self.members: set[str] = set()
+
+    def correct(self, error: PyruntimeError) -> None:
+        """Correct the pointer of an error."""
+        for one in (error, error.brief):
+            if one is None or not (one.pointer or "").startswith("/process/"):
+                continue
+            pointer = (one.pointer or "")[len("/process") :]
+            if pointer.split("/")[1] in self.members:
+                one.file, one.pointer = (self.file, pointer) if self.file else (one.file, None)
+
+
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Run the process: its exit status, 128 + N when signal N ended it; 0 with --detach; 255 if it cannot run."""
+    origin = Origin()
     try:
-        return _run(context, values, words)
+        return _run(context, values, words, origin)
     except PyruntimeError as error:
         error.exit_code = _EXIT_CODE
+        origin.correct(error)
         raise
     except OSError as error:
         failure = from_oserror(error, doing="run the process")
@@ -71,7 +107,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise failure from error
 
 
-def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def _run(context: Context, values: dict[str, Any], words: list[str], origin: Origin) -> int:
     if not words:
         raise UsageError("exec needs the container's id and a command", mend="see: pyruntime exec --help")
     record = state.load(context.root, ContainerId(words[0]))
@@ -79,7 +115,7 @@ def _run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if values["pid-file"]:
         pidfile.check(values["pid-file"])
     config = load.load_object(record.path(state.CONFIG))
-    config["process"] = process_of(context, config.get("process") or {}, values, words[1:])
+    config["process"] = process_of(context, config.get("process") or {}, values, words[1:], origin)
     preserve_fds = descriptors.preserved(values["preserve-fds"])
     joined = target.find(record)
     request = request_of(
@@ -168,15 +204,17 @@ def check_status(record: Record, *, ignore_paused: bool) -> None:
 
 
 def process_of(
-    context: Context, first: dict[str, Any], values: dict[str, Any], command: list[str]
+    context: Context, first: dict[str, Any], values: dict[str, Any], command: list[str], origin: Origin
 ) -> dict[str, Any]:
     """The process to run: that of --process, or the container's first one as the flags change it."""
     if values["process"]:
         if command:
             raise UsageError(f"--process and a command, {command[0]!r}, exclude each other")
-        return _read_process(context, first, values["process"])
+        origin.file = values["process"]
+        return complete(context, first, load.load_given(origin.file), origin.file, origin)
     if not command:
         raise UsageError("process args cannot be empty", mend="give a command after the id, or --process FILE")
+    origin.members = {"args", *(member for flag, member in _MEMBERS if values[flag])}
     process = {name: value for name, value in first.items() if name not in ("terminal", "consoleSize")}
     process["args"] = command
     if values["tty"]:
@@ -201,14 +239,13 @@ def process_of(
     return process
 
 
-def _read_process(context: Context, first: dict[str, Any], path: str) -> dict[str, Any]:
-    return complete(context, first, load.load_given(path), path)
-
-
-def complete(context: Context, first: dict[str, Any], process: dict[str, Any], name: str) -> dict[str, Any]:
+def complete(
+    context: Context, first: dict[str, Any], process: dict[str, Any], name: str, origin: Origin
+) -> dict[str, Any]:
     """Check a process object, which errors call by name, and add what it has from the container's first one."""
     from pyruntime.spec import check
 
+    origin.members = set(process)
     for problem in check.without_errors(check.check_process(process), name):
         context.log.warning(f"{name}: {problem}")
     if not process.get("args"):

@@ -8,7 +8,7 @@ from pyruntime import fastjson
 from pyruntime.cgroups import layout
 from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import UsageError
 from pyruntime.ids import ContainerId
 from pyruntime.namespaces import KINDS
@@ -87,7 +87,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         text = _as_page(request, steps, [str(problem) for problem in problems])
     else:
         text = _as_json(steps) if values["format"] == "json" else _as_text(request, steps, colour.of(1))
-    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    write_output(text)
     return 0
 
 

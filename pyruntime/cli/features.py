@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyruntime import fastjson
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.namespaces import KINDS
 from pyruntime.process import mempolicy
 from pyruntime.process.capabilities import NUMBERS
@@ -23,7 +21,7 @@ FLAGS = ()
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the features."""
-    posix.write(1, (fastjson.dumps(features(), indent=2) + "\n").encode())
+    write_output(fastjson.dumps(features(), indent=2) + "\n")
     return 0
 
 

@@ -19,7 +19,7 @@ def show_all() -> int:
     width = max(len(name) for name in main.COMMANDS)
     lines += [f"  {name.ljust(width)}  {text}" for name, text in main.COMMANDS.items() if _served(name)]
     lines += ["", "Flags (before the command):", *_flags(main.GLOBAL), "", "pyruntime COMMAND --help tells more."]
-    print("\n".join(lines))
+    main.write_output("\n".join(lines) + "\n")
     return 0
 
 
@@ -28,9 +28,9 @@ def show(name: str) -> int:
     if name not in main.COMMANDS:
         raise unknown(name)
     module = __import__(f"pyruntime.cli.{name}", None, None, ("FLAGS",))
-    print(f"pyruntime {name}: {main.COMMANDS[name]}\n")
-    print(f"Usage: pyruntime [flags] {name} [flags] {module.USAGE}".rstrip() + "\n")
-    print("\n".join(["Flags:", *_flags((*module.FLAGS, HELP))]))
+    usage = f"Usage: pyruntime [flags] {name} [flags] {module.USAGE}".rstrip()
+    lines = [f"pyruntime {name}: {main.COMMANDS[name]}", "", usage, "", "Flags:", *_flags((*module.FLAGS, HELP))]
+    main.write_output("\n".join(lines) + "\n")
     return 0
 
 

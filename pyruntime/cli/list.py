@@ -6,7 +6,7 @@ import posix
 
 from pyruntime import fastjson, state
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, StateError, Unknown, UsageError, errno_name, strerror
 from pyruntime.ids import ContainerId
 
@@ -36,7 +36,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             text = fastjson.dumps(found or None) + "\n"
         else:
             text = _table(found)
-    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    write_output(text)
     return 0
 
 

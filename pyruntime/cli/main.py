@@ -57,6 +57,7 @@ COMMANDS = {
 }
 
 _EMFILE = 24
+_SIGPIPE = 13
 
 # What programs call, and no person.
 UNLISTED = ("callhook", "serve", "shim")
@@ -182,6 +183,20 @@ def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:
     from pyruntime.cli import colour, person
 
     return person.lines(name, error, colour.of(2), arguments)
+
+
+def write_output(text: str) -> None:
+    """Write to standard output. When the reader has closed its end (`| head`), end by SIGPIPE, like runc and crun."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[posix.write(1, data) :]
+    except BrokenPipeError:
+        from pyruntime.kernel import process
+
+        process.reset_signals()
+        posix.kill(posix.getpid(), _SIGPIPE)
+        posix._exit(128 + _SIGPIPE)  # the first process of a pid namespace does not get it
 
 
 def one_id(words: list[str], command: str) -> ContainerId:

@@ -27,9 +27,9 @@ def lines(command: str, error: PyruntimeError, paint: Painter, arguments: list[s
     first = error.brief or error
     head = f"pyruntime: {command} failed" if command else "pyruntime"
     if first.pointer:
-        head += f" at {first.pointer} of config.json{_line_of(command, first.pointer, arguments or [])}"
+        head += f" at {first.pointer} of {first.file}{_line_of(command, first.pointer, arguments or [])}"
     elif first.pointer is not None:
-        head += " at config.json"
+        head += f" at {first.file}"
     reason = first.message
     if first.syscall:
         # The call with its arguments is for the log; its error in words and by name stays.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyruntime import fastjson, state
 from pyruntime.cgroups import identity, processes
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, StateError, UsageError
 from pyruntime.ids import ContainerId
 
@@ -39,7 +37,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         text = fastjson.dumps(pids) + "\n"
     else:
         text = table(words[1:] or ["-ef"], set(pids))
-    posix.write(1, text.encode("utf-8", "surrogateescape"))
+    write_output(text)
     return 0
 
 

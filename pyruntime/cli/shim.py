@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import UsageError
 from pyruntime.version import VERSION
 
@@ -34,7 +32,7 @@ FLAGS = (
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Do what containerd asks."""
     if values["v"]:
-        posix.write(1, f"containerd-shim-pyruntime-v1:\n  Version: {VERSION}\n".encode())
+        write_output(f"containerd-shim-pyruntime-v1:\n  Version: {VERSION}\n")
         return 0
     if values["info"]:
         from pyruntime.shim import info

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import posix
 import sys
 
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, UsageError
 
 TYPE_CHECKING = False
@@ -42,7 +41,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         found = status.examine(place)
         forms = {"json": status.to_json, "cyclonedx": status.bill_of_materials}
         text = forms.get(values["format"], status.table)(found)
-        posix.write(1, text.encode("utf-8", "surrogateescape"))
+        write_output(text)
         return 0 if found.state == "fresh" else 1
     if action == "remove":
         make.remove(place)

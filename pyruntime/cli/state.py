@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import posix
-
 from pyruntime import fastjson, state
-from pyruntime.cli.main import Context, one_id
+from pyruntime.cli.main import Context, one_id, write_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,5 +22,5 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     shown["rootfs"] = record.rootfs
     shown["created"] = record.created
     shown["owner"] = ""
-    posix.write(1, (fastjson.dumps(shown, indent=2) + "\n").encode("utf-8", "surrogateescape"))
+    write_output(fastjson.dumps(shown, indent=2) + "\n")
     return 0

@@ -7,7 +7,7 @@ import posix
 from pyruntime import fastjson
 from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag, number
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, UsageError, printable
 from pyruntime.trace import events, picture, svg, terminal
 
@@ -41,8 +41,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     count = number(values["longest"], "longest")
     if count > 0:
         kept = terminal.longest(trace.events, count)
-        for event in kept:
-            print(f"{picture.duration(event.duration):>10}  {event.track:6}  {printable(event.name)}")
+        lines = [f"{picture.duration(one.duration):>10}  {one.track:6}  {printable(one.name)}\n" for one in kept]
+        write_output("".join(lines))
         return 0
     text = terminal.table(
         trace,
@@ -51,7 +51,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         steps_only=values["steps"],
         at_least=number(values["at-least"], "at-least") * 1000,
     )
-    _write("-", text)
+    write_output(text)
     return 0
 
 
@@ -72,14 +72,15 @@ def _read(path: str) -> Any:
 
 
 def _write(path: str, text: str) -> None:
+    if path == "-":
+        write_output(text)
+        return
     data = text.encode("utf-8", "replace")
     try:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-        fd = 1 if path == "-" else posix.open(path, flags, 0o666)
+        fd = posix.open(path, flags, 0o666)
         while data:
             data = data[posix.write(fd, data) :]
-    except BrokenPipeError:
-        return
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 

@@ -7,7 +7,7 @@ import posix
 from pyruntime.cgroups import layout
 from pyruntime.cli import colour, report
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import ConfigError, PyruntimeError, UsageError
 from pyruntime.host import bundle as host_bundle
 from pyruntime.host import fits
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-USAGE = "[BUNDLE|-]"
+USAGE = "[BUNDLE|FILE|-]"
 FLAGS = (
     Flag("format", "form of the findings", short="f", value="table|json|github|sarif", default="table"),
     Flag("no-host", "leave out what only this host can tell: files, kernel, cgroups, users"),
@@ -34,22 +34,32 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the findings: 0 when there is no error among them, 1 when there is."""
     if len(words) > 1 or values["format"] not in report.FORMATS:
         raise UsageError(
-            f"validate takes a bundle or -, and --format {', '.join(report.FORMATS)}",
+            f"validate takes a bundle, a file or -, and --format {', '.join(report.FORMATS)}",
             mend="see: pyruntime validate --help",
         )
     bundle = words[0] if words else "."
     file = "config.json" if bundle in ("-", ".") else f"{bundle.rstrip('/')}/config.json"
+    if bundle != "-" and not bundle.endswith("/") and _is_file(bundle):
+        file = bundle
+        bundle = bundle.rpartition("/")[0] or ("/" if bundle.startswith("/") else ".")
     text = ""
     try:
-        data = _standard_input() if bundle == "-" else load.read_config(bundle)
+        data = _standard_input() if bundle == "-" else load.read_file(file)
         text = data.decode("utf-8", "replace")
         config = load.parse_object(data, "standard input" if bundle == "-" else file)
         found = findings(config, bundle, context, host=not values["no-host"])
     except ConfigError as error:  # no JSON at all
         found = [of_error(error, "json")]
     shown = report.shown(found, values["format"], file=file, positions=Positions(text), paint=colour.of(1))
-    posix.write(1, shown.encode("utf-8", "surrogateescape"))
+    write_output(shown)
     return 1 if any(one.severity == "error" for one in found) else 0
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o100000
+    except (OSError, ValueError):
+        return False
 
 
 def _standard_input() -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import posix
-
+from pyruntime.cli.main import write_output
 from pyruntime.version import SPEC_VERSION, VERSION
 
 
 def show() -> int:
     """Print the versions, in the form that dockerd parses."""
-    posix.write(1, f"pyruntime version {VERSION}\nspec: {SPEC_VERSION}\n".encode())
+    write_output(f"pyruntime version {VERSION}\nspec: {SPEC_VERSION}\n")
     return 0

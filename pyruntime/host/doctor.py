@@ -52,10 +52,11 @@ class Check:
         return {name: getattr(self, name) for name in ("subject", "status", "found", "follows", "mend")}
 
 
-def examine(layout: Layout, root: str, rootless: bool) -> Iterator[Check]:
+def examine(layout: Layout, root: str, rootless: bool, *, no_root: str = "") -> Iterator[Check]:
     """Look at everything.
 
-    root: where the containers' state would be. rootless: the caller is no root of the host."""
+    root: where the containers' state would be; no_root: why there is no such place.
+    rootless: the caller is not root of the host."""
     yield _kernel()
     yield from _system_calls()
     yield from _namespaces()
@@ -69,9 +70,9 @@ def examine(layout: Layout, root: str, rootless: bool) -> Iterator[Check]:
     yield _nodes()
     yield _seccomp()
     yield _security_modules()
-    yield _state(root)
+    yield _state(root, no_root)
     yield _snapshot()
-    yield from _others()
+    yield from _others(rootless)
 
 
 def _kernel() -> Check:
@@ -153,12 +154,15 @@ def _rootless() -> Iterator[Check]:
     for kind, helper in (("subuid", "newuidmap"), ("subgid", "newgidmap")):
         granted = facts.subordinate(f"/etc/{kind}")
         program = facts.program(helper)
+        mends = [] if granted else [f"usermod --add-{kind}s 100000-165535 USER"]
+        if not program:
+            mends.append(f"install {helper} (package uidmap)")
         yield Check(
             kind,
             "ok" if granted and program else "warning",
             f"{', '.join(f'{first}+{count}' for first, count in granted) or 'none'}; {program or 'no ' + helper}",
             "containers can have one id only: images with several users fail to unpack or to run",
-            f"usermod --add-{kind}s 100000-165535 USER, and install the package uidmap",
+            ", and ".join(mends),
         )
 
 
@@ -289,7 +293,15 @@ def _security_modules() -> Check:
     )
 
 
-def _state(root: str) -> Check:
+def _state(root: str, no_root: str) -> Check:
+    if no_root:
+        return Check(
+            "state",
+            "error",
+            no_root,
+            "no container's state can be kept",
+            "set XDG_RUNTIME_DIR (pam_systemd(8) does so at login), or give a directory with --root",
+        )
     place = root
     while not facts.exists(place):
         place = place.rpartition("/")[0] or "/"
@@ -318,7 +330,19 @@ def _snapshot() -> Check:
     )
 
 
-def _others() -> Iterator[Check]:
+def _criu(rootless: bool) -> Check:
+    program = facts.program("criu")
+    failure = facts.failure_of(program, "check") if program and not rootless else ""
+    return Check(
+        "criu",
+        "ok" if program and not failure else "warning",
+        f"{program}: criu check fails: {failure}" if failure else program or "is not installed",
+        "checkpoint and restore do not work",
+        "install a newer criu, or a kernel that this one supports" if failure else "install criu, if you need them",
+    )
+
+
+def _others(rootless: bool) -> Iterator[Check]:
     """What only some callers ask for; never an error."""
     systemd = facts.exists("/run/systemd/system")
     yield Check(
@@ -328,14 +352,7 @@ def _others() -> Iterator[Check]:
         "--systemd-cgroup is refused",
         "leave --systemd-cgroup out (docker: native.cgroupdriver=cgroupfs)",
     )
-    criu = facts.program("criu")
-    yield Check(
-        "criu",
-        "ok" if criu else "warning",
-        criu or "is not installed",
-        "checkpoint and restore do not work",
-        "install criu, if you need them",
-    )
+    yield _criu(rootless)
 
 
 def can_run(checks: list[Check]) -> bool:

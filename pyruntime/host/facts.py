@@ -133,3 +133,19 @@ def program(name: str) -> str:
         if posix.access(f"{directory}/{name}", posix.X_OK):
             return f"{directory}/{name}"
     return ""
+
+
+def failure_of(*command: str) -> str:
+    """Run a program: "" when it succeeds, else its first line that speaks of an error, or how it ended."""
+    import subprocess
+
+    try:
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer within 20 s"
+    except OSError as error:
+        return str(error.strerror)
+    if ended.returncode == 0:
+        return ""
+    lines = (ended.stderr + ended.stdout).decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in lines if "Error" in line), f"exit status {ended.returncode}")

@@ -36,6 +36,7 @@ _MACHINE_NAMES = {
     258: "loongarch",
 }
 _PT_INTERP = 3
+NEITHER = "the file is neither an ELF program nor a script that begins with #!"
 _FARTHEST = 1 << 62  # what lies beyond is no offset: execve(2) will say so
 
 
@@ -62,12 +63,12 @@ def check_opened(fd: int, name: str, is_there: Callable[[bytes], bool]) -> None:
         _check_script(head, name, is_there)
     elif head.startswith(b"\x7fELF"):
         _check_elf(fd, head, name, is_there)
-    elif head:
+    else:
         raise StepError(
             f'exec: "{name}": exec format error',
             errno="ENOEXEC",
-            why="the file is neither an ELF program nor a script that begins with #!",
-            mend="begin the script with #!/bin/sh, or give the interpreter in process.args",
+            why=NEITHER if head else "the file is empty",
+            mend="begin the script with #!/bin/sh, or run its interpreter" if head else "install the program again",
         )
 
 

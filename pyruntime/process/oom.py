@@ -41,8 +41,9 @@ def set_score(parent: Any, value: int, rootless: bool) -> None:
                 f"oom_score_adj stays {before}: an ordinary user cannot lower it to {value} (/process/oomScoreAdj)"
             )
             return
+        # Not "permission denied": docker and podman take these words for those of the program, and exit with 126.
         raise StepError(
-            f"set oom_score_adj to {value}: write {path}: permission denied (EACCES)",
+            f"failed to update {path} to {value} (EACCES)",
             why=f"it is {before} here, and lowering it takes CAP_SYS_RESOURCE",
             mend=f"ask for {before} or more, or run with CAP_SYS_RESOURCE",
             step=f"set oom_score_adj to {value}",

@@ -203,7 +203,7 @@ def _refuse_outside(cwd: str) -> None:
     except OSError:
         inside = False
     if not inside:
-        raise ConfigError(f"cwd {cwd!r} is outside of the container's root", mend="correct process.cwd")
+        raise ConfigError(f"cwd {cwd!r} is outside of the container's root", mend="give a directory of the container")
 
 
 def find(init: Any, name: str) -> None:
@@ -241,8 +241,8 @@ def look_up(name: str, search: str) -> str:
     raise StepError(
         f'exec: "{name}": executable file not found in $PATH',
         errno="ENOENT",
-        why=f"the PATH of process.env is {search!r}" if search else "process.env sets no PATH",
-        mend="give an absolute path in process.args, or correct PATH in process.env",
+        why=f"PATH is {search}" if search else "PATH is not set",
+        mend="give an absolute path, or set PATH to the directories of the container's programs",
     )
 
 
@@ -261,12 +261,12 @@ def _check_executable(file: str, name: str) -> None:
         raise StepError(
             f'exec: "{name}": stat {file}: {strerror(error.errno)}',
             errno=errno_name(error.errno),
-            mend="correct process.args, or put the program into the image",
+            mend="correct the path, or put the program into the image",
         ) from None
     if found.st_mode & _S_IFMT == _S_IFDIR:
         # In execve(2)'s words too: docker 20.10 knows no others for its exit status 126.
         raise StepError(
-            f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", mend="correct process.args"
+            f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", mend="give a program's path"
         )
     if not _may_execute(file):
         raise StepError(

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 # would be held in memory several times over.
 MAXIMUM_SIZE = 32 * 1024 * 1024
 
+# How the messages of Python's json begin -> ours.
+_REASONS = (
+    ("Invalid control character", "control character U+ in a string"),
+    ("Expecting property name", "expected a member name in double quotes"),
+    ("Expecting value", "expected a value"),
+    ("Expecting ',' delimiter", "expected a comma or the end of the array or object"),
+    ("Expecting ':' delimiter", "expected a colon after the member name"),
+    ("Unterminated string", "the string that begins here has no end"),
+    ("Invalid \\uXXXX escape", "invalid \\u escape in a string, it takes four hexadecimal digits"),
+    ("Invalid \\escape", "invalid escape in a string"),
+    ("Extra data", "extra data after the JSON object"),
+    ("Exceeds the limit", "the number has too many digits"),
+)
+
 
 def load_config(bundle: str) -> dict[str, Any]:
     """Return config.json of the directory `bundle` as a dict.
@@ -29,6 +43,11 @@ def load_config(bundle: str) -> dict[str, Any]:
 def read_config(bundle: str) -> bytes:
     """Return config.json of the directory `bundle` as it is. Raises ConfigError as load_config does."""
     return _read(f"{bundle}/config.json")
+
+
+def read_file(path: str) -> bytes:
+    """Return a regular file as it is. Raises ConfigError as load_config does."""
+    return _read(path)
 
 
 def load_object(path: str) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def _not_opened(path: str, error: OSError | ValueError) -> ConfigError:
     folder, _, name = path.rpartition("/")
     why = mend = None
     if error.errno == errno.ENOENT and name == "config.json":
-        mend = "give the directory that holds config.json with --bundle; `pyruntime spec` writes a sample"
+        mend = "give the bundle, the directory that holds config.json; `pyruntime spec` writes a sample"
         try:
             posix.stat(folder or ".")
             why = f"the bundle has no {name}"
@@ -152,11 +171,9 @@ def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
     """Return the error for a text that is no JSON, with the mend for what people usually get wrong."""
     line = getattr(error, "lineno", 1)
     column = getattr(error, "colno", 1)
-    message = str(getattr(error, "msg", error))
     position = getattr(error, "pos", 0)
-    if not message.startswith("NaN"):
-        message = message[0].lower() + message[1:]
     here = text[position : position + 1]
+    message = _reason(str(getattr(error, "msg", error)), here)
     mend = None
     if not text.strip(fastjson.WHITESPACE):
         message, mend = "the file is empty", "`pyruntime spec` writes a sample"
@@ -168,7 +185,17 @@ def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
         mend = "JSON has no comments: take it away"
     elif here == "'":
         mend = 'write strings in double quotes, "like this"'
+    elif here and here < " " and "control" in message:
+        mend = f"write it as {fastjson.dumps(here)[1:-1]}"
     return ConfigError(f"{name}: line {line}, column {column}: {message}", mend=mend)
+
+
+def _reason(words: str, here: str) -> str:
+    """What is wrong, by the words of Python's json, which are meant for a programmer and end before the place."""
+    for beginning, reason in _REASONS:
+        if words.startswith(beginning):
+            return reason.replace("U+", f"U+{ord(here or '?'):04X}")
+    return words if words.endswith("JSON value") else words[0].lower() + words[1:]
 
 
 def _kind(value: object) -> str:

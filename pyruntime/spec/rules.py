@@ -62,6 +62,7 @@ OTHER_PLATFORMS = {
 
 ERRNO_ACTIONS = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 
+UTS_LENGTH = 64  # __NEW_UTS_LEN (sethostname(2))
 NGROUPS_MAX = 65536  # setgroups(2)
 MAX_EXTENTS = 340  # UID_GID_MAP_MAX_EXTENTS in linux/user_namespace.h
 ID_LIMIT = 2**32 - 1  # no range of ids goes beyond 4294967294: 4294967295 is -1, "no id" (credentials(7))
@@ -89,6 +90,9 @@ def check_config(config: dict[str, Any], report: Report) -> None:
                 why="the container has no uts namespace of its own",
                 mend='add {"type": "uts"} to /linux/namespaces',
             )
+        length = len(config.get(name, "").encode("utf-8", "surrogateescape"))
+        if length > UTS_LENGTH:
+            report(name, message=f"is {length} bytes long, the kernel allows at most {UTS_LENGTH}", mend="shorten it")
     _mounts(config.get("mounts", ()), namespaces, report)
     for kind, hooks in config.get("hooks", {}).items():
         if kind in HOOK_KINDS:  # what an unknown one holds was not checked

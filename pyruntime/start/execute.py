@@ -104,16 +104,28 @@ def start(parent: ExecParent, target: Target, ready: Callable[[], None] | None =
             posix.close(write_end)
         _attend(parent, target, ready)
     except (BrokenPipeError, ConnectionResetError):
-        raise _died(parent, target) from None
+        died = _died(parent, target)
+        _blame_filter(parent, died)
+        raise died from None
     except OSError as error:
         end_init(parent)
         raise from_oserror(error, doing="run the process") from error
-    except BaseException:
+    except BaseException as error:
         end_init(parent)
+        if isinstance(error, PyruntimeError):
+            _blame_filter(parent, error)
         raise
     finally:
         if parent.channel is not None:
             parent.channel.close()
+
+
+def _blame_filter(parent: ExecParent, error: PyruntimeError) -> None:
+    """Name linux.seccomp as the cause of an error, if it is."""
+    if parent.request.linux.get("seccomp"):
+        from pyruntime.security import seccomp_blame
+
+        seccomp_blame.explain(error, parent.request.config)
 
 
 def end(parent: ExecParent) -> None:

@@ -85,30 +85,29 @@ class Message:
 class Trace:
     """What one command did.
 
-    pids: PARENT and INIT -> the process, as the host numbers it; 0 for one that is not known."""
+    pids: PARENT and INIT -> the process, as the host numbers it; 0 for one that is not known.
+    main: the track whose command event holds all others: PARENT, except in a trace of init only."""
 
-    def __init__(self, command: str, id: str, pids: dict[str, int]) -> None:
+    def __init__(self, command: str, id: str, pids: dict[str, int], main: str = PARENT) -> None:
         self.command = command
         self.id = id
         self.pids = pids
         self.events: list[Event] = []
         self.messages: list[Message] = []
         self.version = ""
+        self.main = main
         self.error: dict[str, Any] | None = None
 
     @property
     def whole(self) -> Event:
         """The event of the command itself, which all others lie in."""
-        return next(event for event in self.events if event.kind == COMMAND and event.track == PARENT)
+        return next(event for event in self.events if event.kind == COMMAND and event.track == self.main)
 
     def only(self, track: str) -> Trace:
         """What one process did, as a trace of its own. Raises PyruntimeError when it is not in the trace."""
-        found = Trace(self.command, self.id, {PARENT: self.pids.get(track, 0)})
+        found = Trace(self.command, self.id, {track: self.pids.get(track, 0)}, track)
         found.version, found.error = self.version, self.error
-        for event in self.on(track):
-            same = Event(PARENT, event.kind, event.name, event.start, event.end, event.result)
-            same.field, same.step, same.phase, same.error = event.field, event.step, event.phase, event.error
-            found.events.append(same)
+        found.events = self.on(track)
         if not any(event.kind == COMMAND for event in found.events):
             raise PyruntimeError(f"{track} is not in this trace", mend="it has nothing but the command itself")
         return found

@@ -79,6 +79,11 @@ class Box:
         assert told["summary"]["drifted"] == len(drifts)
         return {(one["field"], one["what"]): one for one in told["findings"]}
 
+    def audit_drift(self) -> Any:
+        """The whole answer with --drift."""
+        words = ["audit", "--drift", "--pid", str(self.pid), "--bundle", str(self.bundle.path), "--format", "json"]
+        return json.loads(self.runtime.run(*words, check=None).stdout)
+
     def drifts(self) -> list[dict[str, Any]]:
         return [one for one in self.audit().values() if one["verdict"] == "drifted"]
 
@@ -189,6 +194,9 @@ def test_options_of_a_mount(box: Box) -> None:
     index = len(box.bundle.config["mounts"]) - 2
     box.enter("/bin/mount", "-o", "remount,nosuid,size=2m", "none", "/tmp")
     [found] = box.drifts()
+    shown = box.audit_drift()
+    assert [one["verdict"] for one in shown["findings"]] == ["drifted"]
+    assert shown["summary"]["as_asked"] > 10 and shown["summary"]["drifted"] == 1
     assert found["field"] == f"/mounts/{index}"
     assert found["asked"] == "noexec, size=1m"
     assert "size=2048k" in found["found"]

@@ -397,6 +397,14 @@ def test_a_sysctl_that_is_not_there(container):
     told(box, "openat2", "ENOENT", "/linux/sysctl/net.ipv4.ip_forwards", "no such parameter", "correct its name")
 
 
+@pytest.mark.parametrize("destination", ["/file", "/file/below"])
+def test_a_mount_at_a_file(container, destination):
+    box = container()
+    box.bundle.write("file", "")
+    bind(box.config, "/etc", destination)
+    told(box, "openat2", "ENOTDIR", "not a directory", "the destination a file, or a component", "correct the source")
+
+
 ADD_KEYS = """
 import ctypes, os, sys, time
 libc = ctypes.CDLL(None)

@@ -268,6 +268,8 @@ def test_a_group_that_is_named_often_counts_once() -> None:
 
 RULES: list[tuple[str, object, str]] = [
     ("/linux/namespaces/-", {"type": "pid"}, "/linux/namespaces/3: is a second pid namespace"),
+    ("/hostname", "a" * 65, "is 65 bytes long, the kernel allows at most 64; shorten it"),
+    ("/domainname", "\u00f6" * 33, "is 66 bytes long, the kernel allows at most 64"),
     ("/linux/namespaces", [], "/hostname: would change the host's: the container has no uts namespace"),
     (
         "/linux/uidMappings",

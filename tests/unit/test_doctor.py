@@ -65,6 +65,49 @@ def in_trouble(*wrap: str) -> dict[str, dict[str, str]]:
     return {one["subject"]: one for one in json.loads(result.stdout)["checks"]}
 
 
+def test_without_a_place_for_state() -> None:
+    """The lack of XDG_RUNTIME_DIR is a finding of doctor, not an error of its command line."""
+    environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    words = command("doctor", "-f", "json")
+    if os.geteuid() == 0:
+        words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *words]
+        if subprocess.run([*words[:6], "--version"], capture_output=True).returncode:
+            pytest.skip("the interpreter of the tests cannot be reached by an ordinary user")
+    result = subprocess.run(words, capture_output=True, text=True, cwd=CHECKOUT, env=environment)
+    assert result.stdout, result.stderr
+    state = next(one for one in json.loads(result.stdout)["checks"] if one["subject"] == "state")
+    assert (state["status"], state["found"][:15]) == ("error", "XDG_RUNTIME_DIR")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "helper", "mend"),
+    [
+        ([(100000, 65536)], "", "install newuidmap (package uidmap)"),
+        ([], "/usr/bin/newuidmap", "usermod --add-subuids 100000-165535 USER"),
+        ([(100000, 65536)], "/usr/bin/newuidmap", ""),
+    ],
+)
+def test_the_hint_is_for_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, ranges: object, helper: str, mend: str
+) -> None:
+    monkeypatch.setattr(facts, "subordinate", lambda file: ranges)
+    monkeypatch.setattr(facts, "program", lambda name: helper)
+    checks = {one.subject: one for one in doctor._rootless()}
+    assert checks["subuid"].mend == mend
+
+
+def test_criu_that_does_not_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "criu"
+    lines = "echo 'Warn  (criu/x.c:1): hm' >&2; echo 'Error (criu/y.c:2): no vDSO' >&2"
+    program.write_text(f"#!/bin/sh\n{lines}; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(facts, "program", lambda name: str(program))
+    check = doctor._criu(rootless=False)
+    assert (check.status, check.found) == ("warning", f"{program}: criu check fails: Error (criu/y.c:2): no vDSO")
+    program.write_text("#!/bin/sh\ntest $1 = check\n")
+    assert doctor._criu(rootless=False).status == "ok"
+
+
 def test_root_without_its_capabilities() -> None:
     found = in_trouble("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--")["capabilities"]
     assert found["status"] == "error" and "CAP_SYS_ADMIN" in found["found"]

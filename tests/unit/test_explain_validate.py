@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command_line import pyruntime
+from support.command_line import command, pyruntime
 from support.planning import config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -138,3 +141,34 @@ def test_the_page_is_safe_to_open(tmp_path: Path) -> None:
     page = Page(pyruntime("explain", "--format", "html", bundle(tmp_path, mine)).stdout)
     assert not set(page.tags) & {"script", "img"}
     assert any("<script>" in words for words in page.words)
+
+
+def test_a_file_is_validated_by_its_path(tmp_path: Path) -> None:
+    mine = config()
+    mine["hostname"] = "a" * 65
+    folder = bundle(tmp_path, mine)
+    result = pyruntime("validate", "--format=github", f"{folder}/config.json")
+    assert result.returncode == 1
+    assert f"file={folder}/config.json,line=" in result.stdout
+    assert pyruntime("validate", f"{folder}/config.json").stdout == pyruntime("validate", folder).stdout
+    (Path(folder) / "config.json").rename(tmp_path / "other.json")
+    assert "65 bytes" in pyruntime("validate", str(tmp_path / "other.json")).stdout
+
+
+def test_no_flag_is_recommended_that_the_command_lacks() -> None:
+    for name in ("explain", "validate"):
+        result = pyruntime(name, "/nonexistent")
+        assert result.returncode == 1
+        assert "--bundle" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["list", "--help"], ["features"], ["list"], ["completion", "bash"]]
+)
+def test_a_reader_that_has_gone_ends_a_command_quietly(words: list[str]) -> None:
+    """By SIGPIPE, like runc, crun and every other program; `| head` must not draw an error."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    ended = subprocess.run(command(*words), stdout=write_end, stderr=subprocess.PIPE, cwd=CHECKOUT)
+    os.close(write_end)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")

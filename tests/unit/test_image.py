@@ -51,8 +51,10 @@ def test_scripts_that_run(file: Path, head: str) -> None:
     assert problem(file, head.encode()) is None
 
 
-def test_an_empty_file_is_left_to_the_kernel(file: Path) -> None:
-    assert problem(file, b"") is None
+def test_an_empty_file(file: Path) -> None:
+    error = problem(file, b"")
+    assert error is not None
+    assert (error.message, error.why) == ('exec: "prog": exec format error', "the file is empty")
 
 
 def test_a_program_of_this_machine() -> None:
@@ -132,7 +134,7 @@ def test_looking_a_program_up(tmp_path: Path) -> None:
     for name, words in (("nosuch", "executable file not found in \\$PATH"), ("/nosuch", "stat /nosuch: no such file")):
         with pytest.raises(StepError, match=words):
             program.look_up(name, search)
-    with pytest.raises(StepError, match="sets no PATH"):
+    with pytest.raises(StepError, match="PATH is not set"):
         program.look_up("tool", "")
 
 

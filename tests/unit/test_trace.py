@@ -135,6 +135,9 @@ def test_only_one_of_the_two() -> None:
     trace.events.append(Event(INIT, COMMAND, "init of box", 2_900_000, 4_100_000))
     init = trace.only(INIT)
     assert [event.name for event in init.events] == ["init of box", "mount proc on /proc"]
+    assert {event.track for event in init.events} == {INIT}
+    rows = terminal.table(init, width=0, paint=PAINT).splitlines()[2:]
+    assert rows and all(" init    " in row for row in rows)
     text = svg.draw(init, INIT)
     assert "the part of init: ok, 1.20 ms" in text
     assert "<title>plan: " not in text
