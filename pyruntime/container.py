@@ -106,7 +106,7 @@ def create(request: Request, root: str, raw_config: str, log: Log, plan: Plan | 
             record.pidfd = maker.pidfd
         except BaseException as error:
             undo(record, log, error)
-            if request.linux.get("seccomp") and isinstance(error, PyruntimeError):
+            if request.linux.get("seccomp"):
                 from pyruntime.security import seccomp_blame
 
                 seccomp_blame.explain(error, request.config)
@@ -173,32 +173,23 @@ def start(record: Record, log: Log) -> None:
             stopped = StateError(
                 "cannot start a container that has stopped", mend=f"delete {record.id} and create it again"
             )
-            # With the fifo it has not been started: init died while it waited.
-            raise _blame_filter(record, stopped) if posix.access(record.path(state.FIFO), posix.F_OK) else stopped
+            if posix.access(record.path(state.FIFO), posix.F_OK):  # not started: init died while it waited
+                from pyruntime.security import seccomp_blame
+
+                seccomp_blame.explain_of(record, stopped)
+            raise stopped
         if status != "created":
             raise StateError(f"cannot start an already running container: {record.id} is {status}")
         try:
             fifo.open_gate(record)
         except (StepError, StateError) as error:
-            raise _blame_filter(record, error) from None
+            from pyruntime.security import seccomp_blame
+
+            seccomp_blame.explain_of(record, error)
+            raise
         _run_poststart(record, log)
     finally:
         posix.close(lock)
-
-
-def _blame_filter(record: Record, error: PyruntimeError) -> PyruntimeError:
-    """The error of an init that did not become the user's process, with linux.seccomp as its cause if it is."""
-    try:
-        text = state.read_file(record.path(state.CONFIG))
-        if '"seccomp"' in text:
-            from pyruntime import fastjson
-            from pyruntime.security import seccomp_blame
-
-            config: Any = fastjson.loads(text)
-            seccomp_blame.explain(error, config)
-    except (OSError, ValueError):
-        pass  # the first error is the one to show
-    return error
 
 
 def _run_poststart(record: Record, log: Log) -> None:

@@ -6,11 +6,14 @@ affected; without it, init still changes capabilities and user under the filter 
 
 from __future__ import annotations
 
+from pyruntime import fastjson, state
+from pyruntime.errors import PyruntimeError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.errors import PyruntimeError
+    from pyruntime.state import Record
 
 # What init calls after it has loaded the filter.
 _LAST = ("read", "write", "close", "mmap", "munmap", "execve", "exit_group")
@@ -20,10 +23,19 @@ _PASSING = frozenset(("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"))
 _DEATHS = ("killed by signal 31", "killed by signal 11", "exit status", "has stopped", "is gone")
 
 
-def explain(error: PyruntimeError, config: dict[str, Any]) -> None:
+def explain_of(record: Record, error: PyruntimeError) -> None:
+    """Name the filter as the cause of an error of a container's init, by the config.json that `create` has kept."""
+    try:
+        config: Any = fastjson.loads(state.read_file(record.path(state.CONFIG)))
+        explain(error, config)
+    except (OSError, ValueError):
+        pass  # the first error is the one to show
+
+
+def explain(error: BaseException, config: dict[str, Any]) -> None:
     """Name the filter as the cause of an error of init, if it is."""
     section = (config.get("linux") or {}).get("seccomp")
-    if not section or error.why:
+    if not section or not isinstance(error, PyruntimeError) or error.why:
         return
     refused = refusals(section, bool((config.get("process") or {}).get("noNewPrivileges")))
     call = (error.syscall or "").partition("(")[0]

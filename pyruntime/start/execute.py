@@ -112,15 +112,14 @@ def start(parent: ExecParent, target: Target, ready: Callable[[], None] | None =
         raise from_oserror(error, doing="run the process") from error
     except BaseException as error:
         end_init(parent)
-        if isinstance(error, PyruntimeError):
-            _blame_filter(parent, error)
+        _blame_filter(parent, error)
         raise
     finally:
         if parent.channel is not None:
             parent.channel.close()
 
 
-def _blame_filter(parent: ExecParent, error: PyruntimeError) -> None:
+def _blame_filter(parent: ExecParent, error: BaseException) -> None:
     """Name linux.seccomp as the cause of an error, if it is."""
     if parent.request.linux.get("seccomp"):
         from pyruntime.security import seccomp_blame
