@@ -33,6 +33,8 @@ def plan(request: Request) -> Iterator[Step]:
 
     Not for an ordinary user's containers, nor for those in a user namespace: their root does not own the device."""
     if not (request.process.get("terminal") or request.rootless or request.namespace("user")[0]):
+        from pyruntime.kernel import mount  # noqa: F401  for `_new`: the process of the step imports nothing
+
         yield Step("", reopen)
 
 

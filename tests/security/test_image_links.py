@@ -92,7 +92,9 @@ def exec_root(box, host) -> str:
     if box.create(check=None).code:
         return "refused"
     box.start()
-    return str(box.runtime.run("exec", box.id, "/bin/busybox", "ls", "/", check=None).stdout)
+    result = box.runtime.run("exec", box.id, "/bin/busybox", "ls", "/", check=None)
+    assert result.code == 0, f"{result}"
+    return str(result.stdout)
 
 
 def test_exec_sees_the_containers_root(container, host):

@@ -81,7 +81,7 @@ OWN = {
         *("process." + name for name in "affinity capabilities image keyring null program rlimits user".split()),
         *("start." + name for name in "channel execute fifo init joining parent spawn target".split()),
         *("cgroups." + name for name in "cpuset create enter limits place setting".split()),
-        *("foreground", "namespaces", "process", "rootfs", "rootfs.path", "spec", "spec.load", "start"),
+        *("foreground", "kernel.mount", "namespaces", "process", "rootfs", "rootfs.path", "spec", "spec.load", "start"),
     },
 }
 
