@@ -179,35 +179,39 @@ def test_a_create_that_was_killed_before_it_made_the_cgroup(container: Any, weak
     assert directories(second) == []
 
 
-# `create` stops for a while when it has made its cgroups, and nothing is in them yet.
+# `create` stops until a file exists when it has made its first cgroup, and nothing is in it yet.
 WAITS_IN_AN_EMPTY_CGROUP = """
-import time
+import os, time
 def wait(record, name, directory):
     old(record, name, directory)
-    time.sleep(0.2)
+    while not os.path.exists({go!r}):
+        time.sleep(0.01)
 old = replace("cgroups.identity.note", wait)
 """
 
 
 @pytest.mark.ours
 @pytest.mark.parametrize("before", [False, True], ids=["new", "there before"])
-def test_two_creates_in_one_cgroup(container: Any, weakened: Any, before: bool) -> None:
+def test_two_creates_in_one_cgroup(container: Any, weakened: Any, tmp_path: Path, before: bool) -> None:
     first: Container = container(["sleep", "1000"])
     path = first.config["linux"]["cgroupsPath"]
     if before:
         for top in leaks.hierarchies():
             os.makedirs(top + path)
     ours = first.runtime
-    first.runtime = weakened(WAITS_IN_AN_EMPTY_CGROUP)
+    go = tmp_path / "go"
+    first.runtime = weakened(WAITS_IN_AN_EMPTY_CGROUP.format(go=str(go)))
     first.runtime.root = ours.root
     first.bundle.save()
     command = first.runtime.spawn("create", "--bundle", str(first.bundle.path), first.id)
     proc.wait_until(lambda: waits(first), "it has claimed its cgroup")
     second: Container = container(["sleep", "1000"])
     second.config["linux"]["cgroupsPath"] = path
-    result = second.create(check=1)
-    assert "container's cgroup is in use" in result.stderr
+    result = second.create(check=None)
+    go.touch()
     assert command.wait().code == 0
+    assert result.code == 1
+    assert "container's cgroup is in use" in result.stderr
     first.runtime = ours
     assert first.status() == "created"
     first.delete("--force")
