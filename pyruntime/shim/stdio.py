@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import posix
+import time
 
 from pyruntime.errors import PyruntimeError, from_oserror
 from pyruntime.shim.copying import Copy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _O_CLOEXEC = posix.O_CLOEXEC
 _READY_SECONDS = 10.0
 _DRAIN_SECONDS = 10.0
+_READ_SECONDS, _LOOK_SECONDS = 0.3, 0.002
 _S_IFMT, _S_IFIFO, _S_IFDIR = 0o170000, 0o010000, 0o040000
 _EISDIR = 21
 _NULL = "/dev/null"
@@ -128,12 +130,25 @@ class Stdio:
             fcntl.ioctl(self.master, TIOCSWINSZ, height.to_bytes(2, "little") + width.to_bytes(2, "little") + bytes(4))
 
     def when_drained(self, call: Callable[[], None]) -> None:
-        """Call once what the process has written is in the client's hands, or after 10 s."""
-        if not self._outputs():
-            call()
+        """Call once what the process has written is in the client's hands: after 10 s at the latest where it is copied,
+        and after 0.3 s for a fifo. A client that is just about to open that would find nothing in it."""
+        if self._outputs():
+            self._drained.append(call)
+            self.loop.later(_DRAIN_SECONDS, self._end_output)
             return
-        self._drained.append(call)
-        self.loop.later(_DRAIN_SECONDS, self._end_output)
+        for fd in self._keepers:
+            if _unread(fd):
+                try:  # a writer, without which open(2) of the client would wait
+                    self._note(posix.open(f"/proc/self/fd/{fd}", posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC))
+                except OSError:
+                    pass  # EMFILE: then only a client that has it open already
+        self._await_reader(call, time.monotonic() + _READ_SECONDS)
+
+    def _await_reader(self, call: Callable[[], None], deadline: float) -> None:
+        if time.monotonic() < deadline and any(_unread(fd) for fd in self._keepers):
+            self.loop.later(_LOOK_SECONDS, lambda: self._await_reader(call, deadline))
+        else:
+            call()
 
     def close(self) -> None:
         """Close everything."""
@@ -288,6 +303,13 @@ class Stdio:
 
         timer = self.loop.later(_READY_SECONDS, late)
         self.loop.watch(fd, READ, answered)
+
+
+def _unread(fd: int) -> int:
+    """How many bytes a fifo holds."""
+    from pyruntime.kernel.constants import FIONREAD
+
+    return int.from_bytes(fcntl.ioctl(fd, FIONREAD, bytes(4)), "little")
 
 
 def _is_fifo(fd: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,26 @@ def test_a_logging_program_of_a_shim_with_many_descriptors(task: Callable[..., T
     for name, text in (("out", "out\n"), ("err", "err\n")):
         path = Path(f"{log}.{name}")
         wait_for(lambda path=path, text=text: path.exists() and path.read_text() == text, name)
+
+
+def test_output_waits_for_a_client_that_opens_its_fifo_late(task: Callable[..., Task], tmp_path: Path) -> None:
+    """Not for ever: Delete answers after a moment also when there is none."""
+    one = task(sh="echo written")
+    os.mkfifo(tmp_path / "out")
+    one.create(stdout=str(tmp_path / "out"), stderr="")
+    one.start()
+    assert one.wait() == 0
+    stream = one.client.send("Delete", "ProcessRequest", id=one.id)
+    time.sleep(0.1)
+    with (tmp_path / "out").open() as client:
+        assert client.readline() == "written\n"
+    assert one.client.receive("DeleteResponse")[0] == stream
+    other = task(sh="echo never read")
+    os.mkfifo(tmp_path / "other")
+    other.create(stdout=str(tmp_path / "other"), stderr="")
+    other.start()
+    assert other.wait() == 0
+    other.delete()
 
 
 def test_a_terminal_into_a_file(task: Callable[..., Task]) -> None:
