@@ -40,6 +40,10 @@ def read(root: str, id: ContainerId) -> Record:
     finally:
         posix.close(fd)
     try:
+        return state.load(root, id)  # a create has written it since it was found missing
+    except StateError:
+        pass
+    try:
         fields: Any = fastjson.loads(text)
     except ValueError:
         fields = {}
