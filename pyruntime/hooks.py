@@ -111,6 +111,7 @@ def run(
         environment = actor.environment if kind == "startContainer" else posix.environ
     # What the caller left open is neither the hook's nor, but for --preserve-fds, the container's.
     files.close_on_exec_from(3)
+    files_of_output = _open_output(record)
     stdin_read, stdin_write = posix.pipe2(posix.O_CLOEXEC)
     output_read, output_write = posix.pipe2(posix.O_CLOEXEC)
     here = -1
@@ -122,8 +123,10 @@ def run(
             environment,
             file_actions=[
                 (posix.POSIX_SPAWN_DUP2, stdin_read, 0),
-                (posix.POSIX_SPAWN_DUP2, output_write, 1),
-                (posix.POSIX_SPAWN_DUP2, output_write, 2),
+                *(
+                    (posix.POSIX_SPAWN_DUP2, output_write if fd < 0 else fd, number)
+                    for number, fd in enumerate(files_of_output or (-1, -1), 1)
+                ),
             ],
             setsigdef=(_SIGPIPE, _SIGXFSZ),
             setsigmask=(),
@@ -142,8 +145,9 @@ def run(
         if here >= 0:
             posix.fchdir(here)
             posix.close(here)
-        posix.close(stdin_read)
-        posix.close(output_write)
+        for fd in (stdin_read, output_write, *files_of_output):
+            if fd >= 0:
+                posix.close(fd)
     try:
         code, output = _attend(pid, stdin_write, output_read, state, timeout, title, abandoned)
     finally:
@@ -155,6 +159,30 @@ def run(
             why=f"it said: {output}" if output else "it said nothing",
             mend="try the hook by hand with the container's state as JSON on standard input",
         )
+
+
+def _open_output(record: Record | None) -> list[int]:
+    """Descriptors of the files for a hook's output and errors that crun's annotations name; -1 for none."""
+    if record is None or not any(name.startswith("run.oci.hooks.") for name in record.annotations):
+        return []
+    found = []
+    for name in ("stdout", "stderr"):
+        file = record.annotations.get(f"run.oci.hooks.{name}")
+        if not file:
+            found.append(-1)
+            continue
+        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NONBLOCK
+        try:
+            fd = posix.open(file, flags, 0o600)
+        except OSError as error:
+            for fd in found:
+                if fd >= 0:
+                    posix.close(fd)
+            reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
+            raise HookError(f"open {file}: {reason}", pointer=f"/annotations/run.oci.hooks.{name}") from None
+        posix.set_blocking(fd, True)
+        found.append(fd)
+    return found
 
 
 def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:

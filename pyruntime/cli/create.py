@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 USAGE = "ID"
 FLAGS = (
     Flag("bundle", "directory that holds config.json (default: the working directory)", short="b", value="DIR"),
+    Flag("config", "read the config from FILE instead of BUNDLE/config.json, as for crun", short="f", value="FILE"),
     Flag("pid-file", "write init's pid to FILE", value="FILE"),
     Flag("console-socket", "unix socket that gets the terminal's master", value="SOCKET"),
     Flag("pidfd-socket", "unix socket that gets a pidfd of init", value="SOCKET"),
@@ -50,11 +51,12 @@ def make(context: Context, values: dict[str, Any], request: Request, raw: str) -
     """Create what was asked for (see `request_of`), and tell whoever wants to know its pid."""
     if values["pid-file"]:
         pidfile.check(values["pid-file"])
-    connection = pidfd_socket.connect(values["pidfd-socket"])
+    receiver = (request.config.get("annotations") or {}).get("run.oci.pidfd_receiver") or ""
+    connection = pidfd_socket.connect(values["pidfd-socket"] or receiver)
     record = container.create(request, context.root, raw, context.log)
     try:
         if connection is not None:
-            _send_pidfd(connection, record)
+            _send_pidfd(connection, record, "standard" if values["pidfd-socket"] else " ")
         if values["pid-file"]:
             pidfile.write(values["pid-file"], record.pid)
     except BaseException as error:
@@ -63,10 +65,10 @@ def make(context: Context, values: dict[str, Any], request: Request, raw: str) -
     return record
 
 
-def _send_pidfd(connection: socket, record: Record) -> None:
+def _send_pidfd(connection: socket, record: Record, name: str) -> None:
     pidfd = container.open_init(record)
     try:
-        pidfd_socket.send(connection, pidfd, "standard")
+        pidfd_socket.send(connection, pidfd, name)
     finally:
         posix.close(pidfd)
 
@@ -78,8 +80,9 @@ def request_of(context: Context, values: dict[str, Any], id: ContainerId, *, det
     bundle = values["bundle"] or "."
     if not bundle.startswith("/"):
         bundle = posix.getcwd() if bundle == "." else f"{posix.getcwd()}/{bundle}"
-    raw = load.read_config(bundle)
-    config = load.parse_object(raw, f"{bundle}/config.json")
+    file = values.get("config") or f"{bundle}/config.json"
+    raw = load.read_file(file)
+    config = load.parse_object(raw, file)
     problems = check.require(config)
     request = Request(
         config,

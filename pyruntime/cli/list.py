@@ -12,6 +12,7 @@ from pyruntime.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 USAGE = ""
@@ -27,7 +28,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the containers, by id."""
     if values["format"] not in ("table", "json"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
-    ids = _ids(context)
+    ids = ids_of(context)
     if values["quiet"]:
         text = "".join(f"{id}\n" for id in ids)
     else:
@@ -40,7 +41,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     return 0
 
 
-def _ids(context: Context) -> list[ContainerId]:
+def ids_of(context: Context) -> list[ContainerId]:
     """The names of the containers, in order. What else lies below --root is passed over.
 
     Raises StateError when there is no --root, unless it is the default one, which the first create makes."""
@@ -60,6 +61,29 @@ def _ids(context: Context) -> list[ContainerId]:
         except StateError:
             pass
     return ids
+
+
+def matching(context: Context, pattern: str) -> list[ContainerId]:
+    """The containers in whose ids a regular expression is found, for --regex of kill and delete. Raises UsageError."""
+    import re
+
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--regex: {pattern!r} is not a regular expression: {error}") from None
+    return [id for id in ids_of(context) if wanted.search(id)]
+
+
+def each(context: Context, pattern: str, act: Callable[[ContainerId], None]) -> int:
+    """Act on each container that matches: 1 when that failed for some, each with a line in the log."""
+    failed = 0
+    for id in matching(context, pattern):
+        try:
+            act(id)
+        except (PyruntimeError, OSError) as error:
+            failed = 1
+            context.log.error(f"{id}: {error}")
+    return failed
 
 
 def _has_record(context: Context, name: str) -> bool:

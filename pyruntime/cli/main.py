@@ -23,6 +23,7 @@ GLOBAL = (
     Flag("debug", "log more"),
     flags.TRACE,
     Flag("systemd-cgroup", "let systemd make the cgroups (cgroupsPath is then slice:prefix:name)"),
+    Flag("cgroup-manager", "who makes the cgroups, as for crun", value="cgroupfs|systemd"),
     Flag("rootless", "whether to do without what only root may", value="true|false|auto", default="auto"),
     Flag("criu", "taken and ignored, as runc does", value="PATH"),
     Flag("version", "show the version", short="v"),
@@ -73,7 +74,7 @@ class Context:
     def __init__(self, options: dict[str, Any], log: Log) -> None:
         self.options = options
         self.log = log
-        self.systemd_cgroup = bool(options["systemd-cgroup"])
+        self.systemd_cgroup = bool(options["systemd-cgroup"]) or options["cgroup-manager"] == "systemd"
         self.rootless = is_rootless(options["rootless"])
         self._root = ""
 
@@ -110,6 +111,8 @@ def run(arguments: list[str]) -> int:
         options, rest = flags.parse(arguments, GLOBAL)
         if options["log-format"] not in ("text", "json"):
             raise UsageError(f"invalid log-format: {options['log-format']!r}", mend="use text or json")
+        if options["cgroup-manager"] not in ("", "cgroupfs", "systemd"):
+            raise UsageError(f"invalid cgroup-manager: {options['cgroup-manager']!r}", mend="use cgroupfs or systemd")
         wanted = Log(options["log"], options["log-format"], options["debug"])
         if wanted.path:
             _require_log(wanted)

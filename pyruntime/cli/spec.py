@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime import fastjson
+from pyruntime.cgroups import layout
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import ConfigError, UsageError
@@ -30,7 +31,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666)
     except FileExistsError:
         raise ConfigError(f"file {path} exists", mend="remove it first") from None
-    text = fastjson.dumps(sample(rootless=values["rootless"]), indent=4) + "\n"
+    text = fastjson.dumps(sample(rootless=values["rootless"], unified=layout.find().kind == "v2"), indent=4) + "\n"
     posix.write(fd, text.encode())
     posix.close(fd)
     return 0

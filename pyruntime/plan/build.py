@@ -104,6 +104,10 @@ class Plan:
         self.steps: dict[str, list[Step]] = {phase: [] for phase in PHASES}
         for phase, planner in FEATURES:
             self.steps[phase].extend(planner(request))
+        if any(name.startswith("run.oci.") for name in request.config.get("annotations") or ()):
+            from pyruntime.plan import crun
+
+            crun.warn(request)
 
 
 def build(request: Request) -> Plan:

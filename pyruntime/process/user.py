@@ -42,9 +42,15 @@ def plan(request: Request) -> Iterator[Step]:
     uid, gid = user.get("uid") or 0, user.get("gid") or 0
     if not (request.process.get("terminal") or request.namespace("user")[0]):
         yield Step("/process/user", own_stdio, uid=uid)
-    yield Step("/process/user/additionalGids" if groups else "/process/user", set_groups, groups=groups)
+    if not _keeps_groups(request):
+        yield Step("/process/user/additionalGids" if groups else "/process/user", set_groups, groups=groups)
     yield Step("/process/user/gid", set_gid, gid=gid)
     yield Step("/process/user/uid", set_uid, uid=uid)
+
+
+def _keeps_groups(request: Request) -> bool:
+    """Whether the process keeps the caller's groups: by crun's annotation, as of `podman --group-add keep-groups`."""
+    return (request.config.get("annotations") or {}).get("run.oci.keep_original_groups", "0") not in ("", "0", "false")
 
 
 def plan_stdio(request: Request) -> Iterator[Step]:

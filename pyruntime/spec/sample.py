@@ -24,8 +24,11 @@ _MASKED = (
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def sample(*, rootless: bool) -> dict[str, Any]:
-    """A config.json for a rootfs in ./rootfs; rootless for an ordinary user, with only its own ids mapped."""
+def sample(*, rootless: bool, unified: bool = True) -> dict[str, Any]:
+    """A config.json for a rootfs in ./rootfs.
+
+    rootless: for an ordinary user, with only its own ids mapped. unified: the host has cgroup v2 only, where the
+    container gets a cgroup namespace."""
     safe = ["nosuid", "noexec", "nodev"]
     mounts: list[dict[str, Any]] = [
         {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -64,15 +67,15 @@ def sample(*, rootless: bool) -> dict[str, Any]:
         mounts.append(
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*safe, "ro"]}
         )
-        mounts.append(
-            {
-                "destination": "/sys/fs/cgroup",
-                "type": "cgroup",
-                "source": "cgroup",
-                "options": [*safe, "relatime", "ro"],
-            }
-        )
-    kinds = ["pid", "ipc", "uts", "mount", "cgroup"]
+    mounts.append(
+        {
+            "destination": "/sys/fs/cgroup",
+            "type": "cgroup",
+            "source": "cgroup",
+            "options": [*safe, "relatime", "ro"],
+        }
+    )
+    kinds = ["pid", "ipc", "uts", "mount", *(["cgroup"] if unified else [])]
     linux: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in (*kinds, "user" if rootless else "network")],
         "maskedPaths": list(_MASKED),

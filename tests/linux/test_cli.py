@@ -7,6 +7,7 @@ import json
 import os
 import re
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from support import proc
@@ -287,6 +288,15 @@ class TestSpec:
         assert "network" not in types
         assert linux["uidMappings"][0]["containerID"] == 0
         assert "resources" not in linux or not linux["resources"]
+
+    @pytest.mark.parametrize("flags", [(), ("--rootless",)])
+    def test_what_runc_writes(self, runtime, flags):
+        """The cgroup mount is there also for an ordinary user, a cgroup namespace on cgroup v2 only."""
+        runtime.run("spec", *flags, cwd=runtime.folder)
+        config = json.loads((runtime.folder / "config.json").read_text())
+        assert [one["destination"] for one in config["mounts"]][-2:] == ["/sys", "/sys/fs/cgroup"]
+        types = {one["type"] for one in config["linux"]["namespaces"]}
+        assert ("cgroup" in types) == Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 @pytest.mark.differs(crun="crun 1.8.1 has no such command")
