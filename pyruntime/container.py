@@ -315,7 +315,7 @@ def kill_all(record: Record) -> str:
                 pass  # it dies by itself at this moment
         # Not for init only: an exec's child is in the cgroup before it is in the pid namespace (start/execute.py), and
         # ends by itself once that is gone, unless it is frozen.
-        cgroup_kill.thaw_for_death(cgroups)
+        cgroup_kill.thaw(cgroups)
         # Without a pid: what a `restore` that was killed has left.
         if not record.private_pid or not record.pid or unknown is not None:
             cgroup_kill.kill_all(cgroups)

@@ -67,9 +67,15 @@ def kill_all(cgroups: dict[str, str]) -> None:
 
 def thaw_for_death(cgroups: dict[str, str]) -> None:
     """Let a paused container's processes run into the SIGKILL they were sent: v1's freezer holds even that back."""
-    if "freezer" not in cgroups or not freezer.is_frozen(cgroups):
-        return
+    if "freezer" in cgroups:
+        thaw(cgroups)
+
+
+def thaw(cgroups: dict[str, str]) -> None:
+    """Resume what is paused in a container's cgroups, if anything is."""
     try:
+        if not freezer.is_frozen(cgroups):
+            return
         freezer.thaw(cgroups)
     except (StateError, OSError):
         pass  # frozen from above, or gone meanwhile: whoever waits for the death will say so

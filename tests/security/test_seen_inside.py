@@ -7,11 +7,12 @@ the program is given: its root, descriptors, capabilities and memory.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
-from support import leaks
+from support import leaks, proc
 from support.attack import compile_c, rounds
 
 HERE = Path(__file__).parent
@@ -170,3 +171,34 @@ def test_proc_shows_the_shared_pid_namespace(container, weakened):
         lines = second.run().stdout.split()
         assert {"/proc/1", f"/proc/{lines[-1]}", "/other/1", f"/other/{lines[-1]}"} <= set(lines)
         assert lines[-3:-1] == ["sleep", "cat"]
+
+
+# The child of exec stays in the container's cgroup for a moment before it joins the namespaces.
+SLOW_JOIN = """
+import pathlib, time
+def join(entrant):
+    old(entrant)
+    pathlib.Path({marker!r}).touch()
+    time.sleep(1)
+old = replace("cgroups.enter.join", join)
+"""
+
+
+@pytest.mark.ours
+def test_delete_reaches_an_exec_that_is_frozen_before_it_is_inside(container, weakened, tmp_path):
+    """It is in the cgroup and not in the pid namespace: it does not die with init, and must be thawed to end."""
+    box = container(["/bin/sleep", "1000"])
+    box.create()
+    box.start()
+    marker = tmp_path / "joined"
+    slow = weakened(SLOW_JOIN.format(marker=str(marker)))
+    command = slow.spawn("--root", str(box.runtime.root), "exec", box.id, "/bin/true", root=False)
+    proc.wait_until(marker.exists, "the child is in the cgroup")
+    os.kill(box.pid, 9)
+    box.wait()
+    paths = [Path(folder + box.config["linux"]["cgroupsPath"]) for folder in leaks.hierarchies()]
+    states = {path / "freezer.state": "FROZEN" for path in paths} | {path / "cgroup.freeze": "1" for path in paths}
+    file, value = next((file, value) for file, value in states.items() if file.exists())
+    file.write_text(value)
+    box.delete()
+    assert command.wait().code == 255
