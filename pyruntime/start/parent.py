@@ -151,8 +151,8 @@ def _clone_init(parent: Parent) -> None:
     if recorder is not None:
         recorder.before_clone(parent, INIT_PHASES, record.directory)
     if not request.rootless:
-        # In a pid namespace that is shared, init is in sight of other containers from its birth on: it inherits
-        # this (CVE-2016-9962). An ordinary user could not write the maps of a process that is not dumpable.
+        # Init inherits this, and so does the process that it spawns into a shared pid namespace (CVE-2016-9962). An
+        # ordinary user could not write the maps of a process that is not dumpable.
         process.prctl(PR_SET_DUMPABLE, 0)
     try:
         if request.spawns():

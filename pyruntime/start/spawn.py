@@ -90,7 +90,6 @@ class Spawn:
         )
         raise AssertionError("native/spawn.c has returned")
 
-
     def clone(self) -> None:
         """Clone a process that goes on in Python, for startContainer hooks, and end; returns in the clone.
 
