@@ -468,7 +468,10 @@ def test_reading_takes_as_long_as_the_file_is(tmp_path: Path) -> None:
     spent = []
     for megabytes in (8, 64):
         (tmp_path / "file").write_bytes(b"x" * (megabytes << 20))
-        begun = time.process_time()
-        state.read_file(str(tmp_path / "file"))
-        spent.append(time.process_time() - begun)
+        tries = []  # the least is what it takes: the machine may be busy with faults of other processes
+        for _ in range(5):
+            begun = time.process_time()
+            state.read_file(str(tmp_path / "file"))
+            tries.append(time.process_time() - begun)
+        spent.append(min(tries))
     assert spent[1] < 24 * spent[0], spent
