@@ -185,7 +185,7 @@ def test_affinity_of_exec(sleeper, name: str) -> None:
 
 @pytest.mark.ours
 def test_affinity_of_exec_to_a_cpu_that_is_not_there(sleeper) -> None:
-    with pytest.raises(AssertionError, match="/process/execCPUAffinity/final"):
+    with pytest.raises(AssertionError, match="process.json: /execCPUAffinity/final"):
         exec_in(sleeper, "true", execCPUAffinity={"final": "4000"})
 
 
