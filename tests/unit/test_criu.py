@@ -136,7 +136,7 @@ def test_the_list_of_descriptors(tmp_path: Path) -> None:
         (lambda path: os.mkfifo(path), "not a regular file"),
         (lambda path: path.mkdir(), "not a regular file"),
         (lambda path: path.write_text("[" + '"",' * 40_000 + '""]'), "larger than 64 KiB"),
-        (lambda path: path.write_text("[" * 60_000), "ested too deeply"),
+        (lambda path: path.write_text("[" * 60_000), "ested too deeply|Expecting value"),  # from Python 3.14 on
         (lambda path: path.write_text("{}"), "not a JSON array"),
     ],
 )
