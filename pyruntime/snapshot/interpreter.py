@@ -74,6 +74,8 @@ class Interpreter:
             resource.setrlimit(
                 resource.RLIMIT_STACK, (STACK_SIZE if hard < 0 else min(STACK_SIZE, hard), hard)
             )
+            # The interpreter handles the interrupt if it is not ignored when it starts: in a background job it is.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             tracer.trace(tracer.PTRACE_TRACEME, 0)
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)

@@ -142,8 +142,8 @@ FEW_CALLS = (
     "access arch_prctl brk capget capset chdir close close_range connect dup dup2 execve exit exit_group faccessat "
     "fchdir fchown fcntl fstat futex getcwd getegid geteuid getgid getgroups getpid getppid getrandom "
     "getuid ioctl lseek lstat madvise mmap mprotect mremap munmap newfstatat open openat poll pread64 prctl read "
-    "readlink recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sendmsg set_robust_list set_tid_address setgid "
-    "setgroups setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom "
+    "readlink readlinkat recvmsg rseq rt_sigaction rt_sigprocmask rt_sigreturn sendmsg set_robust_list set_tid_address "
+    "setgid setgroups setresgid setresuid setuid stat statx umask uname wait4 write writev prlimit64 sendto recvfrom "
     "sigaltstack"
 ).split()
 
