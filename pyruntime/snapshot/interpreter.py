@@ -50,6 +50,12 @@ class Mapping:
         self.data = bytearray()
 
 
+def reset_interrupt() -> None:
+    """Take SIGINT's default action, in a child: an interpreter handles the signal if it is not ignored when it starts,
+    as it is in a background job of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Interpreter:
     """A process that stops where we want it. Its methods raise OSError, or PyruntimeError when it has ended."""
 
@@ -74,8 +80,7 @@ class Interpreter:
             resource.setrlimit(
                 resource.RLIMIT_STACK, (STACK_SIZE if hard < 0 else min(STACK_SIZE, hard), hard)
             )
-            # The interpreter handles the interrupt if it is not ignored when it starts: in a background job it is.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            reset_interrupt()
             tracer.trace(tracer.PTRACE_TRACEME, 0)
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pyruntime.errors import PyruntimeError
 from pyruntime.snapshot import file, secrets
-from pyruntime.snapshot.interpreter import Interpreter
+from pyruntime.snapshot.interpreter import Interpreter, reset_interrupt
 
 # Everything beyond the x86-64 baseline that glibc 2.36 to 2.42 look at to choose a routine: what a processor has, and
 # what is thought to be fast on it, which for the C library implies that it has it.
@@ -149,6 +149,7 @@ def observe(command: list[str], environment: dict[str, str], directory: str) -> 
             errors="replace",
             timeout=300,
             check=False,
+            preexec_fn=reset_interrupt,
         )
         why = "" if result.returncode == 0 else (result.stderr.strip() or f"exit status {result.returncode}")
     except subprocess.TimeoutExpired as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from support import kernel, proc
 
-# Every container id and cgroup of this session starts with it, so that nobody else's are blamed on us.
-PREFIX = f"pyrt{os.getpid()}"
+# Every container id and cgroup of this session starts with it, so that nobody else's are blamed on us. In another pid
+# namespace, with the same cgroups, a session may have the same pid.
+PREFIX = f"pyrt{os.getpid()}{secrets.token_hex(2)}"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "console")
 GRACE = 2.0 * proc.SLOW
 
