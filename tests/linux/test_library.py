@@ -146,10 +146,10 @@ def _serving() -> list[int]:
         if name.isdigit():
             try:
                 words = proc.read(name, "cmdline").split("\0")
+                if "serve" in words[-2:] and proc.parent(int(name)) == os.getpid():
+                    found.append(int(name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if "serve" in words[-2:] and proc.parent(int(name)) == os.getpid():
-                found.append(int(name))
     return found
 
 
