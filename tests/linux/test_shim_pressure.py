@@ -203,11 +203,22 @@ def exec_with(one: Task, name: str, terminal: bool) -> None:
     one.client.call("Exec", "ExecProcessRequest", id=one.id, exec_id=name, spec=any, **streams)
 
 
+def await_quiet(pid: int) -> None:
+    """Wait until a process neither opens nor closes descriptors: else more may be left than a test has counted."""
+    quiet, before = 0, -1
+    while quiet < 10:
+        now = len(os.listdir(f"/proc/{pid}/fd"))
+        quiet = quiet + 1 if now == before else 0
+        before = now
+        time.sleep(0.03)
+
+
 def test_delete(one: Task, containerd: Containerd) -> None:
     one.start()
     one.kill()
     assert one.wait() == 137
     wait_for(lambda: not proc.children(one.shim), "no children")
+    await_quiet(one.shim)
     failures = 0
     for left in LEFT:
         with descriptors(one.shim, left):
