@@ -148,7 +148,8 @@ def test_memory_limit_that_init_cannot_live_in_is_named(container: Any) -> None:
             assert killed or "the container uses" in result.stderr
         if killed or result.code == 0:
             break
-    assert killed
+    # From "uses more already" to "enough" it may be less than a step.
+    assert killed or result.code == 0
 
 
 @needs("memory")
