@@ -38,7 +38,7 @@ def note(record: Record, name: str, directory: str) -> None:
 
 
 def take_over(record: Record, directory: str) -> None:
-    """Mark a cgroup that was there before as this container's: whoever used it is done with it."""
+    """Mark a cgroup that existed before as this container's: its former owner then leaves it alone."""
     token: str = record.extra.setdefault(TOKEN, posix.urandom(8).hex())
     try:
         posix.setxattr(directory, record.extra[MARK], token.encode())
