@@ -7,6 +7,7 @@ import select
 
 from pyruntime.cgroups import files, place
 from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.errors import StepError
 from pyruntime.state import read_file
 
 TYPE_CHECKING = False
@@ -37,6 +38,15 @@ def explain(cgroups: dict[str, str]) -> str:
         if limit % size == 0:
             return f"memory limit {limit // size} {unit} too low"
     return f"memory limit {limit} bytes too low"
+
+
+def init_killed(cgroups: dict[str, str]) -> StepError | None:
+    """The error for an init that has died before it ran the user's program, if the kernel has killed for memory."""
+    killed = explain(cgroups)
+    if not killed:
+        return None
+    pointer = "/linux/resources/memory/limit"
+    return StepError(f"the container's init was OOM-killed: {killed}", pointer=pointer, mend="raise the limit")
 
 
 def _count(path: str) -> int:

@@ -81,13 +81,12 @@ def _group(id: str) -> str:
 
 def _listen(path: str) -> _socket.socket | None:
     """Listen there; None when somebody does so already."""
-    try:
-        posix.mkdir(DIRECTORY, 0o700)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        posix.mkdir(DIRECTORY.rpartition("/")[0], 0o711)
-        posix.mkdir(DIRECTORY, 0o700)
+    if not posix.access(DIRECTORY, posix.F_OK):
+        for directory, mode in ((DIRECTORY.rpartition("/")[0], 0o711), (DIRECTORY, 0o700)):
+            try:
+                posix.mkdir(directory, mode)
+            except FileExistsError:
+                pass  # another shim of these may have made it just now
     # The containers of a pod may be started at once: one looks, and listens, at a time.
     lock = posix.open(DIRECTORY, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:

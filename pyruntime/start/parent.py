@@ -328,11 +328,8 @@ def _died(parent: Parent) -> StepError:
     from pyruntime.cgroups import oom
 
     how = end_init(parent, grace=1000)
-    killed = oom.explain(parent.record.cgroups)
-    if killed:
-        pointer = "/linux/resources/memory/limit"
-        return StepError(f"the container's init was OOM-killed: {killed}", pointer=pointer, mend="raise the limit")
-    return StepError(f"the container's init died: {how}", mend="dmesg may tell who killed it")
+    died = StepError(f"the container's init died: {how}", mend="dmesg may tell who killed it")
+    return oom.init_killed(parent.record.cgroups) or died
 
 
 def end_init(parent: Parent, grace: int = 0) -> str:

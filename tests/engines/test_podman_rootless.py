@@ -15,7 +15,7 @@ USER = "games"
 @pytest.fixture(scope="session")
 def rootless(candidate, folder: Path, archive: Path, subordinate_ids):
     """The podman of a user with subordinate ids."""
-    engine = Podman(folder / f"podman-{USER}-{candidate.name}", candidate, USER)
+    engine = Podman(folder / f"p-{candidate.name}", candidate, USER)
     try:
         engine.load(archive)
         yield engine

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,25 @@ def test_memory_limit_that_init_cannot_live_in_is_named(container: Any) -> None:
         assert named or "the container uses" in result.stderr
         refused.append(limit)
     assert refused[:1] == [16 << 10] and limit < 2 * MIB - (16 << 10)
+
+
+@needs("memory")
+@pytest.mark.ours
+def test_start_names_the_memory_limit_that_the_waiting_init_died_of(container: Any) -> None:
+    one = limited(container, ["true"], memory={"limit": 8 * MIB, "swap": 8 * MIB})
+    one.config["process"]["oomScoreAdj"] = 1000
+    one.create()
+    words = "dd if=/dev/zero bs=3M count=1 | sleep 100"  # its buffer is full, and its pipe
+    # Several take it, none of them as much as what 1000 stands for: the whole limit.
+    eat = f"echo $$ >{cgroup(one, 'memory')}/cgroup.procs; for i in 1 2 3 4; do {words} & done; wait"
+    with subprocess.Popen(["sh", "-c", eat], stderr=subprocess.DEVNULL) as eaters:
+        proc.wait_until(lambda: one.state()["status"] == "stopped", "init is dead")
+        for pid in (cgroup(one, "memory") / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        eaters.wait()
+    result = one.start(check=1)
+    assert "OOM-killed: memory limit 8 MiB too low" in result.stderr
+    assert "/linux/resources/memory/limit" in result.stderr
 
 
 @needs("memory")
