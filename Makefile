@@ -80,6 +80,7 @@ test-fuzz: build ## 100000 made-up configs, and as root 2000 containers of some 
 
 check: build ## ruff, mypy --strict, C with warnings as errors
 	$(VENV) -m ruff check
+	$(VENV) -m ruff format --check --quiet
 	$(VENV) -m mypy
 	@$(VENV) native/build.py --force
 	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime

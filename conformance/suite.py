@@ -37,9 +37,7 @@ def find() -> Path:
     if chosen:
         folder = Path(chosen).resolve()
         if not programs(folder):
-            raise SuiteError(
-                f"{folder}: no built runtime-tools; there, run: make runtimetest validation-executables"
-            )
+            raise SuiteError(f"{folder}: no built runtime-tools; there, run: make runtimetest validation-executables")
         return folder
     if len(programs(SUITE)) == 0 or not (SUITE / "runtimetest").exists():
         build()
@@ -73,8 +71,13 @@ def build() -> None:
     shutil.copytree(HERE / "tap", tap)
 
     environment = {
-        **os.environ, "GO111MODULE": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0",
-        "GOPATH": f"{gopath}:/usr/share/gocode", "GOCACHE": str(WORK / "cache"),
+        **os.environ,
+        "GO111MODULE": "off",
+        "GOFLAGS": "",
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+        "GOPATH": f"{gopath}:/usr/share/gocode",
+        "GOCACHE": str(WORK / "cache"),
     }
     go_list = ["go", "list", "./validation/..."]
     listed = subprocess.run(go_list, cwd=tools, env=environment, check=True, capture_output=True, text=True)
@@ -86,8 +89,17 @@ def build() -> None:
     # runtimetest runs inside the containers: nothing of the host's name services may be linked in.
     tags = ["-tags", "netgo osusergo"]
     version = ["-ldflags", f"-X main.version={VERSION}"]
-    run("go", "build", *tags, *version, "-o", str(fresh / "runtimetest"), "./cmd/runtimetest",
-        cwd=tools, env=environment)
+    run(
+        "go",
+        "build",
+        *tags,
+        *version,
+        "-o",
+        str(fresh / "runtimetest"),
+        "./cmd/runtimetest",
+        cwd=tools,
+        env=environment,
+    )
     run("go", "build", "-o", str(WORK / "bin") + "/", *names, cwd=tools, env=environment)
     for program in sorted((WORK / "bin").iterdir()):
         folder = fresh / "validation" / program.name

@@ -66,7 +66,10 @@ def record(name: str, version: str, results: dict[str, Result]) -> None:
     programs: dict[str, Row] = {**table.get(name, {}), "version": {"text": version}}
     for test, result in results.items():
         programs[test] = {
-            "verdict": result.verdict, "ok": result.ok, "not_ok": result.not_ok, "skipped": result.skipped,
+            "verdict": result.verdict,
+            "ok": result.ok,
+            "not_ok": result.not_ok,
+            "skipped": result.skipped,
         }
     table[name] = programs
     lines = ["# Written by `conformance/run --runtime NAME --record`: verdicts, and numbers of checks."]

@@ -114,9 +114,7 @@ def shape(schema: dict[str, Any], where: str) -> Any:
     if kind == "object":
         only("type", "properties", "required", "additionalProperties", "propertyNames")
         if ("additionalProperties" in schema) != (schema.get("propertyNames") == {"type": "string"}):
-            raise SystemExit(
-                f"{SCHEMA.name}: {where}: a map needs propertyNames of type string, and only a map"
-            )
+            raise SystemExit(f"{SCHEMA.name}: {where}: a map needs propertyNames of type string, and only a map")
         members = {key: shape(value, f"{where}/{key}") for key, value in schema.get("properties", {}).items()}
         rest = schema.get("additionalProperties")
         return (
@@ -159,9 +157,7 @@ def literal(value: Any, margin: str, room: int) -> str:
     line = opening + ", ".join(flat) + ("," if isinstance(value, tuple) and len(value) == 1 else "") + closing
     if len(line) <= room and "\n" not in line:
         return line
-    if isinstance(value, tuple) and all(
-        isinstance(item, str) and not isinstance(item, Name) for item in value
-    ):
+    if isinstance(value, tuple) and all(isinstance(item, str) and not isinstance(item, Name) for item in value):
         filled = textwrap.fill(", ".join(flat) + ",", WIDTH, initial_indent=inner, subsequent_indent=inner)
         return opening + "\n" + filled + "\n" + margin + closing
     lines = [f"{inner}{part},\n" for part in parts(WIDTH - len(inner))]

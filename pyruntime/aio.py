@@ -78,9 +78,7 @@ class Process:
 class Container:
     """pyruntime.Container for asyncio. blocking: its blocking twin; the arguments are that one's."""
 
-    def __init__(
-        self, id: str, bundle: Bundle | str | os.PathLike[str] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, id: str, bundle: Bundle | str | os.PathLike[str] | None = None, **options: Any) -> None:
         self.blocking = blocking.Container(id, bundle, **options)
 
     async def __aenter__(self) -> Container:

@@ -154,9 +154,7 @@ def describe(record: Record, request: Request) -> None:
         record.extra["foreign_mounts"] = host_mounts.count(record.rootfs)
         record.host_mounts = record.rootfs
     record.hooks = {
-        kind: list
-        for kind, list in (config.get("hooks") or {}).items()
-        if kind in ("poststart", "poststop") and list
+        kind: list for kind, list in (config.get("hooks") or {}).items() if kind in ("poststart", "poststop") and list
     }
 
 
@@ -174,30 +172,21 @@ def start(record: Record, log: Log) -> None:
                 "cannot start a container that has stopped", mend=f"delete {record.id} and create it again"
             )
             if posix.access(record.path(state.FIFO), posix.F_OK):  # not started: init died while it waited
-                raise _cause_of_death(record, stopped)
+                from pyruntime.start import death
+
+                raise death.cause(record, stopped)
             raise stopped
         if status != "created":
             raise StateError(f"cannot start an already running container: {record.id} is {status}")
         try:
             fifo.open_gate(record)
         except (StepError, StateError) as error:
-            raise _cause_of_death(record, error) from None
+            from pyruntime.start import death
+
+            raise death.cause(record, error) from None
         _run_poststart(record, log)
     finally:
         posix.close(lock)
-
-
-def _cause_of_death(record: Record, error: PyruntimeError) -> PyruntimeError:
-    """The error for an init that did not become the user's process: that given, with what the config has to do with
-    it, or a kill for want of memory."""
-    from pyruntime.cgroups import oom
-    from pyruntime.security import seccomp_blame
-
-    killed = oom.init_killed(record.cgroups)
-    if killed is not None and isinstance(error, StateError):  # any other is init's own: it was alive
-        return killed
-    seccomp_blame.explain_of(record, error)
-    return error
 
 
 def _run_poststart(record: Record, log: Log) -> None:

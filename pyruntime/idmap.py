@@ -28,10 +28,7 @@ def plan(request: Request) -> Iterator[Step]:
     if not own:
         return
     for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-        lines = [
-            [entry["containerID"], entry["hostID"], entry["size"]]
-            for entry in request.linux.get(field) or ()
-        ]
+        lines = [[entry["containerID"], entry["hostID"], entry["size"]] for entry in request.linux.get(field) or ()]
         if path:
             if lines:
                 yield Step(f"/linux/{field}", require_map, file=file, lines=lines, path=path)

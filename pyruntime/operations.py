@@ -124,9 +124,7 @@ class PreparedProcess:
             config["process"] = cli_exec.complete(context, first, process, "process", self.origin)
         else:
             args = options.pop("args")
-            config["process"] = cli_exec.process_of(
-                context, first, {**_EXEC_DEFAULTS, **options}, args, self.origin
-            )
+            config["process"] = cli_exec.process_of(context, first, {**_EXEC_DEFAULTS, **options}, args, self.origin)
         self.target = target.find(self.record)
         self.request = cli_exec.request_of(
             self.record,

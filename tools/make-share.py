@@ -1,7 +1,7 @@
 """Writes what shells and man(1) look for below PREFIX/share: completion, and the manual page.
 
-    python tools/make-share.py SHARE            the directory; its own are made
-    python tools/make-share.py --list           the files' names below it
+python tools/make-share.py SHARE            the directory; its own are made
+python tools/make-share.py --list           the files' names below it
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def replay(failure: Failure, folder: Path, base: Path) -> dict[str, str]:
         bundle.config["linux"]["cgroupsPath"] = f"/{PREFIX}/{name}"
         failure.prepare(bundle)
         bundle.save()
-        call = f'{program} --root {place}/state run --bundle {bundle.path} {PREFIX}'
+        call = f"{program} --root {place}/state run --bundle {bundle.path} {PREFIX}"
         command = ["unshare", "-m", "sh", "-c", ALONE + f"exec {call}"]
         if failure.user:
             command = ["unshare", "-Urm", "sh", "-c", failure.wrap + f"exec {call}"]

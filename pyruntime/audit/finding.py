@@ -37,9 +37,7 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """For --format json."""
         found = {"field": self.pointer, "what": self.what, "verdict": self.verdict}
-        return found | {
-            name: getattr(self, name) for name in ("asked", "found", "note") if getattr(self, name) != ""
-        }
+        return found | {name: getattr(self, name) for name in ("asked", "found", "note") if getattr(self, name) != ""}
 
     def __repr__(self) -> str:
         return f"<Finding {self.verdict}: {self.pointer} {self.what}: {self.asked} / {self.found} {self.note}>"

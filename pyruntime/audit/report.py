@@ -19,9 +19,7 @@ def count(findings: list[Finding]) -> dict[str, int]:
     return {verdict: sum(one.verdict == verdict for one in findings) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
 
 
-def as_table(
-    findings: list[Finding], counts: dict[str, int], about: dict[str, Any], paint: Painter
-) -> str:
+def as_table(findings: list[Finding], counts: dict[str, int], about: dict[str, Any], paint: Painter) -> str:
     """A line a finding: verdict, field, what, and for a drift both values. counts: of all findings."""
     width = min(max((len(one.pointer) for one in findings), default=0), 40)
     lines = []

@@ -22,9 +22,7 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 
 
-def create(
-    parent: Any, directories: list[str], hierarchies: list[str], controllers: list[str], rootless: bool
-) -> None:
+def create(parent: Any, directories: list[str], hierarchies: list[str], controllers: list[str], rootless: bool) -> None:
     """make the cgroup {directories}
 
     hierarchies: the name of each directory's hierarchy, in the same order.

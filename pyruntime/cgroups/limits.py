@@ -33,9 +33,7 @@ CONTROLLERS: tuple[tuple[str, tuple[str, ...], str, str, str], ...] = (
     ("rdma", (), "rdma", "rdma", "rdma"),
 )
 
-_ZERO_IS_A_VALUE = frozenset(
-    (("pids", "limit"), ("memory", "swappiness"), ("cpu", "idle"), ("cpu", "burst"))
-)
+_ZERO_IS_A_VALUE = frozenset((("pids", "limit"), ("memory", "swappiness"), ("cpu", "idle"), ("cpu", "burst")))
 
 
 def plan(request: Request) -> Iterator[Step]:

@@ -80,9 +80,7 @@ def _v1(memory: dict[str, Any], limit: int, swap: int, hierarchy: str, pointer: 
 
 
 def _v1_if_possible(pointer: str, hierarchy: str, file: str, value: str, otherwise: str) -> Step:
-    return Step(
-        pointer, setting.write_if_possible, hierarchy=hierarchy, file=file, value=value, otherwise=otherwise
-    )
+    return Step(pointer, setting.write_if_possible, hierarchy=hierarchy, file=file, value=value, otherwise=otherwise)
 
 
 def _v2(memory: dict[str, Any], limit: int, swap: int, pointer: str, warn: Any) -> Iterator[Step]:

@@ -15,9 +15,7 @@ def plan(network: dict[str, Any], hierarchy: str, pointer: str, warn: Any) -> It
     """The steps for classID and priorities, each in its own hierarchy."""
     if network.get("classID"):
         value = str(network["classID"])
-        yield Step(
-            f"{pointer}/classID", setting.write, hierarchy=hierarchy, file="net_cls.classid", value=value
-        )
+        yield Step(f"{pointer}/classID", setting.write, hierarchy=hierarchy, file="net_cls.classid", value=value)
     lines = [f"{entry['name']} {entry['priority']}" for entry in network.get("priorities") or ()]
     if lines:
         yield Step(

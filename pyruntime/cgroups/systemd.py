@@ -175,9 +175,7 @@ def start(
         bus.close()
 
 
-def _enter_all(
-    parent: Any, path: str, mount_points: dict[str, str], required: list[str], *, rootless: bool
-) -> None:
+def _enter_all(parent: Any, path: str, mount_points: dict[str, str], required: list[str], *, rootless: bool) -> None:
     """Note where the scope is; on v1, put init into the hierarchies that systemd does not use too."""
     from pyruntime.cgroups import controllers, create, files, identity
     from pyruntime.cgroups.layout import UNIFIED

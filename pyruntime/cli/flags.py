@@ -33,9 +33,7 @@ HELP = Flag("help", "show this help", short="h")
 TRACE = Flag("trace", "write what was done, and how long it took, to FILE (or into a directory)", value="FILE")
 
 
-def parse(
-    arguments: list[str], flags: tuple[Flag, ...], *, mixed: bool = False
-) -> tuple[dict[str, Any], list[str]]:
+def parse(arguments: list[str], flags: tuple[Flag, ...], *, mixed: bool = False) -> tuple[dict[str, Any], list[str]]:
     """Split arguments into flags and the rest: ({name: value}, rest).
 
     The rest begins at the first word that is no flag, or after `--`; with mixed, flags may follow it too.

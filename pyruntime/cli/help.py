@@ -56,5 +56,3 @@ def _flags(flags: tuple[Flag, ...]) -> list[str]:
         heads.append(f"-{flag.short}, {head}" if flag.short else f"    {head}")
     width = max((len(head) for head in heads), default=0)
     return [f"  {head.ljust(width)}  {flag.help}" for head, flag in zip(heads, flags, strict=True)]
-
-

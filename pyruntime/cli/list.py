@@ -125,9 +125,7 @@ def _user(uid: int) -> str:
 
 def _table(found: list[dict[str, Any]]) -> str:
     rows = [_COLUMNS]
-    rows += [
-        (str(c["id"]), str(c["pid"]), c["status"], c["bundle"], c["created"], c["owner"]) for c in found
-    ]
+    rows += [(str(c["id"]), str(c["pid"]), c["status"], c["bundle"], c["created"], c["owner"]) for c in found]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "".join(line.rstrip() + "\n" for line in lines)

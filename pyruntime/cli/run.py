@@ -28,6 +28,7 @@ FLAGS = (
     Flag("keep", "keep the container's state after the process has ended"),
 )
 
+
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Run the container: the exit status of its process, 128 + N when signal N ended it."""
     id = one_id(words, "run")
@@ -75,9 +76,7 @@ def _leave(record: Record, notify: NotifySocket | None) -> int:
     return 0
 
 
-def _attend(
-    context: Context, record: Record, relay: Relay | None, notify: NotifySocket | None, *, keep: bool
-) -> int:
+def _attend(context: Context, record: Record, relay: Relay | None, notify: NotifySocket | None, *, keep: bool) -> int:
     """Wait for the container's end, and delete it."""
     pidfd = container.open_init(record)
     if notify is not None:

@@ -1,7 +1,7 @@
 """shim: the containerd shim's own command line (containerd, "Runtime v2", Commands). No person calls it.
 
-    containerd-shim-pyruntime-v1 -namespace NS -address SOCKET -id ID [-bundle DIR] start|delete
-    containerd-shim-pyruntime-v1 -v | -info
+containerd-shim-pyruntime-v1 -namespace NS -address SOCKET -id ID [-bundle DIR] start|delete
+containerd-shim-pyruntime-v1 -v | -info
 """
 
 from __future__ import annotations

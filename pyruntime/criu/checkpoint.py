@@ -47,9 +47,7 @@ def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None =
         directories.close()
 
 
-def _dump(
-    record: Record, values: dict[str, Any], directories: images.Directories, given: list[str] | None
-) -> None:
+def _dump(record: Record, values: dict[str, Any], directories: images.Directories, given: list[str] | None) -> None:
     config = load.load_object(record.path(state.CONFIG))
     nowhere: Any = None  # the host's cgroups need not be looked at
     request = Request(config, id=record.id, bundle=record.bundle, layout=nowhere)

@@ -136,9 +136,7 @@ def require_version() -> None:
         service.end()
     if response.version < _OLDEST:
         found = ".".join(map(str, response.version))
-        raise PyruntimeError(
-            f"criu {found} is too old", mend=f"install {'.'.join(map(str, _OLDEST))} or a later one"
-        )
+        raise PyruntimeError(f"criu {found} is too old", mend=f"install {'.'.join(map(str, _OLDEST))} or a later one")
 
 
 def failure(doing: str, response: Response, log: str) -> StepError:

@@ -308,9 +308,7 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
     severity = "warning" if any(_hidden(request, path) for path in candidates) else "error"
     why = "a mount may bring it" if severity == "warning" else ""
     if denied:
-        what = (
-            f"{denied} is not executable" if _mode(root_fd, denied) & _S_IFMT == _S_IFREG else f"{denied} is no file"
-        )
+        what = f"{denied} is not executable" if _mode(root_fd, denied) & _S_IFMT == _S_IFREG else f"{denied} is no file"
         mend = f"chmod +x {denied} in the image, or correct process.args"
         yield Finding(severity, pointer, what, why=why, mend=mend, rule="program")
     elif "/" in name:

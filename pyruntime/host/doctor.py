@@ -182,9 +182,7 @@ def _capabilities() -> Check:
 
 
 def _cgroups(layout: Layout, rootless: bool) -> Iterator[Check]:
-    missing = [
-        one for one in _CONTROLLERS if not layout.serving(one) and not (one == "io" and layout.serving("blkio"))
-    ]
+    missing = [one for one in _CONTROLLERS if not layout.serving(one) and not (one == "io" and layout.serving("blkio"))]
     yield Check(
         "cgroups",
         "warning" if layout.kind == "none" or missing else "ok",

@@ -73,9 +73,7 @@ def clone_tree(path: str, *, dirfd: int = AT_FDCWD, recursive: bool = False, fol
 def attach(mount_fd: int, target_fd: int, shown: str) -> None:
     """Attach a detached mount on what target_fd (O_PATH) stands for: move_mount(2), no path involved."""
     check(
-        lib.shim_move_mount(
-            mount_fd, b"", target_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
-        ),
+        lib.shim_move_mount(mount_fd, b"", target_fd, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
         "move_mount",
         shown,
     )
@@ -131,9 +129,7 @@ def open_filesystem_in_child(fstype: str) -> int:
     return check(lib.shim_fsopen_in_child(text(fstype)), "fsopen", fstype)
 
 
-def new_filesystem(
-    fstype: str, source: str, settings: list[str], attributes: int, context: int | None = None
-) -> int:
+def new_filesystem(fstype: str, source: str, settings: list[str], attributes: int, context: int | None = None) -> int:
     """Make a filesystem and a detached mount of it: fsopen(2), fsconfig(2), fsmount(2).
 
     settings are `key=value` or bare words, attributes MOUNT_ATTR_*; context is of an fsopen(2) that was made before,

@@ -264,4 +264,3 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
                 data = data[file.write(data) :]
         except BrokenPipeError:
             pass  # it does not want to know
-

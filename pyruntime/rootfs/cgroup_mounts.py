@@ -51,9 +51,7 @@ def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step
         yield Step(pointer, mount_unified, directories=directories[UNIFIED], own=own, **common)
         return
     hierarchies = [
-        [h.name, directories[h.name], list(h.controllers)]
-        for h in request.layout.hierarchies
-        if h.name != UNIFIED
+        [h.name, directories[h.name], list(h.controllers)] for h in request.layout.hierarchies if h.name != UNIFIED
     ]
     yield Step(pointer, mount_hierarchies, hierarchies=hierarchies, own=own, **common)
 

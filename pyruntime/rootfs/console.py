@@ -62,9 +62,7 @@ def check(request: Request) -> None:
     terminal = bool(request.process.get("terminal"))
     if terminal and request.detach and not request.console_socket:
         raise ConfigError(
-            "cannot allocate tty if runc will detach without setting console socket".replace(
-                "runc", "pyruntime"
-            ),
+            "cannot allocate tty if runc will detach without setting console socket".replace("runc", "pyruntime"),
             pointer="/process/terminal",
             mend="give --console-socket, or set terminal to false",
         )

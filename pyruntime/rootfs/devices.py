@@ -51,9 +51,7 @@ def plan(request: Request) -> Iterator[Step]:
     paths = {entry["path"] for entry in asked}
     for name, (major, minor) in DEFAULT.items():
         if name not in paths:
-            yield Step(
-                "", make, path=name, type="c", major=major, minor=minor, mode=0o666, uid=0, gid=0, bound=bound
-            )
+            yield Step("", make, path=name, type="c", major=major, minor=minor, mode=0o666, uid=0, gid=0, bound=bound)
     for index, entry in enumerate(asked):
         yield Step(
             f"/linux/devices/{index}",
@@ -81,9 +79,7 @@ def _dev_is_bound(request: Request) -> bool:
     return False
 
 
-def make(
-    init: Any, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int, bound: bool
-) -> None:
+def make(init: Any, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int, bound: bool) -> None:
     """make the device {path} ({type} {major}:{minor})"""
     directory, name = _parent(init, path)
     kind, number = _KINDS[type], posix.makedev(major, minor)
@@ -127,9 +123,7 @@ def _is_device(found: posix.stat_result, kind: int, number: int) -> bool:
     return found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
 
 
-def _bind(
-    init: Any, directory: int, name: str, shown: str, kind: int, number: int, owner: dict[str, int]
-) -> None:
+def _bind(init: Any, directory: int, name: str, shown: str, kind: int, number: int, owner: dict[str, int]) -> None:
     """Bind the host's device of the same path, if it is the one that is wanted, or a new one that the host lacks."""
     try:
         fd = sources.clone(init, shown)

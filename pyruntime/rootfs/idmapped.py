@@ -117,5 +117,3 @@ def user_namespace(maps: dict[str, list[list[int]]]) -> int:
         send_signal(pidfd, _SIGKILL)
         posix.waitpid(pid, 0)
         posix.close(pidfd)
-
-

@@ -68,21 +68,18 @@ def _plan_remount(request: Request, pointer: str, entry: dict[str, Any], parsed:
     return Step(pointer, by_string.remount, destination=destination, flags=flags, data=parsed.data)
 
 
-def _plan_bind(
-    request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options, mapped: bool
-) -> Step:
+def _plan_bind(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options, mapped: bool) -> Step:
     source = entry.get("source") or ""
     if not source:
         raise ConfigError(
-                    "is required and missing",
-                    pointer=f"{pointer}/source",
-                    mend="give the file or directory of the host that the bind mount shows",
-                )
+            "is required and missing",
+            pointer=f"{pointer}/source",
+            mend="give the file or directory of the host that the bind mount shows",
+        )
     dropped = parsed.data + ["tmpcopyup"] * parsed.copy_up + ["iversion"] * bool(parsed.legacy)
     if dropped:
         request.warn(
-            f"config.json: {pointer}/options: a bind mount takes no filesystem options, "
-            f"left out: {' '.join(dropped)}"
+            f"config.json: {pointer}/options: a bind mount takes no filesystem options, left out: {' '.join(dropped)}"
         )
     idmap = None
     if mapped:
@@ -199,9 +196,7 @@ def mount_filesystem(
         if by_string:
             from pyruntime.rootfs import by_string as old  # in memory since `plan`
 
-            old.mount_filesystem(
-                init, target, destination, type, source, data, set, legacy, copy_up, propagation
-            )
+            old.mount_filesystem(init, target, destination, type, source, data, set, legacy, copy_up, propagation)
             return
         try:
             # In a shared pid namespace init is outside of that, and had this prepared (start/shared_pid.py).

@@ -47,9 +47,7 @@ def resolve(root_fd: int, path: str, flags: int = O_PATH) -> int:
     return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
-def make_directory(
-    root_fd: int, path: str, mode: int = 0o755, *, linked: Callable[[int], None] | None = None
-) -> int:
+def make_directory(root_fd: int, path: str, mode: int = 0o755, *, linked: Callable[[int], None] | None = None) -> int:
     """Open the directory at a path below the root (O_PATH), making it and its parents if missing.
 
     linked: called with the descriptor of each directory that a symbolic link leads to, before anything is made in it;
@@ -62,9 +60,7 @@ def make_directory(
     return _make(root_fd, path, mode, directory=True, linked=linked)
 
 
-def _open(
-    root_fd: int, path: str, flags: int, linked: Callable[[int], None] | None, *, followed: bool = False
-) -> int:
+def _open(root_fd: int, path: str, flags: int, linked: Callable[[int], None] | None, *, followed: bool = False) -> int:
     """`resolve`; linked is as `make_directory` has it, followed: a link on the path was followed already."""
     if linked is not None and not followed:
         try:
@@ -92,9 +88,7 @@ def make_file(root_fd: int, path: str, mode: int = 0o644) -> int:
     return _make(root_fd, path, mode, directory=False)
 
 
-def _make(
-    root_fd: int, path: str, mode: int, *, directory: bool, linked: Callable[[int], None] | None = None
-) -> int:
+def _make(root_fd: int, path: str, mode: int, *, directory: bool, linked: Callable[[int], None] | None = None) -> int:
     """Make a path component by component. A dangling link is followed to where it points inside the root."""
     names = [name for name in path.split("/") if name not in ("", ".")]
     links = 0

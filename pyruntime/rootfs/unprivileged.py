@@ -37,9 +37,7 @@ def without_unmapped_group(request: Request, pointer: str, kind: str, data: list
     for word in data:
         key, _, value = word.partition("=")
         if key == "gid" and value.isdigit() and not _is_mapped(int(value), maps):
-            request.warn(
-                f"config.json: {pointer}/options: {word} is left out: the group is not in /linux/gidMappings"
-            )
+            request.warn(f"config.json: {pointer}/options: {word} is left out: the group is not in /linux/gidMappings")
         else:
             kept.append(word)
     return kept

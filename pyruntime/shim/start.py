@@ -148,9 +148,7 @@ def _answer(address: str) -> str:
     return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
 
 
-def _serve(
-    listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: dict[str, Any]
-) -> None:
+def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: dict[str, Any]) -> None:
     """Be the shim."""
     posix.setpgid(0, 0)
     # containerd reads what `start` writes until everybody has closed it.

@@ -197,11 +197,7 @@ def _table(name: str) -> tuple[Table, Message]:
             fields[number] = field, kind, repeated
             # Never changed while they are empty: `_set` makes new ones.
             unset[field] = (
-                []
-                if repeated
-                else {}
-                if kind == "map"
-                else _DEFAULTS.get(kind, 0 if kind in _SCALARS else None)
+                [] if repeated else {} if kind == "map" else _DEFAULTS.get(kind, 0 if kind in _SCALARS else None)
             )
         known = _tables[name] = fields, unset
     return known

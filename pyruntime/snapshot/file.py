@@ -40,9 +40,7 @@ Stamp = namedtuple("Stamp", ("modified", "changed", "size", "inode", "place", "i
 class Snapshot:
     """What stands in the head. files: name -> stamp. size: of the file."""
 
-    def __init__(
-        self, processor: bytes, kernel: str, files: dict[str, Stamp], entry: int = 0, size: int = 0
-    ) -> None:
+    def __init__(self, processor: bytes, kernel: str, files: dict[str, Stamp], entry: int = 0, size: int = 0) -> None:
         self.processor = processor
         self.kernel = kernel
         self.files = files

@@ -77,9 +77,7 @@ class Interpreter:
         try:
             tracer.personality(tracer.ADDR_COMPAT_LAYOUT)
             _, hard = resource.getrlimit(resource.RLIMIT_STACK)  # the C library makes it the size of threads' stacks
-            resource.setrlimit(
-                resource.RLIMIT_STACK, (STACK_SIZE if hard < 0 else min(STACK_SIZE, hard), hard)
-            )
+            resource.setrlimit(resource.RLIMIT_STACK, (STACK_SIZE if hard < 0 else min(STACK_SIZE, hard), hard))
             reset_interrupt()
             tracer.trace(tracer.PTRACE_TRACEME, 0)
             null = os.open("/dev/null", os.O_RDWR)

@@ -226,9 +226,7 @@ def _expected(node: Shape) -> str:
         return "an array of " + {"object": "objects", "integer": "whole numbers"}.get(node[1][0], "strings")
     if kind == "integer":
         _, least, most = node
-        return "a whole number" + (
-            f" from {least} to {most}" if most is not None else f" of at least {least}"
-        )
+        return "a whole number" + (f" from {least} to {most}" if most is not None else f" of at least {least}")
     if kind == "boolean":
         return "true or false"
     return "an object" if kind == "object" else "a string"

@@ -224,9 +224,7 @@ def _namespaces(entries: Any, report: Report) -> dict[str, str]:
     for index, entry in enumerate(entries):
         kind = entry.get("type", "")
         if kind in types:
-            report(
-                "linux", "namespaces", index, message=f"is a second {kind} namespace; there can be only one"
-            )
+            report("linux", "namespaces", index, message=f"is a second {kind} namespace; there can be only one")
         elif kind:
             types[kind] = entry.get("path", "")
     return types
@@ -376,9 +374,7 @@ def _time_offsets(offsets: dict[str, Any], namespaces: dict[str, str], report: R
                 mend="there are monotonic and boottime",
             )
         if offset.get("nanosecs", 0) > 999_999_999:
-            report(
-                "linux", "timeOffsets", clock, "nanosecs", message="must be less than a second (1000000000)"
-            )
+            report("linux", "timeOffsets", clock, "nanosecs", message="must be less than a second (1000000000)")
 
 
 def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
@@ -400,9 +396,7 @@ def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
     elif name.startswith("user."):
         kind = "user"
     elif name == "kernel.hostname":
-        report(
-            "linux", "sysctl", given, message="is set by another member", mend="use /hostname in its place"
-        )
+        report("linux", "sysctl", given, message="is set by another member", mend="use /hostname in its place")
         return
     else:
         report(
@@ -451,9 +445,7 @@ def _net_devices(devices: dict[str, Any], namespaces: dict[str, str], report: Re
                 )
                 break
         if inside in taken:
-            report(
-                "linux", "netDevices", name, message=f"would be called {inside} inside, as {taken[inside]}"
-            )
+            report("linux", "netDevices", name, message=f"would be called {inside} inside, as {taken[inside]}")
         taken[inside] = name
 
 

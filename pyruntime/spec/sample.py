@@ -64,9 +64,7 @@ def sample(*, rootless: bool, unified: bool = True) -> dict[str, Any]:
             }
         )
     else:
-        mounts.append(
-            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*safe, "ro"]}
-        )
+        mounts.append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*safe, "ro"]})
     mounts.append(
         {
             "destination": "/sys/fs/cgroup",

@@ -76,10 +76,7 @@ class Channel:
         for level, kind, packed in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 whole = len(packed) - len(packed) % _FD_SIZE
-                fds += [
-                    int.from_bytes(packed[at : at + _FD_SIZE], "little")
-                    for at in range(0, whole, _FD_SIZE)
-                ]
+                fds += [int.from_bytes(packed[at : at + _FD_SIZE], "little") for at in range(0, whole, _FD_SIZE)]
         if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
             _close(fds)
             raise StepError("a message of the handshake was cut short")

@@ -72,9 +72,7 @@ class Init:
         "trace",
     )
 
-    def __init__(
-        self, channel: Channel, gate: int, failure: int, console: _socket.socket | None = None
-    ) -> None:
+    def __init__(self, channel: Channel, gate: int, failure: int, console: _socket.socket | None = None) -> None:
         self.channel = channel
         self.gate = gate
         self.failure = failure

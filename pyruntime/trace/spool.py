@@ -74,8 +74,6 @@ class Spool:
         """The messages of both ways, each with the time it was sent and taken; sent, received: those of the parent.
 
         A channel keeps the order, so the first that one end sent is the first that the other took."""
-        there = [
-            Message(name, INIT, at, taken) for (at, name), (taken, _) in zip(self._sent, received, strict=False)
-        ]
+        there = [Message(name, INIT, at, taken) for (at, name), (taken, _) in zip(self._sent, received, strict=False)]
         back = [Message(name, PARENT, at, taken) for (at, name), (taken, _) in zip(sent, self._received, strict=False)]
         return sorted(there + back, key=lambda message: message.sent)

@@ -119,9 +119,7 @@ class _Picture:
         for start, end in self.scale.cuts:
             x, to = self.x(start), self.x(end)
             height = self.y - _BAND - _TOP + 8
-            self.parts.append(
-                f'<rect class="cut" x="{x:.1f}" y="{_TOP - 8}" width="{to - x:.1f}" height="{height}"/>'
-            )
+            self.parts.append(f'<rect class="cut" x="{x:.1f}" y="{_TOP - 8}" width="{to - x:.1f}" height="{height}"/>')
             self.parts.append(f'<text class="small" x="{x + 2:.1f}" y="{_TOP - 12}">{duration(end - start)}</text>')
 
 

@@ -242,9 +242,7 @@ def print_growth(case: str, alone: str, samples: Samples) -> bool:
     """Print what a case among 500 containers takes of what it takes alone; True if ours is within its goal."""
     good = True
     for name in samples[case]:
-        walls, cpus = (
-            [median(samples, one, name, what) or 0.0 for one in (case, alone)] for what in ("wall", "cpu")
-        )
+        walls, cpus = ([median(samples, one, name, what) or 0.0 for one in (case, alone)] for what in ("wall", "cpu"))
         if not walls[1] or not cpus[1]:
             continue
         text = f"{'':<25} {name:<10} of alone: {walls[0] / walls[1]:.2f} wall, {cpus[0] / cpus[1]:.2f} cpu"

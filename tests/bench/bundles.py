@@ -15,8 +15,16 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 CAPS = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 MASKED = [
-    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
 ]
 PTS_MODES = ["ptmxmode=0666", "mode=0620", "gid=5"]
 READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -32,7 +40,10 @@ def plain(rootfs: Path, args: list[str]) -> dict[str, object]:
     return {
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": False, "user": {"uid": 0, "gid": 0}, "args": args, "cwd": "/",
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": args,
+            "cwd": "/",
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
             "capabilities": {"bounding": CAPS, "effective": CAPS, "permitted": CAPS, "ambient": CAPS},
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
@@ -52,7 +63,8 @@ def plain(rootfs: Path, args: list[str]) -> dict[str, object]:
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
-            "maskedPaths": MASKED, "readonlyPaths": READONLY,
+            "maskedPaths": MASKED,
+            "readonlyPaths": READONLY,
         },
     }
 

@@ -241,9 +241,19 @@ def memory(pid: int) -> dict[str, int]:
 
 
 CASES: dict[str, type[Case]] = {
-    "run": Run, "run-docker": RunDocker, "lifecycle": Lifecycle, "state": State, "version": Version,
-    "kill": Kill, "exec": Exec, "parallel": Parallel, "lifecycle-500": LifecycleInCrowd,
-    "parallel-500": ParallelInCrowd, "list-500": ListCrowd, "waiting": Waiting, "limit": Limit,
+    "run": Run,
+    "run-docker": RunDocker,
+    "lifecycle": Lifecycle,
+    "state": State,
+    "version": Version,
+    "kill": Kill,
+    "exec": Exec,
+    "parallel": Parallel,
+    "lifecycle-500": LifecycleInCrowd,
+    "parallel-500": ParallelInCrowd,
+    "list-500": ListCrowd,
+    "waiting": Waiting,
+    "limit": Limit,
     "calls": Calls,
 }
 
@@ -278,5 +288,3 @@ def answer(command: dict[str, str], runtime: Runtime, rootfs: Path, current: lis
     except OSError as e:
         return {"refused": f"{type(e).__name__}: {e}"}
     return {}
-
-

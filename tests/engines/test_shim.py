@@ -152,7 +152,7 @@ def test_out_of_memory_is_told(engine):
 def test_a_logging_program(engine):
     """--log-uri binary://: a program gets both outputs"""
     program = engine.folder / "logger.sh"
-    program.write_text("#!/bin/sh\nexec 5>&-\n(cat <&3; cat <&4) >\"$2.$CONTAINER_ID\"\n")
+    program.write_text('#!/bin/sh\nexec 5>&-\n(cat <&3; cat <&4) >"$2.$CONTAINER_ID"\n')
     program.chmod(0o755)
     log = engine.folder / "logged"
     uri = f"binary://{program}?file={log}"
@@ -204,5 +204,3 @@ def test_a_shim_that_was_stopped_is_given_up(engine):
 def _resident(pid: int) -> int:
     """Resident memory of a process in KiB."""
     return int(proc.parse_status(proc.read(pid, "status"))["VmRSS"].split()[0])
-
-

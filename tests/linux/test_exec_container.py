@@ -283,9 +283,7 @@ def test_a_fake_proc_decides_nothing(box):
     """Whatever the container has mounted over /proc, exec does not look there."""
 
     def change(config):
-        config["process"]["capabilities"] = {
-            kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")
-        }
+        config["process"]["capabilities"] = {kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
         config["process"]["noNewPrivileges"] = False
 
     one = box(change)

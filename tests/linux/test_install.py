@@ -101,9 +101,7 @@ def test_every_dependency_is_there(library: Path) -> None:
         "import _cffi_backend, _prctl, cffi, jsonschema, prctl, pyruntime.kernel._shim;"
         "print(_cffi_backend.__file__, jsonschema.__file__, prctl.__file__, pyruntime.kernel._shim.__file__)"
     )
-    output = subprocess.run(
-        [PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+    output = subprocess.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(file.startswith(f"{library}/") for file in output.split())
 
 

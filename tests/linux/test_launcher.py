@@ -240,9 +240,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_environment_decides_nothing(
-    name: str, launcher: Path, library: Library, hostile: Path
-) -> None:
+def test_hostile_environment_decides_nothing(name: str, launcher: Path, library: Library, hostile: Path) -> None:
     env = {"PATH": ".:/usr/bin:/bin", "HOME": str(hostile), "KEPT": "yes", **HOSTILE[name]}
     result = subprocess.run([launcher, "state"], env=env, cwd=hostile, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (42, "")
@@ -341,9 +339,7 @@ def test_user_runs_an_interpreter_that_is_not_his(launcher: Path, library: Libra
     assert library.report()["exe"] == PYTHON  # a snapshot is for root alone
 
 
-def test_user_runs_a_sealed_copy_of_his_own_interpreter(
-    folder: Path, own_python: Path, library: Library
-) -> None:
+def test_user_runs_a_sealed_copy_of_his_own_interpreter(folder: Path, own_python: Path, library: Library) -> None:
     own_python.chmod(0o555)  # its owner may chmod it back
     os.chown(own_python, NOBODY, NOBODY)
     launcher = compile_launcher(folder / "pyruntime", library, str(own_python))

@@ -300,9 +300,7 @@ def host_mqueue(machine):
 @pytest.mark.differs(runc="1.1.5 leaves this to the engine", crun="1.8.1 binds /sys alone, writable")
 def test_in_a_user_namespace_that_shares_what_it_shows(container, request, kind):
     """sysfs, proc and mqueue belong to who made the network, pid, ipc namespace: then the host's are bound."""
-    namespace, target = {
-        "sysfs": ("network", "/sys"), "proc": ("pid", "/proc"), "mqueue": ("ipc", "/dev/mqueue")
-    }[kind]
+    namespace, target = {"sysfs": ("network", "/sys"), "proc": ("pid", "/proc"), "mqueue": ("ipc", "/dev/mqueue")}[kind]
     if kind == "mqueue":
         request.getfixturevalue("host_mqueue")
     box = container(SLEEP)

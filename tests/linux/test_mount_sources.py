@@ -105,9 +105,7 @@ def test_the_parent_is_where_it_was(container, closed, runtime):
     bind(box.config, closed / "volume", "/data")
     (runtime.folder / "here").mkdir()
     box.bundle.save()
-    runtime.run(
-        "create", "--bundle", box.bundle.path, "--pid-file", "pid", box.id, cwd=runtime.folder / "here"
-    )
+    runtime.run("create", "--bundle", box.bundle.path, "--pid-file", "pid", box.id, cwd=runtime.folder / "here")
     pid = int((runtime.folder / "here/pid").read_text())
     assert (Path(f"/proc/{pid}/root/data/file")).read_text() == "of the volume\n"
 

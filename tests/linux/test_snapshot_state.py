@@ -309,7 +309,7 @@ def test_standard_streams(subject: Subject, kind: str, tmp_path: Path) -> None:
     else:
         with target.open("ab" if kind == "appended" else "r+b") as file:
             result = subprocess.run(command, **options, stdout=file)
-        assert target.read_text() == ("before\nfirst\n\"\"\n" if kind == "appended" else 'first\n""\n')
+        assert target.read_text() == ('before\nfirst\n""\n' if kind == "appended" else 'first\n""\n')
     assert (result.returncode, result.stderr) == (0, b"error\n")
 
 

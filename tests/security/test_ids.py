@@ -266,7 +266,6 @@ def test_the_shims_delete(private, id):
     assert (outcome.lost, outcome.hook) == ([], False), outcome.said
 
 
-
 def options(root: Path) -> dict[str, object]:
     """Options of Create with a root of their own: a hole in the shim does no harm to another test."""
     return {"type_url": "containerd.runc.v1.Options", "value": wire.encode("Options", {"root": str(root)})}

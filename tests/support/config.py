@@ -81,9 +81,7 @@ def map_ids(config: Config, host: int = 200000, size: int = 65536) -> None:
 
 def add_mount(config: Config, destination: str, fstype: str, source: str, options: list[str]) -> None:
     """Append a mount to the default ones."""
-    config["mounts"].append(
-        {"destination": destination, "type": fstype, "source": source, "options": options}
-    )
+    config["mounts"].append({"destination": destination, "type": fstype, "source": source, "options": options})
 
 
 def bind(config: Config, source: object, destination: str, *options: str) -> None:

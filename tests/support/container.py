@@ -39,9 +39,7 @@ class Container:
         return [verb, "--bundle", str(self.bundle.path), *flags, self.id]
 
     def create(self, *flags: str, **options: Any) -> Result:
-        self.created = self.runtime.run(
-            *self._make("create", ("--pid-file", str(self.pid_file), *flags)), **options
-        )
+        self.created = self.runtime.run(*self._make("create", ("--pid-file", str(self.pid_file), *flags)), **options)
         return self.created
 
     def run(self, *flags: str, **options: Any) -> Result:

@@ -11,7 +11,7 @@ from support import kernel, proc
 from support.bundle import Bundle
 
 # crun refuses cgroup v1 while a cgroup2 mount with controllers is beside it; it gets a mount namespace without.
-_CRUN = "umount -l /sys/fs/cgroup/unified 2>/dev/null; exec crun \"$@\""
+_CRUN = 'umount -l /sys/fs/cgroup/unified 2>/dev/null; exec crun "$@"'
 
 
 def installed(kind: str) -> bool:
@@ -39,9 +39,7 @@ class Other:
         # A file: the container would hold a pipe open.
         said = self.root.parent / f"{self.name}.said"
         with said.open("wb") as file:
-            result = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=30 * proc.SLOW
-            )
+            result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=30 * proc.SLOW)
         assert result.returncode == 0, f"{' '.join(words)}: {said.read_text(errors='replace')}"
 
     def end(self) -> None:

@@ -160,9 +160,7 @@ class Runtime:
         self.commands.append(Command(process, Result(command, 0, *files)))
         return self.commands[-1]
 
-    def run(
-        self, *args: str | os.PathLike[str], check: int | None = 0, timeout: float = TIMEOUT, **options
-    ) -> Result:
+    def run(self, *args: str | os.PathLike[str], check: int | None = 0, timeout: float = TIMEOUT, **options) -> Result:
         """Run a command to its end. `check` is the exit status it must have; None takes any."""
         result = self.spawn(*args, **options).wait(timeout)
         assert check is None or result.code == check, f"exit status {check} expected\n{result}"

@@ -14,9 +14,7 @@ WORDS = "/ x é 1.0.0 2.0.0 2MB rwm MB:0=1 0-3 RLIMIT_CORE pid SCMP_ACT_LOG c".s
 JUNK = (
     st.sampled_from([None, True, False, 0, 1, -1, 1.0, 1.5, 2**32, 2**63, 2**64, "", "a\0b", "\ud800"])
     | st.sampled_from(WORDS)
-    | st.sampled_from(
-        [[], {}, [1], ["x"], [None], {"a": 1}, {"a": "b"}, [{}], {"type": "pid"}, {"path": "/x"}]
-    )
+    | st.sampled_from([[], {}, [1], ["x"], [None], {"a": 1}, {"a": "b"}, [{}], {"type": "pid"}, {"path": "/x"}])
     | st.text(max_size=5)
     | st.integers()
 ).map(copy.deepcopy)  # or a later change would change what is drawn next time
@@ -28,9 +26,7 @@ def fitting(draw: st.DrawFn, node: shape.Shape) -> Any:
     kind = node[0]
     if kind == "string":
         samples = ["/x", "1.2.3", "2MB", "rw", "0-1,3", "MB:0=20", "text"]
-        return draw(
-            st.sampled_from([text for text in samples if not node[1] or check_module.FORMATS[node[1]](text)])
-        )
+        return draw(st.sampled_from([text for text in samples if not node[1] or check_module.FORMATS[node[1]](text)]))
     if kind == "enum":
         return draw(st.sampled_from(node[1]))
     if kind == "integer":

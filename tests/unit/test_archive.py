@@ -108,10 +108,13 @@ def test_an_up_to_date_archive_is_left_alone(tree: Path) -> None:
 
 
 # Replaces the archive between the first import and the second.
-UPDATE = START.replace("for name in names:", """for name in names:
+UPDATE = START.replace(
+    "for name in names:",
+    """for name in names:
     if name == "pyruntime.cli.main":
         import os
-        os.replace(archive + ".next", archive)""")
+        os.replace(archive + ".next", archive)""",
+)
 
 
 def test_an_archive_that_is_replaced_meanwhile(tree: Path) -> None:

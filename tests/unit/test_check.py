@@ -543,9 +543,7 @@ def test_what_is_no_object_is_refused(config: object) -> None:
 
 def test_a_process_alone() -> None:
     assert check_process({"cwd": "/", "args": ["sh"]}) == []
-    with pytest.raises(
-        ConfigError, match=re.escape("p.json: /rlimits/0: the soft limit of RLIMIT_CORE (2) is")
-    ):
+    with pytest.raises(ConfigError, match=re.escape("p.json: /rlimits/0: the soft limit of RLIMIT_CORE (2) is")):
         without_errors(
             check_process({"cwd": "/", "rlimits": [{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]}), "p.json"
         )

@@ -106,7 +106,7 @@ def test_zsh(folder: Path, line: str, wanted: set[str], unwanted: set[str]) -> N
     (folder / ".zshrc").write_text(
         "autoload -Uz compinit; compinit -D -u; source completion.zsh; setopt NO_BEEP\n"
         "compadd() {\n"
-        "    local -a found; builtin compadd -O found \"$@\"; print -rl -- $found >>words; builtin compadd \"$@\"\n"
+        '    local -a found; builtin compadd -O found "$@"; print -rl -- $found >>words; builtin compadd "$@"\n'
         "}\nPS1='ready>'; LISTMAX=9999; zshexit() { echo good''bye }\n"
     )
     pid, fd = pty.fork()

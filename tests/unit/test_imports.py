@@ -86,9 +86,7 @@ OWN = {
 }
 
 # Where a person waits for words, and never on the way of a command that works.
-FRIENDLY = set(
-    "cli.colour cli.help cli.person reasons situations spec.problem spec.schema trace unreaped".split()
-)
+FRIENDLY = set("cli.colour cli.help cli.person reasons situations spec.problem spec.schema trace unreaped".split())
 
 
 def run(tmp_path: Path, *words: str) -> tuple[int, set[str], str]:

@@ -32,9 +32,7 @@ def test_the_corpus_is_read_as_json_reads_it(path: Path, tmp_path: Path) -> None
     assert load.load_config(bundle_with(tmp_path, path.read_bytes())) == json.loads(path.read_bytes())
 
 
-def test_the_bundle_may_be_relative_or_end_in_a_slash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bundle_may_be_relative_or_end_in_a_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = bundle_with(tmp_path, b"{}")
     assert load.load_config(bundle + "/") == {}
     monkeypatch.chdir(tmp_path)
@@ -80,9 +78,7 @@ def test_deep_nesting_is_read_or_refused(depth: int, tmp_path: Path) -> None:
         (b"[" * 100_000, "line 1, column 1", "nested too deeply"),
     ],
 )
-def test_what_is_not_json_is_refused_with_its_place(
-    content: bytes, where: str, words: str, tmp_path: Path
-) -> None:
+def test_what_is_not_json_is_refused_with_its_place(content: bytes, where: str, words: str, tmp_path: Path) -> None:
     line = refusal(bundle_with(tmp_path, content))
     assert line.startswith(f"{tmp_path}/config.json: {where}")
     assert words in line

@@ -32,7 +32,7 @@ TEXT = """{
         ("/mounts/0", 4, '{"destination": "/a"'),
         ("/mounts/0/options/1", 4, '"rdonly"'),
         ("/mounts/1/destination", 6, '"destination"'),
-        ("/a~1b~0c/x\"y", 9, '"x'),
+        ('/a~1b~0c/x"y', 9, '"x'),
         ("/n/2", 10, "true"),
         ("/mounts/1/source", 5, "{"),  # what is missing is where it should be
         ("/nosuch/at/all", 1, "{"),

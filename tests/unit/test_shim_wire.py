@@ -140,5 +140,3 @@ def test_google_reads_what_is_written_and_writes_what_is_read(google: dict[str, 
             assert (list(getattr(theirs, field)) if repeated else getattr(theirs, field)) == value[field]
         elif kind == "map":
             assert dict(getattr(theirs, field)) == value[field]
-
-
