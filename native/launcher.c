@@ -9,8 +9,8 @@
  *   PYTHON   the interpreter's real file, never a link
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
  *   SITE     the directory of the dependencies, when it is another one
- *   ARCHIVE  the file of pyruntime/archive.py
- *   SNAPSHOT the file of pyruntime/snapshot/make.py, SNAPSHOT_NAME in DIRECTORY: when nothing it was made of has changed
+ *   ARCHIVE  the file of pyruntime/boot/archive.py
+ *   SNAPSHOT the file of pyruntime/boot/snapshot/make.py, SNAPSHOT_NAME in DIRECTORY: when nothing it was made of has changed
  *            since, its memory is loaded instead of the interpreter
  *   SECOND   the name of a copy of this program in DIRECTORY
  *   TURNED_OFF  a file: while it is there no snapshot is used
@@ -52,7 +52,7 @@ static char bootstrap[] =
     "posix.close(f)\n"
     "if a[:4]==e.MAGIC_NUMBER:\n"
     " c,i=marshal.loads(a[4:])\n"
-    " m=type(sys)('pyruntime.archive')\n"
+    " m=type(sys)('pyruntime.boot.archive')\n"
     " exec(c,m.__dict__)\n"
     " m.install(p,i)\n"
     "from pyruntime.cli.main import main\n"

@@ -15,7 +15,7 @@
 static const char magic[24] = "pyruntime snapshot 2";
 enum { HEAD = 1 << 16, ID_SIZE = 32, AT_SECURE = 23, AT_RANDOM = 25, AT_EXECFN = 31 };
 
-/* The snapshot's file, as pyruntime/snapshot/file.py writes it: this, segments, compared files; then, from HEAD on,
+/* The snapshot's file, as pyruntime/boot/snapshot/file.py writes it: this, segments, compared files; then, from HEAD on,
  * memory. */
 struct head {
     char magic[sizeof magic];

@@ -17,7 +17,7 @@
 extern char **environ;
 
 /* What the picture's maker fills in: where the C library has put the process's secrets. In the picture all of them are
- * zero, so that it holds none (pyruntime/snapshot/secrets.py has the same numbers). */
+ * zero, so that it holds none (pyruntime/boot/snapshot/secrets.py has the same numbers). */
 enum { THREAD_NUMBER = 0x2d0 }; /* where x86_64's struct pthread has `tid`, in all versions of glibc so far */
 enum { CANARY, GUARD, MANGLED, KINDS, READ_ONLY = 4, SECRETS = 255, PAGE = 4096 };
 HIDDEN struct {

@@ -1,4 +1,4 @@
-/* The point at which the picture of a started interpreter is taken (pyruntime/snapshot/make.py), and at which every
+/* The point at which the picture of a started interpreter is taken (pyruntime/boot/snapshot/make.py), and at which every
  * process that is started from the picture goes on: a module of its own, of which only that picture knows.
  */
 #ifndef PYRUNTIME_SNAPSHOT_H

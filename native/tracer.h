@@ -1,4 +1,4 @@
-/* What the maker of a snapshot needs of the kernel and of the processor (pyruntime/snapshot/interpreter.py). */
+/* What the maker of a snapshot needs of the kernel and of the processor (pyruntime/boot/snapshot/interpreter.py). */
 #ifndef PYRUNTIME_TRACER_H
 #define PYRUNTIME_TRACER_H
 

@@ -12,7 +12,7 @@
     └── KernelError      a system call failed (an OSError too); becomes a StepError on its way up
 
 An error is raised once and printed once, at the edge of the command line, as one line that ends the log:
-engines show only that line. On a terminal it is three (cli/person.py). It travels from init to its parent as
+engines show only that line. On a terminal it is three (cli/error_text.py). It travels from init to its parent as
 the JSON object of `to_json`.
 """
 

@@ -1,4 +1,4 @@
-"""Writes the archive that pyruntime/archive.py imports from.
+"""Writes the archive that pyruntime/boot/archive.py imports from.
 
     python tools/make-archive.py OUTPUT TREE SITE [LIBRARY]
 
@@ -7,8 +7,8 @@ there, and nobody looks at its sources. Without, the archive knows the time and 
 passes over the ones that have changed. An archive that is up to date is left alone.
 
 The file: the interpreter's magic number for byte code; by marshal, in the first HEAD bytes, the code of
-pyruntime/archive.py, the index, the groups and the mark; then the code of each module, and that of each group, the mark
-before each: a digest of all the code, which no other archive has. Left out of
+pyruntime/boot/archive.py, the index, the groups and the mark; then the code of each module, and that of each group, the
+mark before each: a digest of all the code, which no other archive has. Left out of
 the code is what only a reader needs: annotations, and docstrings but for the first line of a function's, which
 is a step's description.
 """
@@ -28,22 +28,28 @@ from pathlib import Path
 from types import CodeType
 
 HEAD = 1 << 16  # read at once by the launcher's bootstrap
-MARK_SIZE = 16  # as pyruntime/archive.py has it
+MARK_SIZE = 16  # as pyruntime/boot/archive.py has it
 
 # Extension modules that commands load, where they are files: a search in sys.path lists four directories.
 EXTENSIONS = ("_cffi_backend", "_json", "_prctl", "_socket", "fcntl", "select", "pyruntime.kernel._shim")
 
 
 # What a hot command imports: its module, and what that one imports when it is needed (docs/performance.md).
-CREATE = ("pyruntime.cgroups.layout", "pyruntime.plan.build", "pyruntime.start.parent")
+CREATE = ("pyruntime.cgroupfs.layout", "pyruntime.features.registry", "pyruntime.runtime.parent")
 GROUPS = {
     "create": ("pyruntime.cli.create", *CREATE),
-    "run": ("pyruntime.cli.run", *CREATE, "pyruntime.start.fifo", "pyruntime.cgroups.kill", "pyruntime.cgroups.remove"),
-    "start": ("pyruntime.cli.start", "pyruntime.start.fifo"),
-    "state": ("pyruntime.cli.state", "pyruntime.cgroups.freezer"),
+    "run": (
+        "pyruntime.cli.run",
+        *CREATE,
+        "pyruntime.runtime.exec_fifo",
+        "pyruntime.cgroupfs.kill",
+        "pyruntime.features.cgroups.remove",
+    ),
+    "start": ("pyruntime.cli.start", "pyruntime.runtime.exec_fifo"),
+    "state": ("pyruntime.cli.state", "pyruntime.cgroupfs.freezer"),
     "kill": ("pyruntime.cli.kill",),
-    "delete": ("pyruntime.cli.delete", "pyruntime.cgroups.kill", "pyruntime.cgroups.remove"),
-    "exec": ("pyruntime.cli.exec", "pyruntime.cgroups.freezer"),
+    "delete": ("pyruntime.cli.delete", "pyruntime.cgroupfs.kill", "pyruntime.features.cgroups.remove"),
+    "exec": ("pyruntime.cli.exec", "pyruntime.cgroupfs.freezer"),
 }
 
 
@@ -149,7 +155,7 @@ def main() -> None:
     files = {name: str(library / path.relative_to(tree)) for name, path in sources.items()}
     for name, path in sources.items():
         compiled_modules[name] = compiled(path, files[name])
-    loader = compiled_modules.get("pyruntime.archive")
+    loader = compiled_modules.get("pyruntime.boot.archive")
     mark = hashlib.blake2b(marshal.dumps(list(compiled_modules.values())), digest_size=MARK_SIZE).digest()
     for name, path in sources.items():
         file = files[name]

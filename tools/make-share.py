@@ -11,12 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pyruntime import completion, manual
+from pyruntime.cli import completions, manual
 
 FILES = {
-    "bash-completion/completions/pyruntime": completion.bash,
-    "zsh/site-functions/_pyruntime": completion.zsh,
-    "fish/vendor_completions.d/pyruntime.fish": completion.fish,
+    "bash-completion/completions/pyruntime": completions.bash,
+    "zsh/site-functions/_pyruntime": completions.zsh,
+    "fish/vendor_completions.d/pyruntime.fish": completions.fish,
     "man/man8/pyruntime.8": manual.page,
 }
 

@@ -1,4 +1,4 @@
-"""Makes the snapshot of a pyruntime that stands in another place than this one (pyruntime/snapshot/make.py).
+"""Makes the snapshot of a pyruntime that stands in another place than this one (pyruntime/boot/snapshot/make.py).
 
     python tools/make-snapshot.py [--no-practice] [--shared] PYTHON ARCHIVE LIBRARY [SITE]
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pyruntime.boot.snapshot import make
 from pyruntime.errors import PyruntimeError
-from pyruntime.snapshot import make
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ import posix
 
 from pyruntime.audit.finding import Finding, as_asked, cannot_see, drifted
 from pyruntime.audit.probe import Hidden
-from pyruntime.cgroups.devices import DEFAULTS
-from pyruntime.state import read_file
+from pyruntime.features.cgroups.devices import DEFAULTS
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posix
 
 from pyruntime.audit.finding import Finding, as_asked, cannot_see, drifted
-from pyruntime.cgroups.layout import UNIFIED
-from pyruntime.state import read_file
+from pyruntime.cgroupfs.layout import UNIFIED
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

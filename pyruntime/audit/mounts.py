@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pyruntime.audit.finding import Finding, as_asked, cannot_see, drifted
 from pyruntime.audit.probe import Hidden
+from pyruntime.features.rootfs.destination import destination_of
+from pyruntime.features.rootfs.options import MOUNT_FLAGS, PROPAGATION, split
+from pyruntime.features.rootfs.path import clean
 from pyruntime.kernel.constants import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
@@ -18,9 +21,6 @@ from pyruntime.kernel.constants import (
     MS_SHARED,
     MS_UNBINDABLE,
 )
-from pyruntime.rootfs.destination import destination_of
-from pyruntime.rootfs.options import MOUNT_FLAGS, PROPAGATION, split
-from pyruntime.rootfs.path import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

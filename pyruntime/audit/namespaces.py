@@ -6,7 +6,7 @@ import posix
 
 from pyruntime.audit.finding import Finding, as_asked, cannot_see, compare, drifted
 from pyruntime.audit.probe import Hidden
-from pyruntime.namespaces import KINDS
+from pyruntime.features.namespaces.namespaces import KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

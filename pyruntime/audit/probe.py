@@ -13,7 +13,6 @@ from __future__ import annotations
 import posix
 import select
 
-from pyruntime import fastjson
 from pyruntime.errors import KernelError
 from pyruntime.kernel import files, mount, process
 from pyruntime.kernel.constants import (
@@ -27,6 +26,7 @@ from pyruntime.kernel.constants import (
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
 )
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

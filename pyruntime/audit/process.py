@@ -5,9 +5,9 @@ from __future__ import annotations
 import posix
 
 from pyruntime.audit.finding import Finding, as_asked, cannot_see, compare, drifted
-from pyruntime.process.capabilities import names
-from pyruntime.process.personality import DOMAINS
-from pyruntime.process.rlimits import INFINITY, RESOURCES
+from pyruntime.features.process.capabilities import names
+from pyruntime.features.process.personality import DOMAINS
+from pyruntime.features.process.rlimits import INFINITY, RESOURCES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

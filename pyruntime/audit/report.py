@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson
 from pyruntime.audit.finding import AS_ASKED, CANNOT_SEE, DRIFTED, Finding
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.cli.colour import Painter
+    from pyruntime.util.colour import Painter
 
 _COLOURS = {AS_ASKED: "green", DRIFTED: "red", CANNOT_SEE: "yellow"}
 

@@ -8,15 +8,15 @@ import select
 from pyruntime.audit.mountinfo import Mounts
 from pyruntime.audit.probe import Hidden, Probe
 from pyruntime.errors import StateError
-from pyruntime.namespaces import KINDS
-from pyruntime.rootfs.path import clean
-from pyruntime.start.init import open_proc
+from pyruntime.features.namespaces.namespaces import KINDS
+from pyruntime.features.rootfs.path import clean
+from pyruntime.runtime.init import open_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.cgroups.layout import Layout
+    from pyruntime.cgroupfs.layout import Layout
 
 _O_PATH = 0o10000000
 _MAX_FILE = 64 << 20  # 100000 mounts, as many as a mount namespace may have (fs.mount-max), have 15 MB of mountinfo

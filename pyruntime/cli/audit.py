@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import container, state
-from pyruntime.audit import build, report
+from pyruntime.audit import checks, report
 from pyruntime.audit.finding import DRIFTED
 from pyruntime.audit.view import View
-from pyruntime.cgroups import layout
-from pyruntime.cli import colour
+from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag, number
 from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import StateError, UsageError
-from pyruntime.ids import ContainerId
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
+from pyruntime.state import store
+from pyruntime.state.status import open_init, status_of
+from pyruntime.util import colour
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,16 +41,16 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("audit takes an id, or --pid and --bundle", mend="see: pyruntime audit --help")
     found = layout.find()
     if words:
-        record = state.load(context.root, ContainerId(words[0]))
-        pidfd = container.open_init(record)
+        record = store.load(context.root, ContainerId(words[0]))
+        pidfd = open_init(record)
         if pidfd < 0:
-            raise StateError(f"container not running: {record.id} is {state.status(record)}")
+            raise StateError(f"container not running: {record.id} is {status_of(record)}")
         try:
             view = View(record.pid, found)
         finally:
             # The view holds the process itself by now, and looks whether it lives.
             posix.close(pidfd)
-        name, bundle, file = str(record.id), record.bundle, record.path(state.CONFIG)
+        name, bundle, file = str(record.id), record.bundle, record.path(store.CONFIG)
         systemd = record.cgroup_manager == "systemd"
     else:
         bundle = values["bundle"]
@@ -70,7 +71,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             rootless=context.rootless,
             systemd_cgroup=systemd,
         )
-        findings = build.audit(view, request)
+        findings = checks.audit(view, request)
     finally:
         view.close()
     drifts = [one for one in findings if one.verdict == DRIFTED]

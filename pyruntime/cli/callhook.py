@@ -5,9 +5,9 @@ from __future__ import annotations
 import _socket
 import posix
 
-from pyruntime import fastjson
 from pyruntime.cli.main import Context
 from pyruntime.errors import HookError, UsageError
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pyruntime import container, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.commands import lifecycle
+from pyruntime.state import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Write the images; the container is deleted then, unless it is to run on."""
     from pyruntime.criu import checkpoint
 
-    record = state.load(context.root, one_id(words, "checkpoint"))
+    record = store.load(context.root, one_id(words, "checkpoint"))
     checkpoint.checkpoint(record, values)
     if not values["leave-running"] and not values["pre-dump"]:
-        container.delete(record, force=True, log=context.log)
+        lifecycle.delete(record, force=True, log=context.log)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime import completion
+from pyruntime.cli import completions
 from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import UsageError
 
@@ -16,7 +16,7 @@ FLAGS = ()
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the script."""
-    if len(words) != 1 or words[0] not in completion.SHELLS:
+    if len(words) != 1 or words[0] not in completions.SHELLS:
         raise UsageError("completion needs the name of a shell", mend="give bash, zsh or fish")
-    write_output(completion.SHELLS[words[0]]())
+    write_output(completions.SHELLS[words[0]]())
     return 0

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import container
-from pyruntime.cgroups import layout
+from pyruntime.cgroupfs import layout
 from pyruntime.cli import descriptors, pidfd_socket, pidfile
 from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.commands import lifecycle
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
+from pyruntime.state.status import open_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from typing import Any
 
-    from pyruntime.ids import ContainerId
-    from pyruntime.state import Record
+    from pyruntime.state.store import Record
+    from pyruntime.util.ids import ContainerId
 
 USAGE = "ID"
 FLAGS = (
@@ -53,20 +54,20 @@ def make(context: Context, values: dict[str, Any], request: Request, raw: str) -
         pidfile.check(values["pid-file"])
     receiver = (request.config.get("annotations") or {}).get("run.oci.pidfd_receiver") or ""
     connection = pidfd_socket.connect(values["pidfd-socket"] or receiver)
-    record = container.create(request, context.root, raw, context.log)
+    record = lifecycle.create(request, context.root, raw, context.log)
     try:
         if connection is not None:
             _send_pidfd(connection, record, "standard" if values["pidfd-socket"] else " ")
         if values["pid-file"]:
             pidfile.write(values["pid-file"], record.pid)
     except BaseException as error:
-        container.undo_created(record, context.log, error)
+        lifecycle.undo_created(record, context.log, error)
         raise
     return record
 
 
 def _send_pidfd(connection: socket, record: Record, name: str) -> None:
-    pidfd = container.open_init(record)
+    pidfd = open_init(record)
     try:
         pidfd_socket.send(connection, pidfd, name)
     finally:
@@ -101,7 +102,7 @@ def request_of(context: Context, values: dict[str, Any], id: ContainerId, *, det
         env = request.process.get("env") or ()
         request.process["env"] = [*env, f"LISTEN_FDS={listening}", "LISTEN_PID=1"]
     if posix.environ.get(b"NOTIFY_SOCKET"):
-        from pyruntime import notify_socket
+        from pyruntime.features import notify_socket
 
         notify_socket.show(request, context.root)
     for problem in problems:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pyruntime import container
 from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.commands import lifecycle
 from pyruntime.errors import UsageError
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         return list.each(
             context,
             words[0],
-            lambda id: container.delete_by_id(context.root, id, force=values["force"], log=context.log),
+            lambda id: lifecycle.delete_by_id(context.root, id, force=values["force"], log=context.log),
         )
-    container.delete_by_id(context.root, one_id(words, "delete"), force=values["force"], log=context.log)
+    lifecycle.delete_by_id(context.root, one_id(words, "delete"), force=values["force"], log=context.log)
     return 0

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson
-from pyruntime.cgroups import layout
-from pyruntime.cli import colour
+from pyruntime.cgroupfs import layout
+from pyruntime.cli.findings_text import COLOURS
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, write_output
-from pyruntime.cli.report import COLOURS
+from pyruntime.diagnose import doctor
 from pyruntime.errors import UsageError, printable
-from pyruntime.host import doctor
+from pyruntime.util import colour, fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.cli.colour import Painter
+    from pyruntime.util.colour import Painter
 
 USAGE = ""
 FLAGS = (Flag("format", "form of the answer", short="f", value="table|json", default="table"),)

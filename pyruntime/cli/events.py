@@ -5,17 +5,21 @@ from __future__ import annotations
 import select
 import time
 
-from pyruntime import container, fastjson, rdt_stats, state
-from pyruntime.cgroups import oom, pressure, stats
+from pyruntime.cgroupfs import oom, pressure, stats
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id, write_output
 from pyruntime.errors import StateError, UsageError, strerror
+from pyruntime.features.rdt import stats as rdt_stats
+from pyruntime.state import store
+from pyruntime.state.status import open_init, status_of
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.state import Record
+    from pyruntime.state.store import Record
 
 USAGE = "ID"
 FLAGS = (
@@ -35,8 +39,8 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("duration interval must be greater than 0", mend="give --interval 5s, for example")
     if values["pressure"] not in ("", *pressure.LEVELS):
         raise UsageError(f"invalid pressure: {values['pressure']!r}", mend=f"give {', '.join(pressure.LEVELS)}")
-    record = state.load(context.root, one_id(words, "events"))
-    if state.status(record) == "stopped":
+    record = store.load(context.root, one_id(words, "events"))
+    if status_of(record) == "stopped":
         raise StateError(f"container not running: {record.id} is stopped")
     if values["stats"]:
         _print(record, "stats", _stats(record))
@@ -57,7 +61,7 @@ def _pressure(record: Record, level: str) -> pressure.Watch:
 
 
 def _follow(record: Record, interval: float, squeeze: pressure.Watch | None) -> None:
-    pidfd = container.open_init(record)
+    pidfd = open_init(record)
     if pidfd < 0:
         return
     poll = select.poll()
@@ -88,7 +92,7 @@ def _follow(record: Record, interval: float, squeeze: pressure.Watch | None) -> 
 
 
 def _stats(record: Record) -> dict[str, Any]:
-    config: Any = fastjson.loads(state.read_file(record.path(state.CONFIG)))
+    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
     given = (config.get("linux") or {}).get("intelRdt")
     return {**stats.read(record.cgroups), "intel_rdt": rdt_stats.read(given, record.id)}
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from pyruntime import foreground, state
-from pyruntime.cgroups import enter
 from pyruntime.cli import descriptors, pidfd_socket, pidfile
 from pyruntime.cli.flags import TRACE, Flag
 from pyruntime.cli.main import Context
+from pyruntime.commands import foreground
 from pyruntime.errors import PyruntimeError, StateError, UsageError, from_oserror
-from pyruntime.ids import ContainerId
-from pyruntime.plan.exec import ExecPlan, ExecRequest
+from pyruntime.features.cgroups import enter
+from pyruntime.features.exec_registry import ExecPlan, ExecRequest
+from pyruntime.features.namespaces import target
+from pyruntime.runtime import exec
 from pyruntime.spec import load
-from pyruntime.start import execute, target
+from pyruntime.state import store
+from pyruntime.state.status import status_of
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.cli.terminal import Relay
-    from pyruntime.state import Record
+    from pyruntime.state.store import Record
 
 USAGE = "ID COMMAND [ARGUMENT...], or --process FILE ID"
 MIXED = False  # after the id everything is the command's
@@ -110,11 +113,11 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 def _run(context: Context, values: dict[str, Any], words: list[str], origin: Origin) -> int:
     if not words:
         raise UsageError("exec needs the container's id and a command", mend="see: pyruntime exec --help")
-    record = state.load(context.root, ContainerId(words[0]))
+    record = store.load(context.root, ContainerId(words[0]))
     check_status(record, ignore_paused=values["ignore-paused"])
     if values["pid-file"]:
         pidfile.check(values["pid-file"])
-    config = load.load_object(record.path(state.CONFIG))
+    config = load.load_object(record.path(store.CONFIG))
     config["process"] = process_of(context, config.get("process") or {}, values, words[1:], origin)
     preserve_fds = descriptors.preserved(values["preserve-fds"])
     joined = target.find(record)
@@ -136,10 +139,10 @@ def _run(context: Context, values: dict[str, Any], words: list[str], origin: Ori
         context.log.warning(text)
     if not request.detach:
         foreground.hold_signals()
-    parent = execute.ExecParent(plan, record, context.log)
+    parent = exec.ExecParent(plan, record, context.log)
     parent.patient = values["ignore-paused"]
     try:
-        execute.start(parent, joined, None if relay is None else relay.connect)
+        exec.start(parent, joined, None if relay is None else relay.connect)
         joined.close()
         try:
             if connection is not None:
@@ -147,7 +150,7 @@ def _run(context: Context, values: dict[str, Any], words: list[str], origin: Ori
             if values["pid-file"]:
                 pidfile.write(values["pid-file"], parent.pid)
         except BaseException:
-            execute.end(parent)
+            exec.end(parent)
             raise
         if request.detach:
             return 0
@@ -179,7 +182,7 @@ def _prepare_terminal(request: ExecRequest) -> Relay | None:
     terminal = request.process.get("terminal")
     if not terminal and not request.console_socket:
         return None
-    from pyruntime.rootfs import console
+    from pyruntime.features.rootfs import console
 
     console.check(request)
     if request.console_socket:
@@ -192,7 +195,7 @@ def _prepare_terminal(request: ExecRequest) -> Relay | None:
 
 def check_status(record: Record, *, ignore_paused: bool) -> None:
     """Raise StateError unless a process can be run in the container."""
-    status = state.status(record)
+    status = status_of(record)
     if status == "stopped":
         raise target.gone(record.id)
     if status == "creating":

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson
-from pyruntime.cgroups import layout
-from pyruntime.cli import colour
+from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import UsageError
-from pyruntime.ids import ContainerId
-from pyruntime.namespaces import KINDS
-from pyruntime.plan import build
+from pyruntime.features import registry
+from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.plan.request import Request
 from pyruntime.plan.step import (
     BECOME,
@@ -30,12 +27,14 @@ from pyruntime.plan.step import (
     Step,
 )
 from pyruntime.spec import check, load
+from pyruntime.util import colour, fastjson
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.cli.colour import Painter
+    from pyruntime.util.colour import Painter
 
 USAGE = "[BUNDLE]"
 FLAGS = (
@@ -93,10 +92,10 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 
 def _all_steps(request: Request) -> dict[str, list[Step]]:
     """The plan of `create`, and what `start` and `delete` will do from the state record."""
-    plan = build.build(request)
+    plan = registry.build(request)
     configured = request.config.get("hooks")
     if configured:
-        from pyruntime import hooks
+        from pyruntime.features import hooks
 
         plan.steps[STARTED].extend(hooks.plan_poststart(configured))
         plan.steps[STOPPED].extend(hooks.plan_poststop(configured))

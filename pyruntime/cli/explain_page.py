@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from pyruntime import fastjson
+from pyruntime.util import fastjson
 from pyruntime.version import VERSION
 
 TYPE_CHECKING = False

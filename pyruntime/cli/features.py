@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson
 from pyruntime.cli.main import Context, write_output
-from pyruntime.namespaces import KINDS
-from pyruntime.process import mempolicy
-from pyruntime.process.capabilities import NUMBERS
-from pyruntime.rootfs.options import known_words
-from pyruntime.security import seccomp_profile
+from pyruntime.features.namespaces.namespaces import KINDS
+from pyruntime.features.process import mempolicy
+from pyruntime.features.process.capabilities import NUMBERS
+from pyruntime.features.rootfs.options import known_words
+from pyruntime.features.security import seccomp_profile
+from pyruntime.util import fastjson
 from pyruntime.version import SPEC_VERSION, VERSION
 
 TYPE_CHECKING = False

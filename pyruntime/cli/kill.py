@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pyruntime import container, signals, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
+from pyruntime.commands import lifecycle
 from pyruntime.errors import StateError, Unknown, UsageError
-from pyruntime.ids import ContainerId
+from pyruntime.state import store
+from pyruntime.util import signals
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 
 
 def _kill(context: Context, id: ContainerId, signal: str, everything: bool) -> None:
-    record = state.load(context.root, id)
+    record = store.load(context.root, id)
     try:
-        container.kill(record, signals.parse(signal), everything=everything)
+        lifecycle.kill(record, signals.parse(signal), everything=everything)
     except Unknown:
         raise
     except StateError:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson, state
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, StateError, Unknown, UsageError, errno_name, strerror
-from pyruntime.ids import ContainerId
+from pyruntime.state import store
+from pyruntime.state.status import oci_state, status_of
+from pyruntime.util import fastjson
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def each(context: Context, pattern: str, act: Callable[[ContainerId], None]) -> 
 def _has_record(context: Context, name: str) -> bool:
     """Whether it is the directory of a container: not that of a create that has just begun, nor another's."""
     try:
-        posix.stat(f"{context.root}/{name}/{state.RECORD}", follow_symlinks=False)
+        posix.stat(f"{context.root}/{name}/{store.RECORD}", follow_symlinks=False)
     except OSError:
         context.log.debug(f"{context.root}/{name} has no record of a container")
         return False
@@ -98,18 +100,18 @@ def _has_record(context: Context, name: str) -> bool:
 
 def _describe(context: Context, id: ContainerId) -> dict[str, Any] | None:
     try:
-        record = state.load(context.root, id)
+        record = store.load(context.root, id)
     except PyruntimeError as error:
         # A damaged one hides no other.
         if _has_record(context, id):  # else it was deleted meanwhile
             context.log.warning(str(error))
         return None
     try:
-        status = state.status(record)
+        status = status_of(record)
     except Unknown as error:
         context.log.warning(str(error))
         status = "unknown"
-    found = state.oci_state(record, status)
+    found = oci_state(record, status)
     found.setdefault("pid", 0)
     return {**found, "rootfs": record.rootfs, "created": record.created, "owner": _user(record.owner)}
 

@@ -9,8 +9,8 @@ import sys
 from pyruntime.cli import flags
 from pyruntime.cli.flags import Flag
 from pyruntime.errors import NO_MEMORY, PyruntimeError, UsageError, errno_name, from_oserror, strerror
-from pyruntime.ids import ContainerId
-from pyruntime.log import Log
+from pyruntime.util.ids import ContainerId
+from pyruntime.util.log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,17 +138,17 @@ def run(arguments: list[str]) -> int:
             return help.show(name)
         path = values.get("trace") or ("trace" in values and options["trace"])
         if path:
-            from pyruntime.trace import record
+            from pyruntime.trace import recorder
 
-            return record.traced(path, module, name, Context(options, log), values, words)
+            return recorder.traced(path, module, name, Context(options, log), values, words)
         return int(module.run(Context(options, log), values, words))
     except PyruntimeError as error:
         if error.errno == "EMFILE":
             posix.closerange(3, 1 << 30)  # the modules that words come from are opened
         if error.errno and not error.why:
-            from pyruntime import reasons
+            from pyruntime.diagnose import hints
 
-            reasons.add(error)
+            hints.add(error)
         log.error(f"{name} failed: {error}" if name else str(error), _for_person(name, error, arguments))
         return error.exit_code
     except MemoryError:
@@ -183,9 +183,10 @@ def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:
     """The error as a terminal shows it, "" when standard error is none: then it is one line."""
     if not posix.isatty(2):
         return ""
-    from pyruntime.cli import colour, person
+    from pyruntime.cli import error_text
+    from pyruntime.util import colour
 
-    return person.lines(name, error, colour.of(2), arguments)
+    return error_text.lines(name, error, colour.of(2), arguments)
 
 
 def write_output(text: str) -> None:
@@ -221,7 +222,7 @@ def is_rootless(word: str = "auto") -> bool:
     if posix.geteuid() != 0:
         return True
     # Root of a user namespace is no root: its map does not begin with "0 0 4294967295".
-    from pyruntime.state import read_file
+    from pyruntime.util.fileio import read_file
 
     try:
         return read_file("/proc/self/uid_map").split()[:3] != ["0", "0", "4294967295"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import state
-from pyruntime.cgroups import freezer
+from pyruntime.cgroupfs import freezer
 from pyruntime.cli.main import Context, one_id
 from pyruntime.errors import StateError
+from pyruntime.state import store
+from pyruntime.state.status import status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ FLAGS = ()
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Freeze; returns once every process stands still."""
-    record = state.load(context.root, one_id(words, "pause"))
-    lock = state.lock(record.directory, record.id)
+    record = store.load(context.root, one_id(words, "pause"))
+    lock = store.lock(record.directory, record.id)
     try:
-        status = state.status(record)
+        status = status_of(record)
         if status not in ("running", "created"):
             raise StateError(f"container not running or created: {record.id} is {status}")
         freezer.freeze(record.cgroups)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import state
 from pyruntime.errors import StateError, errno_name, strerror
 from pyruntime.kernel import files
+from pyruntime.util.fileio import write_atomically
 
 _S_IFMT, _S_IFIFO, _S_IFCHR, _S_IFREG, _S_IFLNK = 0o170000, 0o010000, 0o020000, 0o100000, 0o120000
 _STREAMS = (_S_IFIFO, _S_IFCHR)
@@ -36,7 +36,7 @@ def write(path: str, pid: int) -> None:
         try:
             files.create_whole(f"{directory}/{name}", b"%d" % pid, 0o644)
         except OSError:  # an old file is there, or the filesystem has no O_TMPFILE
-            state.write_atomically(directory, name, str(pid), mode=0o644)
+            write_atomically(directory, name, str(pid), mode=0o644)
     except OSError as error:
         raise _failed(path, error) from error
 

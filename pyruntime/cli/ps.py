@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson, state
-from pyruntime.cgroups import identity, processes
+from pyruntime.cgroupfs import processes
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, StateError, UsageError
-from pyruntime.ids import ContainerId
+from pyruntime.state import cgroup_identity, store
+from pyruntime.util import fastjson
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("ps needs the container's id", mend="see: pyruntime ps --help")
     if values["format"] not in ("table", "json"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
-    record = state.load(context.root, ContainerId(words[0]))
+    record = store.load(context.root, ContainerId(words[0]))
     if not record.cgroups:
         raise StateError(
             f"the processes of {record.id} cannot be told: it has no cgroup of its own",
             why="its user may not make one",
             mend="have a cgroup delegated to the user (systemd: Delegate=yes)",
         )
-    pids = processes.of(identity.own(record))
+    pids = processes.of(cgroup_identity.own(record))
     if values["format"] == "json":
         text = fastjson.dumps(pids) + "\n"
     else:

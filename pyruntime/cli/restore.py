@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import container, foreground
 from pyruntime.cli import checkpoint, create, pidfile
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.commands import foreground, lifecycle
 from pyruntime.errors import NotFound
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
+from pyruntime.state.status import open_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,16 +60,16 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             if relay is not None:
                 relay.connect()
         except BaseException as error:
-            container.undo_created(record, context.log, error)
+            lifecycle.undo_created(record, context.log, error)
             raise
         if detach:
             return 0
-        pidfd = container.open_init(record)
+        pidfd = open_init(record)
         status = foreground.attend(record.pid, pidfd, [relay] if relay is not None else [])
         if pidfd >= 0:
             posix.close(pidfd)
         try:
-            container.delete(record, force=True, log=context.log)
+            lifecycle.delete(record, force=True, log=context.log)
         except NotFound:
             pass  # somebody else has deleted it already
         return status

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import container, foreground
 from pyruntime.cli import create
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, one_id
+from pyruntime.commands import foreground, lifecycle
 from pyruntime.errors import NotFound
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
+from pyruntime.state.status import open_init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.cli.terminal import Relay
-    from pyruntime.notify_socket import NotifySocket
+    from pyruntime.features.notify_socket import NotifySocket
     from pyruntime.plan.request import Request
-    from pyruntime.state import Record
+    from pyruntime.state.store import Record
 
 USAGE = "ID"
 FLAGS = (
@@ -45,9 +46,9 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             notify = _notify(record, context) if request.notify else None
             if relay is not None:
                 relay.connect()
-            container.start(record, context.log)
+            lifecycle.start(record, context.log)
         except BaseException as error:
-            container.undo_created(record, context.log, error)
+            lifecycle.undo_created(record, context.log, error)
             raise
         return _leave(record, notify) if detach else _attend(context, record, relay, notify, keep=values["keep"])
     finally:
@@ -64,7 +65,7 @@ def _relay(request: Request) -> Relay | None:
 
 
 def _notify(record: Record, context: Context) -> NotifySocket | None:
-    from pyruntime import notify_socket
+    from pyruntime.features import notify_socket
 
     return notify_socket.listen(record, context.log.warning)
 
@@ -78,7 +79,7 @@ def _leave(record: Record, notify: NotifySocket | None) -> int:
 
 def _attend(context: Context, record: Record, relay: Relay | None, notify: NotifySocket | None, *, keep: bool) -> int:
     """Wait for the container's end, and delete it."""
-    pidfd = container.open_init(record)
+    pidfd = open_init(record)
     if notify is not None:
         notify.main_pid = posix.getpid()  # we stay, and it is us whom the service manager has started
     sources = [source for source in (relay, notify) if source is not None]
@@ -87,7 +88,7 @@ def _attend(context: Context, record: Record, relay: Relay | None, notify: Notif
         posix.close(pidfd)
     if not keep:
         try:
-            container.delete(record, force=True, log=context.log)
+            lifecycle.delete(record, force=True, log=context.log)
         except NotFound:
             pass  # somebody else has deleted it already
     return status

@@ -2,7 +2,7 @@
 
 A request is one packet: a JSON object {"op", "id", "root", …}, and beside it the descriptors that `fds` names. The
 answer goes as one packet to the socket that came with it, so that requests need no numbers, no order and no lock on
-the caller's side. Every operation is done in a forked child (operations.py), which answers for itself.
+the caller's side. Every operation is done in a forked child (commands/operations.py), which answers for itself.
 
 This process is the subreaper of what its children leave: the inits of containers are its children, so it can tell
 how they ended. It ends when nobody holds the other end of standard input any more; containers live on.
@@ -16,18 +16,20 @@ import gc
 import posix
 import select
 
-from pyruntime import fastjson, operations, state
 from pyruntime.cli.main import Context
+from pyruntime.commands import operations
+from pyruntime.commands.operations import OPERATIONS, Settings
 from pyruntime.errors import PyruntimeError, StateError
-from pyruntime.ids import ContainerId
-from pyruntime.kernel import process, signals
-from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
-from pyruntime.operations import OPERATIONS, Settings
 
 # What children need, from here on in memory that they share.
-from pyruntime.plan import build as _build  # noqa: F401
-from pyruntime.start import fifo as _fifo  # noqa: F401
-from pyruntime.start import parent as _parent  # noqa: F401
+from pyruntime.features import registry as _build  # noqa: F401
+from pyruntime.kernel import process, signalfd
+from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
+from pyruntime.runtime import exec_fifo as _fifo  # noqa: F401
+from pyruntime.runtime import parent as _parent  # noqa: F401
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Server:
         for number in (0, 1, 2):
             posix.dup2(null, number)
         posix.close(null)
-        self.deaths = signals.open_signals(frozenset((_SIGCHLD,)))
+        self.deaths = signalfd.open_signals(frozenset((_SIGCHLD,)))
         self.poll = select.poll()
         self.poll.register(self.socket.fileno(), select.POLLIN)
         self.poll.register(self.deaths, select.POLLIN)
@@ -86,7 +88,7 @@ class Server:
         while True:
             for fd, _ in self.poll.poll():
                 if fd == self.deaths:
-                    while signals.next_signal(self.deaths):
+                    while signalfd.next_signal(self.deaths):
                         pass
                     self.reap()
                 elif fd in self.waiting:
@@ -213,7 +215,7 @@ def _whole(fd: int) -> bytes:
 def _parent_of(who: tuple[int, int]) -> int:
     """The parent of a process, 0 when it is gone."""
     try:
-        text = state.read_file(f"/proc/{who[0]}/stat")
+        text = read_file(f"/proc/{who[0]}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return 0
     fields = text[text.rindex(")") + 2 :].split()

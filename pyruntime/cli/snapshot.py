@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.snapshot.make import Place
+    from pyruntime.boot.snapshot.make import Place
 
 USAGE = "make|remove|status"
 FLAGS = (
@@ -34,7 +34,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             raise UsageError(f"--{flag} is not a flag of snapshot {action}", mend=f"it is one of snapshot {owner}")
     if values["format"] not in ("", "table", "json", "cyclonedx"):
         raise UsageError(f"invalid format option: {values['format']!r}", mend="use table, json or cyclonedx")
-    from pyruntime.snapshot import TURNED_OFF, make, status
+    from pyruntime.boot.snapshot import TURNED_OFF, make, status
 
     place = _place()
     if action == "status":
@@ -60,7 +60,7 @@ def _place() -> Place:
     import _cffi_backend
 
     import pyruntime
-    from pyruntime.snapshot.make import Place
+    from pyruntime.boot.snapshot.make import Place
 
     archive = next((getattr(one, "path", "") for one in sys.meta_path if hasattr(one, "load_group")), "")
     if not archive:

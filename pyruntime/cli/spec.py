@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson
-from pyruntime.cgroups import layout
+from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context
 from pyruntime.errors import ConfigError, UsageError
 from pyruntime.spec.sample import sample
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

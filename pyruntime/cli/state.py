@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson, state
 from pyruntime.cli.main import Context, one_id, write_output
+from pyruntime.state import store
+from pyruntime.state.status import oci_state, status_of
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +17,8 @@ FLAGS = ()
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the state."""
-    record = state.load(context.root, one_id(words, "state"))
-    shown = state.oci_state(record, state.status(record))
+    record = store.load(context.root, one_id(words, "state"))
+    shown = oci_state(record, status_of(record))
     # runc's callers look for these beside the specification's.
     shown.setdefault("pid", 0)
     shown["rootfs"] = record.rootfs

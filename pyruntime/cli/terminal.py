@@ -1,6 +1,6 @@
 """A process's terminal in the foreground: what is typed goes in, what it writes comes out, until it has ended.
 
-The process has a pseudoterminal of the container's (rootfs/console.py), and we its master. So that nothing is
+The process has a pseudoterminal of the container's (features/rootfs/console.py), and we its master. So that nothing is
 done twice, the caller's terminal is raw while we relay: line editing, echo and ^C are the inner terminal's
 business. Only "new line becomes carriage return, new line" (ONLCR) is left to the outer one and taken from
 the inner one, as runc has it: what the process writes comes out as written when our output is a file.
@@ -14,7 +14,7 @@ import posix
 import select
 import termios
 
-from pyruntime import foreground
+from pyruntime.commands import foreground
 from pyruntime.errors import StateError, StepError, strerror
 from pyruntime.kernel.constants import TIOCSWINSZ
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson
-from pyruntime.cli import colour
 from pyruntime.cli.flags import Flag, number
 from pyruntime.cli.main import Context, write_output
 from pyruntime.errors import PyruntimeError, UsageError, printable
 from pyruntime.trace import events, picture, svg, terminal
+from pyruntime.util import colour, fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import state
-from pyruntime.cgroups import update
 from pyruntime.cli.flags import Flag, number
 from pyruntime.cli.main import Context, one_id
 from pyruntime.errors import StateError, UsageError
+from pyruntime.features.cgroups import update
 from pyruntime.spec import check, load
+from pyruntime.state import store
+from pyruntime.state.status import status_of
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.state import Record
+    from pyruntime.state.store import Record
 
 USAGE = "ID"
 FLAGS = (
@@ -63,13 +65,13 @@ _RESCTRL = "/sys/fs/resctrl"
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Change the limits; what is not given stays."""
-    record = state.load(context.root, one_id(words, "update"))
+    record = store.load(context.root, one_id(words, "update"))
     resources, name = _resources(values)
     for problem in check.without_errors(check.check_resources(resources), name):
         context.log.warning(f"{name}: {problem}")
-    lock = state.lock(record.directory, record.id)
+    lock = store.lock(record.directory, record.id)
     try:
-        status = state.status(record)
+        status = status_of(record)
         if status == "stopped":
             raise StateError(f"container not running: {record.id} is stopped")
         update.update(record, resources, context.log.warning)
@@ -130,13 +132,14 @@ def size(text: str, flag: str) -> int:
 
 def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
     """Change the schemata of the container's resctrl group."""
-    from pyruntime import fastjson, rdt
+    from pyruntime.features.rdt import resctrl
+    from pyruntime.util import fastjson
 
-    config: Any = fastjson.loads(state.read_file(record.path(state.CONFIG)))
+    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
     group = (config.get("linux", {}).get("intelRdt") or {}).get("closID") or record.id
     directory = record.extra.get("rdt") or f"{_RESCTRL}/{group}"
     if not posix.access(f"{directory}/schemata", posix.F_OK):
         raise StateError(
             f"container {record.id} has no resctrl group", mend="give linux.intelRdt in config.json at create"
         )
-    rdt.write_schemata(directory, rdt.schemata({"l3CacheSchema": cache, "memBwSchema": bandwidth}))
+    resctrl.write_schemata(directory, resctrl.schemata({"l3CacheSchema": cache, "memBwSchema": bandwidth}))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cgroups import layout
-from pyruntime.cli import colour, report
+from pyruntime.cgroupfs import layout
+from pyruntime.cli import findings_text
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import Context, write_output
+from pyruntime.diagnose import bundle_checks as host_bundle
+from pyruntime.diagnose import host_checks
+from pyruntime.diagnose.finding import Finding, of_error
 from pyruntime.errors import ConfigError, PyruntimeError, UsageError
-from pyruntime.host import bundle as host_bundle
-from pyruntime.host import fits
-from pyruntime.host.finding import Finding, of_error
-from pyruntime.ids import ContainerId
-from pyruntime.namespaces import arrange
-from pyruntime.plan import build
+from pyruntime.features import registry
+from pyruntime.features.namespaces.namespaces import arrange
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
 from pyruntime.spec.position import Positions
+from pyruntime.util import colour
+from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ FLAGS = (
 
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the findings: 0 when there is no error among them, 1 when there is."""
-    if len(words) > 1 or values["format"] not in report.FORMATS:
+    if len(words) > 1 or values["format"] not in findings_text.FORMATS:
         raise UsageError(
-            f"validate takes a bundle, a file or -, and --format {', '.join(report.FORMATS)}",
+            f"validate takes a bundle, a file or -, and --format {', '.join(findings_text.FORMATS)}",
             mend="see: pyruntime validate --help",
         )
     bundle = words[0] if words else "."
@@ -50,7 +51,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         found = findings(config, bundle, context, host=not values["no-host"])
     except ConfigError as error:  # no JSON at all
         found = [of_error(error, "json")]
-    shown = report.shown(found, values["format"], file=file, positions=Positions(text), paint=colour.of(1))
+    shown = findings_text.shown(found, values["format"], file=file, positions=Positions(text), paint=colour.of(1))
     write_output(shown)
     return 1 if any(one.severity == "error" for one in found) else 0
 
@@ -97,7 +98,7 @@ def findings(config: dict[str, Any], bundle: str, context: Context, *, host: boo
     found += _planned(request)
     if host:
         found += host_bundle.check(request, with_bundle=bundle != "-")
-        found += fits.check(request)
+        found += host_checks.check(request)
     once: dict[tuple[str, str], Finding] = {}
     for one in found:
         once.setdefault((one.pointer, one.message), one)
@@ -107,7 +108,7 @@ def findings(config: dict[str, Any], bundle: str, context: Context, *, host: boo
 def _planned(request: Request) -> list[Finding]:
     """The errors and warnings of each feature's planner; one that fails keeps the others from nothing."""
     found = []
-    for planner in (arrange, *(planner for _, planner in build.FEATURES)):
+    for planner in (arrange, *(planner for _, planner in registry.FEATURES)):
         try:
             made = planner(request)
             if planner is not arrange:

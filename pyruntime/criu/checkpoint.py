@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import state
-from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.cli.flags import number
 from pyruntime.criu import images, messages, service
 from pyruntime.errors import StateError, UsageError
+from pyruntime.features.rootfs.destination import destination_of
+from pyruntime.features.rootfs.options import split
 from pyruntime.plan.request import Request
-from pyruntime.rootfs.destination import destination_of
-from pyruntime.rootfs.options import split
 from pyruntime.spec import load
+from pyruntime.state import store
+from pyruntime.state.status import status_of
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.state import Record
+    from pyruntime.state.store import Record
 
 LOG = "dump.log"
 
@@ -29,7 +31,7 @@ def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None =
 
     given: what images.descriptors_of found of its first process when that began, for who knows: a shell's standard
     output is another file while it writes to that. Without, it is looked up now."""
-    status = state.status(record)
+    status = status_of(record)
     if status not in ("running", "paused"):
         raise StateError(f"container cannot be checkpointed in {status} state", mend="start it first")
     if posix.geteuid() != 0:
@@ -48,7 +50,7 @@ def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None =
 
 
 def _dump(record: Record, values: dict[str, Any], directories: images.Directories, given: list[str] | None) -> None:
-    config = load.load_object(record.path(state.CONFIG))
+    config = load.load_object(record.path(store.CONFIG))
     nowhere: Any = None  # the host's cgroups need not be looked at
     request = Request(config, id=record.id, bundle=record.bundle, layout=nowhere)
     links = given or images.descriptors_of(record.pid)
@@ -135,7 +137,7 @@ def _clean(path: str) -> str:
 def mount_points(pid: int) -> dict[str, str]:
     """Mount point -> type of filesystem, of a process's mounts; of several on one place the last (proc(5))."""
     found = {}
-    for line in state.read_file(f"/proc/{pid}/mountinfo").splitlines():
+    for line in read_file(f"/proc/{pid}/mountinfo").splitlines():
         front, _, back = line.partition(" - ")
         place = front.split(" ")[4]
         for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):

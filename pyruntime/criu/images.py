@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson
 from pyruntime.criu import messages
 from pyruntime.errors import StateError, UsageError, errno_name, strerror
 from pyruntime.kernel.constants import CLONE_NEWNET
-from pyruntime.state import read_file
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,25 +9,28 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime import container, liveness, state
-from pyruntime.cgroups import limits, place
+from pyruntime.commands import lifecycle
 from pyruntime.criu import images, messages, service
 from pyruntime.criu.service import Service
 from pyruntime.errors import KernelError, StateError, from_oserror
+from pyruntime.features.cgroups import limits, place
+from pyruntime.features.rootfs import console, path
+from pyruntime.features.rootfs.destination import destination_of
+from pyruntime.features.rootfs.options import split
 from pyruntime.plan.step import execute
-from pyruntime.rootfs import console, path
-from pyruntime.rootfs.destination import destination_of
-from pyruntime.rootfs.options import split
-from pyruntime.state import Record
+from pyruntime.state import liveness, store
+from pyruntime.state.status import note_init, oci_state
+from pyruntime.state.store import Record
+from pyruntime.util.fileio import read_file, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pyruntime.log import Log
     from pyruntime.plan.request import Request
     from pyruntime.plan.step import Step
+    from pyruntime.util.log import Log
 
 LOG = "restore.log"
 _MOUNT_POINT = "criu-root"
@@ -54,7 +57,7 @@ class Restorer:
 
     def oci_state(self, status: str) -> dict[str, Any]:
         """The state for a hook."""
-        return state.oci_state(self.record, status, self.pid)
+        return oci_state(self.record, status, self.pid)
 
 
 def restore(request: Request, root: str, raw_config: str, log: Log, values: dict[str, Any]) -> Record:
@@ -66,7 +69,7 @@ def restore(request: Request, root: str, raw_config: str, log: Log, values: dict
         raise StateError("only root can restore a container: criu needs it")
     console.check(request)
     if request.systemd_cgroup:
-        from pyruntime.cgroups import systemd
+        from pyruntime.features.cgroups import systemd
 
         systemd.require()
     service.require_version()
@@ -76,14 +79,14 @@ def restore(request: Request, root: str, raw_config: str, log: Log, values: dict
         descriptors = images.read_descriptors(directories.images)
         for text in request.warnings:
             log.warning(text)
-        directory, lock = state.make(root, request.id)
+        directory, lock = store.make(root, request.id)
         record = Record(directory, request.id)
         try:
-            container.describe(record, request)
-            state.write_atomically(directory, state.CONFIG, raw_config)
+            lifecycle.describe(record, request)
+            write_atomically(directory, store.CONFIG, raw_config)
             _restore(Restorer(request, record, log), values, directories, descriptors)
         except BaseException as error:
-            container.undo(record, log, error)
+            lifecycle.undo(record, log, error)
             raise
         finally:
             posix.close(lock)
@@ -135,7 +138,7 @@ def _restore(
 def _notified(restorer: Restorer, script: str, pid: int, fd: int) -> None:
     request, record = restorer.request, restorer.record
     if script == "setup-namespaces" and request.config.get("hooks"):
-        from pyruntime import hooks
+        from pyruntime.features import hooks
 
         restorer.pid = pid
         execute(list(hooks.plan_runtime(request)), restorer)
@@ -145,7 +148,7 @@ def _notified(restorer: Restorer, script: str, pid: int, fd: int) -> None:
         # Nothing of the container runs yet; and criu, which was in its cgroup, needs no more memory.
         restorer.pid = pid
         pidfd = posix.pidfd_open(pid)
-        state.note_init(record, pid, pidfd)
+        note_init(record, pid, pidfd)
         posix.close(pidfd)
         execute(list(limits.plan(request)), restorer)
         now = time.time_ns()
@@ -182,7 +185,7 @@ def _enter_cgroup(restorer: Restorer, pid: int) -> None:
 def _cgroup_roots(pid: int) -> list[tuple[str, str]]:
     """Where the container's cgroup is, controller by controller, as criu_opts.cg_root has it."""
     roots = []
-    for line in state.read_file(f"/proc/{pid}/cgroup").splitlines():
+    for line in read_file(f"/proc/{pid}/cgroup").splitlines():
         _, names, own = line.split(":", 2)
         roots += [(name, own) for name in names.split(",")]
     return roots

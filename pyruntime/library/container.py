@@ -8,17 +8,19 @@ import threading
 from types import TracebackType
 from typing import IO, Any
 
-from pyruntime import container as lifecycle
-from pyruntime import state as records
-from pyruntime.cgroups import identity, processes, stats
+from pyruntime.cgroupfs import processes, stats
 from pyruntime.cli.main import default_root, is_rootless
+from pyruntime.commands import lifecycle
 from pyruntime.errors import StateError
-from pyruntime.ids import ContainerId
 from pyruntime.library.bundle import Bundle
 from pyruntime.library.helper import Call
 from pyruntime.library.process import Process, number, wait_call
 from pyruntime.library.state import State
 from pyruntime.library.stdio import Stream, Streams
+from pyruntime.state import cgroup_identity
+from pyruntime.state import store as records
+from pyruntime.state.status import status_of
+from pyruntime.util.ids import ContainerId
 
 
 class Container:
@@ -73,7 +75,7 @@ class Container:
     # Requests to the helper: `aio` sends the same.
 
     def request(self, op: str, fds: dict[str, int] | None = None, **arguments: Any) -> Call:
-        """Send a request for an operation (operations.py)."""
+        """Send a request for an operation (commands/operations.py)."""
         request = {
             "op": op,
             "id": self.id,
@@ -149,12 +151,12 @@ class Container:
         try:
             call = self.exec_request(streams, args, env=env, cwd=cwd, user=user)
             streams.sent()
-            identity = call.answer()
+            cgroup_identity = call.answer()
             streams.take_terminal()
         except BaseException:
             streams.close()
             raise
-        return Process(identity, streams)
+        return Process(cgroup_identity, streams)
 
     def run(
         self,
@@ -229,7 +231,7 @@ class Container:
     def state(self) -> State:
         """What is known of it now. Raises NotFound when there is no such container."""
         record = records.load(self.root, self.id)
-        status = records.status(record)
+        status = status_of(record)
         return State(
             id=record.id,
             status=status,
@@ -247,7 +249,7 @@ class Container:
 
     def processes(self) -> list[int]:
         """The pids of all its processes, on the host."""
-        return processes.of(identity.own(records.load(self.root, self.id)))
+        return processes.of(cgroup_identity.own(records.load(self.root, self.id)))
 
 
 def _read_all(said: dict[int, bytes], at: int, file: IO[bytes]) -> None:

@@ -18,8 +18,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pyruntime import fastjson
 from pyruntime.errors import PyruntimeError, from_json
+from pyruntime.util import fastjson
 
 _MAX_ANSWER = 256 * 1024
 # A request of more goes as a file beside the packet (`request` of its descriptors): packets are limited by net.core.

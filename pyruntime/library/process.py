@@ -6,10 +6,11 @@ import os
 from types import TracebackType
 from typing import IO, Any
 
-from pyruntime import signals, state
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.library.helper import Call
 from pyruntime.library.stdio import Streams
+from pyruntime.util import signals
+from pyruntime.util.proc import start_time
 
 
 class Process:
@@ -58,7 +59,7 @@ class Process:
         """Send it a signal. Raises ProcessLookupError when it has ended."""
         pidfd = os.pidfd_open(self.pid)
         try:
-            if state.start_time(self.pid) != self._start:
+            if start_time(self.pid) != self._start:
                 raise ProcessLookupError(3, "the process has ended")
             send_signal(pidfd, number(signal))
         finally:

@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from _socket import socket
     from typing import Any
 
-    from pyruntime.cgroups.layout import Layout
-    from pyruntime.ids import ContainerId
+    from pyruntime.cgroupfs.layout import Layout
+    from pyruntime.util.ids import ContainerId
 
 
 class Request:
@@ -17,9 +17,9 @@ class Request:
     config:   the whole of config.json, already checked against the schema.
     id:       the container's id.
     bundle:   absolute path of the bundle.
-    layout:   the host's cgroup hierarchies (cgroups/layout.py).
+    layout:   the host's cgroup hierarchies (cgroupfs/layout.py).
     console:  the connection by which a terminal's master is to be sent, in place of one to console_socket.
-    notify:   the container is to tell of its readiness (notify_socket.py).
+    notify:   the container is to tell of its readiness (features/notify_socket.py).
     rootless: the caller is not root in the initial user namespace, or asked for it with --rootless.
     """
 
@@ -87,7 +87,7 @@ class Request:
         return present and not path
 
     def spawns(self) -> bool:
-        """Whether the program is executed by a clone of the process that does the steps (start/spawn.py)."""
+        """Whether the program is executed by a clone of the process that does the steps (runtime/spawn.py)."""
         return bool(self.namespace("pid")[1])
 
     def rootfs(self) -> str:

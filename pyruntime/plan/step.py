@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pyruntime.trace.record import Recorder
+    from pyruntime.trace.recorder import Recorder
 
 # With --trace: who does the steps and keeps the time (docs/trace.md). Else nobody is asked, and nothing is imported.
 _recorder: Recorder | None = None
@@ -33,7 +33,7 @@ HOOKS = "hooks"  # parent: init waits for `procHooksDone`
 ENTER = "enter"  # init: into the new root, up to `procReady`
 READY = "ready"  # parent: init waits for `procRun`
 BECOME = "become"  # init: becomes the user's process but for execve; then waits at the exec fifo
-SPAWNED = "spawned"  # parent: the process that will execute the program exists and waits (start/spawn.py)
+SPAWNED = "spawned"  # parent: the process that will execute the program exists and waits (runtime/spawn.py)
 EXECUTE = "execute"  # init: `start` was called
 STARTED = "started"  # whoever called `start`: the user's process runs
 STOPPED = "stopped"  # whoever called `delete`: the user's process is gone

@@ -6,7 +6,7 @@ import _socket
 import posix
 
 from pyruntime.errors import StepError
-from pyruntime.state import read_file
+from pyruntime.util.fileio import read_file
 
 _LSM = ("/sys/fs/selinux/enforce", "/sys/module/apparmor/parameters/enabled")
 _LABELS = ('"apparmorProfile"', '"selinuxLabel"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.shim.loop import READ, WRITE, Loop, close
+from pyruntime.shim.event_loop import READ, WRITE, Loop, close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

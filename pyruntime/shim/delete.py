@@ -5,11 +5,11 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime import operations
+from pyruntime.commands import operations
 from pyruntime.errors import PyruntimeError
-from pyruntime.ids import ContainerId, Namespace
 from pyruntime.shim import rootfs, settings, wire
 from pyruntime.shim.events import timestamp
+from pyruntime.util.ids import ContainerId, Namespace
 
 _KILLED = 137
 

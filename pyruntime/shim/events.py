@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from pyruntime.shim import wire
-from pyruntime.shim.loop import Loop, Timer
+from pyruntime.shim.event_loop import Loop, Timer
 from pyruntime.shim.ttrpc import Client
 
 TYPE_CHECKING = False

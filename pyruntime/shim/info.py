@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import fastjson
 from pyruntime.cli.features import features
 from pyruntime.shim import wire
+from pyruntime.util import fastjson
 from pyruntime.version import VERSION
 
 _FEATURES = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"

@@ -1,15 +1,15 @@
-"""Events of OOM kills: while a container runs, the shim waits for the next one (cgroups/oom.py)."""
+"""Events of OOM kills: while a container runs, the shim waits for the next one (cgroupfs/oom.py)."""
 
 from __future__ import annotations
 
-from pyruntime.cgroups import oom
-from pyruntime.shim.loop import READ, Loop
+from pyruntime.cgroupfs import oom
+from pyruntime.shim.event_loop import READ, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyruntime.shim.process import Container
+    from pyruntime.shim.processes import Container
 
 
 def watch(loop: Loop, container: Container, killed: Callable[[], None], warn: Callable[[str], None]) -> None:

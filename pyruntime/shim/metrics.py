@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyruntime.cgroups import stats
-from pyruntime.cgroups.layout import UNIFIED
+from pyruntime.cgroupfs import stats
+from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.shim import wire
 from pyruntime.shim.messages import MESSAGES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import KernelError, StepError
+from pyruntime.features.rootfs import options, path
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import (
     CLONE_NEWNS,
@@ -16,7 +17,6 @@ from pyruntime.kernel.constants import (
     MS_SLAVE,
     UMOUNT_NOFOLLOW,
 )
-from pyruntime.rootfs import options, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _mount_mapped(one: dict[str, Any], target: str, given: dict[str, list[str]])
     The mounts that this takes are made in mounts of this process's own, so that none is left if it is killed.
     given: uid_map and gid_map -> ["0:400000:65536"], inside, outside and count, or several with commas. Raises
     StepError for others, KernelError for what the kernel does not take."""
-    from pyruntime.rootfs import idmapped
+    from pyruntime.features.rootfs import idmapped
 
     maps = {name: [_numbers(line) for word in words for line in word.split(",")] for name, words in given.items()}
     place = posix.open(target, _O_PATH | posix.O_CLOEXEC)

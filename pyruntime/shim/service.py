@@ -7,26 +7,26 @@ import gc
 import posix
 import time
 
-from pyruntime import fastjson
 from pyruntime.kernel import process
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
+from pyruntime.shim.event_loop import Loop
 from pyruntime.shim.events import Publisher
-from pyruntime.shim.loop import Loop
 from pyruntime.shim.task import Tasks
 from pyruntime.shim.ttrpc import Server
+from pyruntime.util import fastjson
 
 # What children need, from here on in memory that they share.
-from pyruntime.cgroups import devices as _devices  # noqa: F401  # isort: skip
-from pyruntime.cgroups import remove as _remove  # noqa: F401  # isort: skip
-from pyruntime.plan import build as _build  # noqa: F401  # isort: skip
-from pyruntime.rootfs import cgroup_mounts as _cgroup_mounts  # noqa: F401  # isort: skip
-from pyruntime.rootfs import console as _console  # noqa: F401  # isort: skip
-from pyruntime.start import fifo as _fifo  # noqa: F401  # isort: skip
-from pyruntime.start import parent as _parent  # noqa: F401  # isort: skip
+from pyruntime.features.cgroups import devices as _devices  # noqa: F401  # isort: skip
+from pyruntime.features.cgroups import remove as _remove  # noqa: F401  # isort: skip
+from pyruntime.features import registry as _build  # noqa: F401  # isort: skip
+from pyruntime.features.rootfs import cgroup_mounts as _cgroup_mounts  # noqa: F401  # isort: skip
+from pyruntime.features.rootfs import console as _console  # noqa: F401  # isort: skip
+from pyruntime.runtime import exec_fifo as _fifo  # noqa: F401  # isort: skip
+from pyruntime.runtime import parent as _parent  # noqa: F401  # isort: skip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyruntime.ids import Namespace
+    from pyruntime.util.ids import Namespace
 
 _LAST_EVENTS_SECONDS = 5.0
 

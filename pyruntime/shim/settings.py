@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson
-from pyruntime.operations import Settings
+from pyruntime.commands.operations import Settings
 from pyruntime.shim import wire
-from pyruntime.state import read_file, write_atomically
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.ids import Namespace
+    from pyruntime.util.ids import Namespace
 
 ROOT = "/run/containerd/pyruntime"
 FILE = "pyruntime.json"  # in the bundle: what `delete` needs to know after a SIGKILL of the shim

@@ -9,10 +9,10 @@ from __future__ import annotations
 import fcntl
 import posix
 
-from pyruntime import fastjson
-from pyruntime.ids import ContainerId, Namespace
 from pyruntime.shim import ttrpc, wire
-from pyruntime.state import read_file, write_atomically
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file, write_atomically
+from pyruntime.util.ids import ContainerId, Namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _protect(cgroup: str) -> None:
 
 
 def _directories(cgroup: str) -> list[str]:
-    from pyruntime.cgroups import layout
+    from pyruntime.cgroupfs import layout
 
     return [f"{one.mount_point}/{cgroup.strip('/')}" for one in layout.find().hierarchies]
 

@@ -17,7 +17,7 @@ import time
 
 from pyruntime.errors import PyruntimeError, from_oserror
 from pyruntime.shim.copying import Copy
-from pyruntime.shim.loop import READ, Loop, close
+from pyruntime.shim.event_loop import READ, Loop, close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Stdio:
     stdin, stdout, stderr: a path, file://PATH, binary://PROGRAM?NAME=VALUE, or "" for none.
     fds: what the process gets, once `open` has said that it is ready; [] with a terminal.
     links: how a checkpoint names these (criu/images.py): a path of the host, `pipe:[INODE]`, or /dev/null,
-           the container's own (process/null.py).
+           the container's own (features/process/null_device.py).
     master: the terminal's, -1 without.
     warn: called with what a client should know, in words."""
 

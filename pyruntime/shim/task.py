@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime import container as lifecycle
-from pyruntime import fastjson
-from pyruntime.cgroups import freezer, identity, processes
-from pyruntime.cgroups import kill as cgroup_kill
+from pyruntime.cgroupfs import freezer, processes
+from pyruntime.cgroupfs import kill as cgroup_kill
+from pyruntime.commands import lifecycle
+from pyruntime.commands.operations import OPERATIONS
 from pyruntime.errors import NotFound, PyruntimeError, Unknown
-from pyruntime.operations import OPERATIONS
 from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
-from pyruntime.shim.life import IMAGES_SECONDS, Lives, Refusal, record_of
-from pyruntime.shim.process import PAUSED, RUNNING, Process
+from pyruntime.shim.lifecycle import IMAGES_SECONDS, Lives, Refusal, record_of
+from pyruntime.shim.processes import PAUSED, RUNNING, Process
+from pyruntime.state import cgroup_identity
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Tasks(Lives):
         record = record_of(container)
         execs = {process.pid: process.id for process in container.execs.values()}
         found = []
-        for pid in processes.of(identity.own(record)):
+        for pid in processes.of(cgroup_identity.own(record)):
             info: dict[str, Any] = {"pid": pid}
             if pid in execs:
                 details = {"exec_id": execs[pid]}
@@ -176,7 +177,7 @@ class Tasks(Lives):
 
     def checkpoint(self, request: Request, reply: Reply) -> None:
         """Checkpoint: images of its processes, for Create to restore it from."""
-        from pyruntime.shim import images  # few containers are
+        from pyruntime.shim import checkpoint_images  # few containers are
 
         container = self.container(request)
         chosen = settings.checkpoint_options(request["options"])
@@ -192,8 +193,18 @@ class Tasks(Lives):
             self.publisher.publish("/tasks/checkpointed", "TaskCheckpointed", told)
             reply.send("Empty", {})
 
-        self.jobs.run("checkpoint", images.checkpoint, container.settings, container.id, done, seconds=IMAGES_SECONDS,
-                      path=path, bundle=container.bundle, chosen=chosen, files=container.init.stdio.links)  # fmt: skip
+        self.jobs.run(
+            "checkpoint",
+            checkpoint_images.checkpoint,
+            container.settings,
+            container.id,
+            done,
+            seconds=IMAGES_SECONDS,
+            path=path,
+            bundle=container.bundle,
+            chosen=chosen,
+            files=container.init.stdio.links,
+        )
 
     def resize(self, request: Request, reply: Reply) -> None:
         """ResizePty: of a process's terminal."""

@@ -10,7 +10,7 @@ import _socket
 import posix
 
 from pyruntime.shim import wire
-from pyruntime.shim.loop import READ, WRITE, Loop
+from pyruntime.shim.event_loop import READ, WRITE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

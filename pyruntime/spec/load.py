@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import posix
 
-from pyruntime import fastjson
 from pyruntime.errors import ConfigError, strerror
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

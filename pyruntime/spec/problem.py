@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson
 from pyruntime.errors import ConfigError
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

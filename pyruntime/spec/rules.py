@@ -193,7 +193,7 @@ def _hooks(kind: str, hooks: Any, report: Report) -> None:
 
 
 def _numbers(text: str, report: Report, *keys: str | int) -> None:
-    """Report what parse_list of pyruntime/process/affinity.py refuses in a list of CPUs or memory nodes."""
+    """Report what parse_list of pyruntime/features/process/affinity.py refuses in a list of CPUs or memory nodes."""
     if not text or text.strip("0123456789, -"):
         return  # reported by its shape
     for part in text.split(","):

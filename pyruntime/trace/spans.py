@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pyruntime.trace.record import Recorder
+    from pyruntime.trace.recorder import Recorder
 
 # command -> modules to have before the clock starts, and before the clone: imports are not what is measured.
-_START = ("pyruntime.start.fifo", "pyruntime.hooks")
-_END = ("pyruntime.cgroups.kill", "pyruntime.cgroups.remove", "pyruntime.hooks")
-_CREATE = ("pyruntime.plan.build", "pyruntime.start.parent", *_END)
+_START = ("pyruntime.runtime.exec_fifo", "pyruntime.features.hooks")
+_END = ("pyruntime.cgroupfs.kill", "pyruntime.features.cgroups.remove", "pyruntime.features.hooks")
+_CREATE = ("pyruntime.features.registry", "pyruntime.runtime.parent", *_END)
 MODULES = {
     "create": _CREATE,
     "run": (*_CREATE, *_START),
     "start": _START,
-    "exec": ("pyruntime.start.execute",),
+    "exec": ("pyruntime.runtime.exec",),
     "delete": _END,
 }
 
@@ -38,33 +38,33 @@ SPANS = (
     ("pyruntime.spec.load", "parse_object", CALL, "parse config.json"),
     ("pyruntime.spec.load", "load_object", CALL, "read the container's config.json"),
     ("pyruntime.spec.check", "require", CALL, "check config.json"),
-    ("pyruntime.cgroups.layout", "find", CALL, "look for the host's cgroup hierarchies"),
-    ("pyruntime.plan.build", "build", CALL, "plan"),
-    ("pyruntime.plan.exec", "ExecPlan.__init__", CALL, "plan"),
-    ("pyruntime.state", "make", CALL, "make the state's directory, and lock it"),
-    ("pyruntime.state", "load", CALL, "read the record"),
-    ("pyruntime.state", "lock_again", CALL, "lock the container, read the record again"),
-    ("pyruntime.state", "status", CALL, "look at the status"),
-    ("pyruntime.state", "Record.save", CALL, "save the record"),
-    ("pyruntime.state", "write_atomically", CALL, "keep a file of the state"),
-    ("pyruntime.state", "remove", CALL, "remove the state"),
-    ("pyruntime.start.target", "find", CALL, "look at the container's init"),
-    ("pyruntime.start.fifo", "make", CALL, "make the gate"),
-    ("pyruntime.start.fifo", "open_gate", WAIT, _OPEN_GATE),
-    ("pyruntime.start.fifo", "wait", PAUSE, GATE),
-    ("pyruntime.start.parent", "create", CALL, "bring init to the gate"),
-    ("pyruntime.start.parent", "_clone_init", CALL, "bring init to life"),
-    ("pyruntime.start.parent", "open_init_pipe", CALL, "write the plan of the child"),
-    ("pyruntime.start.parent", "send_plan", CALL, "let the child begin"),
-    ("pyruntime.start.execute", "_clone", CALL, "bring the process to life"),
-    ("pyruntime.start.execute", "send_plan", CALL, "let the child begin"),
-    ("pyruntime.start.init", "read_plan", WAIT, "wait for the plan"),
-    ("pyruntime.start.execute", "read_plan", WAIT, "wait for the plan"),
+    ("pyruntime.cgroupfs.layout", "find", CALL, "look for the host's cgroup hierarchies"),
+    ("pyruntime.features.registry", "build", CALL, "plan"),
+    ("pyruntime.features.exec_registry", "ExecPlan.__init__", CALL, "plan"),
+    ("pyruntime.state.store", "make", CALL, "make the state's directory, and lock it"),
+    ("pyruntime.state.store", "load", CALL, "read the record"),
+    ("pyruntime.state.store", "lock_again", CALL, "lock the container, read the record again"),
+    ("pyruntime.state.status", "status_of", CALL, "look at the status"),
+    ("pyruntime.state.store", "Record.save", CALL, "save the record"),
+    ("pyruntime.util.fileio", "write_atomically", CALL, "keep a file of the state"),
+    ("pyruntime.state.store", "remove", CALL, "remove the state"),
+    ("pyruntime.features.namespaces.target", "find", CALL, "look at the container's init"),
+    ("pyruntime.runtime.exec_fifo", "make", CALL, "make the gate"),
+    ("pyruntime.runtime.exec_fifo", "open_gate", WAIT, _OPEN_GATE),
+    ("pyruntime.runtime.exec_fifo", "wait", PAUSE, GATE),
+    ("pyruntime.runtime.parent", "create", CALL, "bring init to the gate"),
+    ("pyruntime.runtime.parent", "_clone_init", CALL, "bring init to life"),
+    ("pyruntime.runtime.parent", "open_init_pipe", CALL, "write the plan of the child"),
+    ("pyruntime.runtime.parent", "send_plan", CALL, "let the child begin"),
+    ("pyruntime.runtime.exec", "_clone", CALL, "bring the process to life"),
+    ("pyruntime.runtime.exec", "send_plan", CALL, "let the child begin"),
+    ("pyruntime.runtime.init", "read_plan", WAIT, "wait for the plan"),
+    ("pyruntime.runtime.exec", "read_plan", WAIT, "wait for the plan"),
     ("pyruntime.kernel.process", "clone", CALL, "clone3(2)"),
-    ("pyruntime.foreground", "attend", PAUSE, "wait for the process's end"),
-    ("pyruntime.container", "kill_all", CALL, "kill what is left"),
-    ("pyruntime.container", "destroy", CALL, "undo what the record names"),
-    ("pyruntime.cgroups.remove", "remove", CALL, "remove the cgroups"),
+    ("pyruntime.commands.foreground", "attend", PAUSE, "wait for the process's end"),
+    ("pyruntime.commands.lifecycle", "kill_all", CALL, "kill what is left"),
+    ("pyruntime.commands.lifecycle", "destroy", CALL, "undo what the record names"),
+    ("pyruntime.features.cgroups.remove", "remove", CALL, "remove the cgroups"),
 )
 
 
@@ -86,15 +86,20 @@ def install(recorder: Recorder) -> Callable[[], None]:
     undo: list[tuple[Any, str, Any]] = []
 
     def replace(holder: Any, name: str, wrapper: Callable[..., Any]) -> None:
-        undo.append((holder, name, getattr(holder, name)))
-        setattr(holder, name, wrapper)
+        function = getattr(holder, name)
+        # A module that has imported it by name calls it by that.
+        importers = [one for key, one in sys.modules.items() if key.startswith("pyruntime.")]
+        for one in (holder, *importers):
+            if getattr(one, name, None) is function:
+                undo.append((one, name, function))
+                setattr(one, name, wrapper)
 
     for module, path, kind, words in SPANS:
         if module in sys.modules:
             holder, name = locate(module, path)
             replace(holder, name, _watched(recorder, kind, words, getattr(holder, name)))
-    if "pyruntime.start.channel" in sys.modules:
-        channel = sys.modules["pyruntime.start.channel"].Channel
+    if "pyruntime.runtime.channel" in sys.modules:
+        channel = sys.modules["pyruntime.runtime.channel"].Channel
         replace(channel, "send", _watched_send(recorder, channel.send))
         replace(channel, "receive", _watched_receive(recorder, channel.receive))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pyruntime import fastjson
 from pyruntime.trace.events import FAILED, INIT, OK, PARENT, PAUSE, STEP, UNFINISHED, WAIT, Event, Message
+from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

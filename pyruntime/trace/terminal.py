@@ -8,7 +8,7 @@ from pyruntime.trace.picture import Scale, duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyruntime.cli.colour import Painter
+    from pyruntime.util.colour import Painter
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _COLOURS = {STEP: "green", WAIT: "yellow", PAUSE: "dim", COMMAND: "bold"}

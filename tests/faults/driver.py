@@ -172,13 +172,13 @@ def replace_steps(points: Points) -> None:
 
 
 def replace_messages(points: Points) -> None:
-    from pyruntime import state
-    from pyruntime.start import channel
+    from pyruntime.runtime import channel
+    from pyruntime.state import store
 
     def fail(errno: int, args) -> OSError:
         return OSError(errno, "fault")
 
-    for kind, name in ((channel.Channel, "send"), (channel.Channel, "receive"), (state.Record, "save")):
+    for kind, name in ((channel.Channel, "send"), (channel.Channel, "receive"), (store.Record, "save")):
         setattr(kind, name, watched(points, f"{kind.__name__}.{name}", getattr(kind, name), fail))
 
 

@@ -160,7 +160,7 @@ DIES_BEFORE_IT_MAKES = """
 import posix
 def dies(name, directory):
     posix.kill(posix.getpid(), 9)
-replace("cgroups.create.make", dies)
+replace("features.cgroups.directories.make", dies)
 """
 
 
@@ -186,7 +186,7 @@ def wait(record, name, directory):
     old(record, name, directory)
     while not os.path.exists({go!r}):
         time.sleep(0.01)
-old = replace("cgroups.identity.note", wait)
+old = replace("state.cgroup_identity.note", wait)
 """
 
 

@@ -196,7 +196,7 @@ DIES_IN_THE_SCOPE = """
 import posix
 def dies(*arguments, **_):
     posix.kill(posix.getpid(), 9)
-replace("cgroups.systemd._enter_all", dies)
+replace("features.cgroups.systemd._enter_all", dies)
 """
 
 

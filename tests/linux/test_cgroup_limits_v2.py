@@ -368,7 +368,7 @@ def test_huge_pages(container: Any) -> None:
 
 def test_device_programs_of_others_stay(container: Any) -> None:
     """An update takes the place of our own program only."""
-    from pyruntime.cgroups import device_program
+    from pyruntime.features.cgroups import device_program
     from pyruntime.kernel import bpf
 
     one = created(container)

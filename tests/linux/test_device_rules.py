@@ -15,8 +15,8 @@ import pytest
 from support import kernel, leaks
 from support.config import add_mount
 
-from pyruntime.cgroups import devices
 from pyruntime.errors import ConfigError
+from pyruntime.features.cgroups import devices
 
 TOP = Path("/sys/fs/cgroup/devices")
 MAJORS, MINORS = (60, 61, 62), (3, 5, 9)  # without a driver; 62 and 9 are named by no rule

@@ -83,7 +83,10 @@ class Library:
         (path / "pyruntime/__init__.py").touch()
         (self.cli / "__init__.py").touch()
         (self.cli / "main.py").write_text(source)
-        shutil.copy(CHECKOUT / "pyruntime/archive.py", path / "pyruntime")
+        boot = path / "pyruntime/boot"
+        boot.mkdir()
+        (boot / "__init__.py").touch()
+        shutil.copy(CHECKOUT / "pyruntime/boot/archive.py", boot)
         self._copy_what_a_snapshot_needs()
         self.cli.chmod(0o777)
         self.archive = path / "pyruntime.archive"
@@ -97,8 +100,8 @@ class Library:
         (kernel / "__init__.py").touch()
         shutil.copy(CHECKOUT / "pyruntime/kernel/_snapshot.abi3.so", kernel)
         shutil.copy(CHECKOUT / "pyruntime/kernel/snapshot.py", kernel)
-        (self.path / "pyruntime/snapshot").mkdir()
-        shutil.copy(CHECKOUT / "pyruntime/snapshot/__init__.py", self.path / "pyruntime/snapshot")
+        (self.path / "pyruntime/boot/snapshot").mkdir()
+        shutil.copy(CHECKOUT / "pyruntime/boot/snapshot/__init__.py", self.path / "pyruntime/boot/snapshot")
         backend = importlib.util.find_spec("_cffi_backend")
         assert backend is not None and backend.origin is not None
         shutil.copy(backend.origin, self.path)

@@ -1,7 +1,7 @@
 """What usually goes wrong, provoked: the error says why, and what to do.
 
-Each row of pyruntime/reasons.py and pyruntime/situations.py has its test here, which tests/unit/test_reasons.py
-sees to. Source: the bug trackers of runc, crun and youki, and the manual page of each call.
+Each row of pyruntime/diagnose/hints.py and pyruntime/diagnose/causes.py has its test here, which
+tests/unit/test_reasons.py sees to. Source: the bug trackers of runc, crun and youki, and the manual page of each call.
 """
 
 from __future__ import annotations

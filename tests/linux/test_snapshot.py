@@ -350,7 +350,8 @@ def test_practice_touches_nothing_else(bare: Installation) -> None:
     """It is nobody who practises, so the kernel sees to that. All that was made is in one directory, and nobody's."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv.pop(1));"
-        "from pyruntime.snapshot import make; make.observe(*make.command(make.Place(*map(Path, sys.argv[1:]))), '.')"
+        "from pyruntime.boot.snapshot import make;"
+        "make.observe(*make.command(make.Place(*map(Path, sys.argv[1:]))), '.')"
     )
     folder = bare.folder / "practice"
     folder.mkdir()

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.ours
 
 # The real one looks every 30 s.
 PATIENCE = 0.4 * proc.SLOW
-HASTY = f"from pyruntime import container, start\nstart.PATIENCE = {PATIENCE}\ncontainer._DEATH_SECONDS = 1.0\n"
+HASTY = "from pyruntime import runtime\nfrom pyruntime.commands import lifecycle\n"
+HASTY += f"runtime.PATIENCE = {PATIENCE}\nlifecycle._DEATH_SECONDS = 1.0\n"
 STANDS = "does not go on"
 
 
@@ -230,7 +231,7 @@ def send(channel, type, *rest):
             time.sleep(PATIENCE / 8)
     return old(channel, type, *rest)
 import posix
-from pyruntime.start.channel import Channel
+from pyruntime.runtime.channel import Channel
 old = Channel.send
 Channel.send = send
 """

@@ -187,7 +187,7 @@ def test_a_user_namespace(container, tmp_path):
     box.bundle.chown(100000, 100000)
     box.create("--trace", str(tmp_path / "create.json"))
     trace = traces.read(tmp_path / "create.json")
-    assert "idmap.write_map" in traces.steps(trace, "parent")
+    assert "id_maps.write_map" in traces.steps(trace, "parent")
     assert traces.steps(trace, "init")[-1] in ("program.find", "seccomp.load")
     box.runtime.run("start", "--trace", str(tmp_path / "start.json"), box.id)
     assert traces.steps(traces.read(tmp_path / "start.json"), "init") == ["program.execute"]

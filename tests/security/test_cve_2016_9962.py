@@ -35,7 +35,7 @@ DUMPABLE_IN_USER_NAMESPACE = (
 def become_root(setgroups_denied):
     before(setgroups_denied)
     old(4, 1)
-before = replace("start.target.become_root", become_root)
+before = replace("features.namespaces.target.become_root", become_root)
 """
 )
 

@@ -8,12 +8,12 @@ import pytest
 PROFILE = "a-profile-that-is-not-loaded"
 BY_PATH = """
 import posix
-replace("rootfs.destination._refuse_inside_proc", lambda *arguments: None)
+replace("features.rootfs.destination._refuse_inside_proc", lambda *arguments: None)
 def write(proc_fd, attribute, value):
     fd = posix.open(f"/proc/self/attr/{attribute}", posix.O_WRONLY)
     posix.write(fd, value.encode())
     posix.close(fd)
-replace("security.labels.write", write)
+replace("features.security.labels.write", write)
 """
 
 

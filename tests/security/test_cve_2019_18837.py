@@ -9,7 +9,7 @@ BY_STRING = """
 from pyruntime.kernel.call import lib
 def attach(init, fd, target, destination, propagation):
     lib.shim_move_mount(fd, b"", -100, (init.rootfs + destination).encode(), 0x14)
-replace("rootfs.mounts._attach", attach)
+replace("features.rootfs.mounts._attach", attach)
 """
 
 

@@ -10,7 +10,7 @@ MASKED = ["/proc/version", "/proc/devices", "/proc/filesystems", "/proc/misc"]
 BY_PATH = """
 import posix
 from pyruntime.errors import KernelError
-from pyruntime.rootfs import path
+from pyruntime.features.rootfs import path
 def open_target(init, name):
     try:
         return path.resolve(init.root_fd, name)
@@ -18,13 +18,13 @@ def open_target(init, name):
         if error.errno == 2:
             return -1
         raise
-replace("rootfs.masks._open", open_target)
+replace("features.rootfs.masks._open", open_target)
 """
 LINK_ALLOWED = """
 def follow(root_fd, destination, type):
-    from pyruntime.rootfs import path
+    from pyruntime.features.rootfs import path
     return path.make_directory(root_fd, destination)
-replace("rootfs.destination._ordinary_directory", follow)
+replace("features.rootfs.destination._ordinary_directory", follow)
 """
 
 

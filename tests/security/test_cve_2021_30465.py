@@ -18,7 +18,7 @@ def attach(init, fd, target, destination, propagation):
     real = posix.readlink(f"/proc/self/fd/{target}")
     if real.startswith(init.rootfs + "/"):
         lib.shim_move_mount(fd, b"", -100, (init.rootfs + destination).encode(), 0x14)
-replace("rootfs.mounts._attach", attach)
+replace("features.rootfs.mounts._attach", attach)
 """
 
 

@@ -31,7 +31,7 @@ echo done
 TOP_ONLY = """
 def as_asked(request, source, parsed):
     return parsed.tree_set
-replace("rootfs.mounts._tree_attributes", as_asked)
+replace("features.rootfs.mounts._tree_attributes", as_asked)
 """
 
 

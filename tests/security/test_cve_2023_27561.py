@@ -7,10 +7,10 @@ import pytest
 from support import config, proc
 
 LINK_ALLOWED = """
-from pyruntime.rootfs import path
+from pyruntime.features.rootfs import path
 def follow(root_fd, destination, type):
     return path.make_directory(root_fd, destination)
-replace("rootfs.destination._ordinary_directory", follow)
+replace("features.rootfs.destination._ordinary_directory", follow)
 """
 NAMES = {"proc": config.PROC, "sys": config.SYSFS}
 

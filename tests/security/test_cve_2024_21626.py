@@ -18,8 +18,8 @@ def keep(kept, first):
 old = replace("kernel.files.close_all_but", keep)
 """
 UNCHECKED = """
-replace("process.program._refuse_outside", lambda cwd: None)
-replace("process.program.make_cwd", lambda init, cwd: None)
+replace("features.process.program._refuse_outside", lambda cwd: None)
+replace("features.process.program.make_cwd", lambda init, cwd: None)
 """
 
 

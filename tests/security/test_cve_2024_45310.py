@@ -24,7 +24,7 @@ def make(root_fd, path, mode, *, directory, linked=None):
         except FileExistsError:
             pass
     return old(root_fd, path, mode, directory=directory, linked=linked)
-old = replace("rootfs.path._make", make)
+old = replace("features.rootfs.path._make", make)
 """
 
 

@@ -15,7 +15,7 @@ def make_file(root_fd, name, mode=0o644):
     except OSError:
         pass
     return old(root_fd, name, mode)
-old = replace("rootfs.path.make_file", make_file)
+old = replace("features.rootfs.path.make_file", make_file)
 """
 CASES = {
     "file bind": "/etc/hosts",

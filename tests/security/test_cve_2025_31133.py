@@ -14,8 +14,8 @@ CONTAINERS_NULL = """
 from pyruntime.kernel import mount
 def containers_null():
     return mount.clone_tree(NULL)
-replace("rootfs.masks._null_device", containers_null)
-replace("rootfs.devices._is_device", lambda found, kind, number: True)
+replace("features.rootfs.masks._null_device", containers_null)
+replace("features.rootfs.devices._is_device", lambda found, kind, number: True)
 """
 
 

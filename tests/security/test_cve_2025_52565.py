@@ -13,13 +13,13 @@ from support.attack import racing, rounds
 BY_NAME = """
 import posix, time
 from pyruntime.kernel import mount
-from pyruntime.rootfs import path
+from pyruntime.features.rootfs import path
 def bind_console(directory, terminal):
     time.sleep(0.002)
     source = posix.open(f"/proc/self/fd/{directory}/pts/0", path.O_PATH)
     target = path.make_file(directory, "/console")
     mount.attach(mount.clone_tree("", dirfd=source), target, "/dev/console")
-replace("rootfs.console._bind_console", bind_console)
+replace("features.rootfs.console._bind_console", bind_console)
 """
 
 

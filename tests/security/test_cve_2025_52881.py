@@ -12,7 +12,7 @@ NAME, VALUE = "net.ipv4.ip_default_ttl", "77"
 FAKE = "sys/net/ipv4/ip_default_ttl"
 BY_PATH = """
 import posix
-replace("rootfs.destination._refuse_inside_proc", lambda *arguments: None)
+replace("features.rootfs.destination._refuse_inside_proc", lambda *arguments: None)
 replace("kernel.files.filesystem_magic", lambda fd: 0x9FA0)
 def open_resolved(dirfd, path, flags, resolve, mode=0):
     if path.startswith("sys/") and flags & posix.O_WRONLY:

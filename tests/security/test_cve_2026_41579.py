@@ -11,7 +11,7 @@ import posix
 def parent(init, shown):
     directory, _, name = shown.rpartition("/")
     return posix.open(init.rootfs + directory, posix.O_RDONLY), name
-replace("rootfs.devices._parent", parent)
+replace("features.rootfs.devices._parent", parent)
 """
 
 

@@ -12,17 +12,17 @@ from support.attack import tree
 
 FOLLOWED = """
 import posix
-from pyruntime.rootfs import path
+from pyruntime.features.rootfs import path
 def make_file(directory, name):
     if name != "/console":
         return old(directory, name)
     return posix.open(f"/proc/self/fd/{directory}{name}", posix.O_CREAT | posix.O_RDWR, 0o644)
-old = replace("rootfs.path.make_file", make_file)
+old = replace("features.rootfs.path.make_file", make_file)
 """
 NUMBER_ALONE = """
 def is_device(found, kind, number):
     return found.st_rdev == number
-replace("rootfs.devices._is_device", is_device)
+replace("features.rootfs.devices._is_device", is_device)
 """
 
 

@@ -9,7 +9,7 @@ from support.refusal import create_refused
 
 NULL = {"type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
 NO_CHECK = """
-replace("rootfs.destination._refuse_root", lambda *arguments: None)
+replace("features.rootfs.destination._refuse_root", lambda *arguments: None)
 """
 
 

@@ -193,7 +193,7 @@ LAZY = """
 def find(init, name):
     import wave
     old(init, name)
-old = replace("process.program.find", find)
+old = replace("features.process.program.find", find)
 """
 KEPT = """
 class Kept(list):

@@ -24,7 +24,7 @@ TOPS = [top for top in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/f
 INTERLEAVED = """
 import os, signal, sys, time
 sys.path[:0] = {path!r}
-from pyruntime.cgroups import kill, processes
+from pyruntime.cgroupfs import kill, processes
 
 function, nth, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
@@ -139,7 +139,7 @@ def slow(cgroups):
     found = old(cgroups)
     time.sleep(0.2)
     return found
-old = replace("cgroups.processes.of", slow)
+old = replace("cgroupfs.processes.of", slow)
 """
 
 

@@ -180,7 +180,7 @@ def join(entrant):
     old(entrant)
     pathlib.Path({marker!r}).touch()
     time.sleep(1)
-old = replace("cgroups.enter.join", join)
+old = replace("features.cgroups.enter.join", join)
 """
 
 

@@ -32,7 +32,9 @@ def replace(place, function):
     module = importlib.import_module("pyruntime." + module)
     old = getattr(module, name)
     function.__module__, function.__name__ = module.__name__, name
-    setattr(module, name, function)
+    for one in [*sys.modules.values()]:
+        if getattr(one, name, None) is old and one.__name__.startswith("pyruntime"):  # some import it by name
+            setattr(one, name, function)
     return old
 
 {code}

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pyruntime.errors import ConfigError, HookError
-from pyruntime.log import Log
-from pyruntime.namespaces import Namespaces
+from pyruntime.features.namespaces.namespaces import Namespaces
+from pyruntime.features.process import program
 from pyruntime.plan.step import INIT_PHASES, PHASES, Step
-from pyruntime.process import program
-from pyruntime.start import channel, fifo, parent
-from pyruntime.start.channel import Channel
-from pyruntime.start.init import Init, start_initialization
-from pyruntime.state import Record
+from pyruntime.runtime import channel, exec_fifo, parent
+from pyruntime.runtime.channel import Channel
+from pyruntime.runtime.init import Init, start_initialization
+from pyruntime.state.store import Record
+from pyruntime.util.log import Log
 from support import planning
 
 SECONDS = 10
@@ -107,7 +107,7 @@ class FakeParent:
     def __init__(self, directory: Path) -> None:
         self.directory = str(directory)
         self.record = Record(self.directory, "box")
-        gate, failure = fifo.make(self.directory)
+        gate, failure = exec_fifo.make(self.directory)
         read_end, self.plan_end = os.pipe2(os.O_CLOEXEC)
         self.channel, theirs = channel.pair()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pyruntime import fastjson
-from pyruntime.cgroups import layout
+from pyruntime.cgroupfs import layout
 from pyruntime.errors import ConfigError, PyruntimeError
-from pyruntime.plan import build
-from pyruntime.plan.exec import ExecPlan, ExecRequest
+from pyruntime.features import registry
+from pyruntime.features.exec_registry import ExecPlan, ExecRequest
+from pyruntime.features.namespaces.target import Target
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
-from pyruntime.start.target import Target
+from pyruntime.util import fastjson
 
 LAYOUTS = [
     layout.Layout(()),
@@ -52,7 +52,7 @@ def _plan(config: dict[str, Any], number: int) -> None:
         rootless=number % 5 == 0,
         pivot=number % 7 != 0,
     )
-    _judge_plan(build.build(request))
+    _judge_plan(registry.build(request))
     for text in request.warnings:
         fastjson.dumps(text)  # as the log quotes it
 

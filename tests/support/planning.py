@@ -6,8 +6,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from pyruntime.cgroups import layout
-from pyruntime.plan import build
+from pyruntime.cgroupfs import layout
+from pyruntime.features import registry
 from pyruntime.plan.request import Request
 from pyruntime.plan.step import PHASES, Step
 from pyruntime.spec import check, load
@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def steps(config: dict[str, Any], **caller: Any) -> list[tuple[str, Step]]:
     """The plan for a config as one list: (phase, step)."""
-    plan = build.build(request(config, **caller))
+    plan = registry.build(request(config, **caller))
     return [(phase, step) for phase in PHASES for step in plan.steps[phase]]
 
 

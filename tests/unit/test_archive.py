@@ -20,7 +20,7 @@ tree, archive, *names = sys.argv[1:]
 sys.path[:0] = tree,
 with open(archive, "rb") as file:
     code, index = marshal.loads(file.read()[4:])
-module = type(sys)("pyruntime.archive")
+module = type(sys)("pyruntime.boot.archive")
 exec(code, module.__dict__)
 module.install(archive, index)
 for name in names:
@@ -38,7 +38,9 @@ def tree(tmp_path: Path) -> Path:
     (tree / "pyruntime/__init__.py").touch()
     (tree / "pyruntime/cli/__init__.py").write_text("value = 'package'")
     (tree / "pyruntime/cli/main.py").write_text("from . import value as outer\nvalue = outer + ' 1'")
-    shutil.copy(CHECKOUT / "pyruntime/archive.py", tree / "pyruntime")
+    (tree / "pyruntime/boot").mkdir()
+    (tree / "pyruntime/boot/__init__.py").touch()
+    shutil.copy(CHECKOUT / "pyruntime/boot/archive.py", tree / "pyruntime/boot")
     return tree
 
 

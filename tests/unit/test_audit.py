@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyruntime.audit import build, devices, limits, mounts
+from pyruntime.audit import checks, devices, limits, mounts
 from pyruntime.audit.finding import Finding
 from pyruntime.audit.limits import Limits
 from pyruntime.audit.mountinfo import Mounts
@@ -17,7 +17,7 @@ from pyruntime.errors import StateError
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Of `exec` alone, which no audit plans.
 EXEC = {f"affinity.set_{one}" for one in ("final", "initial")}
-EXEC |= {"enter.join", "enter.open_tasks", "rdt.join", "target.enter_root", "target.join"}
+EXEC |= {"enter.join", "enter.open_tasks", "resctrl.join", "target.enter_root", "target.join"}
 
 
 def planned() -> set[str]:
@@ -37,9 +37,9 @@ def planned() -> set[str]:
 def test_every_step_is_looked_at_or_has_a_reason_not_to_be() -> None:
     ways = ("write", "write_first", "write_if_possible", "write_lines", "write_together")
     settings = {f"setting.{name}" for name in ways}
-    known = set(build.CHECKS) | set(build.UNSEEN) | build.MEANS | settings
+    known = set(checks.CHECKS) | set(checks.UNSEEN) | checks.MEANS | settings
     assert planned() - EXEC == known
-    assert not (set(build.CHECKS) & set(build.UNSEEN)) | (set(build.CHECKS) & build.MEANS)
+    assert not (set(checks.CHECKS) & set(checks.UNSEEN)) | (set(checks.CHECKS) & checks.MEANS)
     assert set(Limits.checks.__get__(object.__new__(Limits))()) == settings
 
 

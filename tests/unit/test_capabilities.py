@@ -9,9 +9,9 @@ import pytest
 from support.planning import config, request
 
 from pyruntime.errors import ConfigError
-from pyruntime.plan import build
+from pyruntime.features import registry
+from pyruntime.features.process import capabilities
 from pyruntime.plan.step import Step
-from pyruntime.process import capabilities
 
 
 def planned(version: str = "1.3.0", /, **sets: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -20,7 +20,7 @@ def planned(version: str = "1.3.0", /, **sets: list[str]) -> tuple[dict[str, Any
     mine["ociVersion"] = version
     mine["process"]["capabilities"] = sets
     asked = request(mine)
-    steps: list[Step] = build.build(asked).steps["become"]
+    steps: list[Step] = registry.build(asked).steps["become"]
     masks: dict[str, Any] = {}
     for step in steps:
         if step.name == "capabilities.limit":
@@ -54,7 +54,7 @@ def test_a_set(kind: str) -> None:
 def test_nothing_asked_for_is_nothing_given() -> None:
     masks, _ = planned()
     assert masks == dict.fromkeys(capabilities.SETS, 0)
-    without = build.build(request(config())).steps["become"]
+    without = registry.build(request(config())).steps["become"]
     assert [step.args["mask"] for step in without if step.name == "capabilities.limit"] == [0]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyruntime.cgroups import device_program, devices
+from pyruntime.features.cgroups import device_program, devices
 
 ACCESS = {"m": 1, "r": 2, "w": 4}
 TYPES = {"b": 1, "c": 2}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pyruntime.cgroups import cpu, devices, layout, limits, place, update
-from pyruntime.cgroups.layout import Hierarchy, Layout
+from pyruntime.cgroupfs import layout
+from pyruntime.cgroupfs.layout import Hierarchy, Layout
 from pyruntime.errors import ConfigError
+from pyruntime.features.cgroups import cpu, devices, limits, place, update
 from pyruntime.plan.request import Request
 
 TOP = "/sys/fs/cgroup"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pyruntime.cgroups import stats
+from pyruntime.cgroupfs import stats
 from pyruntime.cli import events
 from pyruntime.errors import UsageError
 

@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
-from pyruntime.cgroups import systemd
-from pyruntime.cgroups.layout import Hierarchy, Layout
-from pyruntime.cgroups.systemd_properties import INFINITY, from_annotations, from_resources, mask, quota_per_second
+from pyruntime.cgroupfs.layout import Hierarchy, Layout
 from pyruntime.errors import ConfigError
+from pyruntime.features.cgroups import systemd
+from pyruntime.features.cgroups.systemd_properties import (
+    INFINITY,
+    from_annotations,
+    from_resources,
+    mask,
+    quota_per_second,
+)
 from pyruntime.plan.request import Request
 
 OWN = "/user.slice/user-7.slice/user@7.service/app.slice/engine.service"

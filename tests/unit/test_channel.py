@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pyruntime.errors import ConfigError, HookError, PyruntimeError, StateError, StepError
-from pyruntime.start import channel
-from pyruntime.start.channel import Channel
+from pyruntime.runtime import channel
+from pyruntime.runtime.channel import Channel
 
 pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyruntime import completion
-from pyruntime.cli import main
+from pyruntime.cli import completions, main
 from pyruntime.cli.flags import Flag
 
 # Line up to the cursor -> words that are offered, and words that are not.
@@ -45,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     program.parent.mkdir()
     program.write_text('#!/bin/sh\n[ "$1 $2" = "list --quiet" ] && printf "one\\ntwo\\n"\n')
     program.chmod(0o755)
-    for name, make in completion.SHELLS.items():
+    for name, make in completions.SHELLS.items():
         (tmp_path / f"completion.{name}").write_text(make())
     return tmp_path
 
@@ -134,10 +133,10 @@ def await_text(fd: int, text: str) -> None:
         seen += os.read(fd, 4096).decode(errors="replace")
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", completions.SHELLS)
 def test_every_command_and_flag_is_there(shell: str) -> None:
-    text = completion.SHELLS[shell]()
-    for command in completion.commands():
+    text = completions.SHELLS[shell]()
+    for command in completions.commands():
         assert command.name in text
         for flag in command.flags:
             assert f"--{flag.name}" in text or f"-l {flag.name} " in text, (command.name, flag.name)
@@ -148,11 +147,11 @@ def test_every_command_and_flag_is_there(shell: str) -> None:
     [("DIR", "DIR"), ("SOCKET", "FILE"), ("[CTRL:]PATH", ""), ("N", ""), ("a|b", "a|b"), ("BUNDLE|-", "DIR")],
 )
 def test_what_is_offered_follows_from_the_name(value: str, kind: str) -> None:
-    assert completion.kind(value) == kind
+    assert completions.kind(value) == kind
 
 
 def test_flags_with_a_choice_have_a_default_among_them() -> None:
-    flags: list[Flag] = [*main.GLOBAL, *(flag for command in completion.commands() for flag in command.flags)]
+    flags: list[Flag] = [*main.GLOBAL, *(flag for command in completions.commands() for flag in command.flags)]
     for flag in flags:
         if "|" in flag.value and flag.default:
             assert flag.default in flag.value.split("|"), flag.name

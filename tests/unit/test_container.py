@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from support.handshake import ended, fork
 
-from pyruntime import container, state, state_directory
 from pyruntime.cli import main
+from pyruntime.commands import lifecycle
 from pyruntime.errors import NotFound, StateError
-from pyruntime.log import Log
-from pyruntime.state import Record
+from pyruntime.state import directory as state_directory
+from pyruntime.state import store
+from pyruntime.state.store import Record
+from pyruntime.util.log import Log
+from pyruntime.util.proc import start_time
 
 pytestmark = pytest.mark.usefixtures("never_hang")
 
@@ -27,7 +30,7 @@ class Creating:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        directory, self.held = state.make(root, "box")
+        directory, self.held = store.make(root, "box")
         self.record = Record(directory, "box")
         self.record.oci_version = "1.2.0"
         self.pid = 0
@@ -40,7 +43,7 @@ class Creating:
             time.sleep(60)
 
         self.pid = fork(init)
-        self.record.pid, self.record.start = self.pid, state.start_time(self.pid)
+        self.record.pid, self.record.start = self.pid, start_time(self.pid)
         self.record.created = "2024-01-01T00:00:00Z"
         self.record.save()
         os.close(self.held)
@@ -81,7 +84,7 @@ def test_delete_kills_an_init_that_was_made_while_it_waited(creating: Creating, 
         assert status == 0
 
     assert beside(creating, delete) == 0
-    assert state.start_time(creating.pid) == 0
+    assert start_time(creating.pid) == 0
     assert not os.path.exists(creating.record.directory)
 
 
@@ -91,7 +94,7 @@ def test_start_sees_the_status_that_create_left(creating: Creating) -> None:
 
     def start() -> None:
         with pytest.raises(StateError, match="already running container: box is running"):
-            container.start(state.load(creating.root, "box"), Log())
+            lifecycle.start(store.load(creating.root, "box"), Log())
 
     assert beside(creating, start) == 0
 
@@ -101,11 +104,11 @@ def test_delete_twice_at_once(creating: Creating) -> None:
     creating.record.created = "now"
     creating.record.save()
     os.close(creating.held)
-    first = state.load(creating.root, "box")
-    second = state.load(creating.root, "box")
-    container.delete(first, force=False, log=Log())
+    first = store.load(creating.root, "box")
+    second = store.load(creating.root, "box")
+    lifecycle.delete(first, force=False, log=Log())
     with pytest.raises(NotFound):
-        container.delete(second, force=False, log=Log())
+        lifecycle.delete(second, force=False, log=Log())
     assert main.run(["--root", creating.root, "delete", "--force", "box"]) == 0
     assert main.run(["--root", creating.root, "delete", "box"]) == 1
 
@@ -113,23 +116,23 @@ def test_delete_twice_at_once(creating: Creating) -> None:
 def test_delete_of_what_runs_needs_force(creating: Creating) -> None:
     creating.finish()
     with pytest.raises(StateError, match="cannot delete container box that is not stopped: running"):
-        container.delete(creating.record, force=False, log=Log())
-    assert state.start_time(creating.pid) > 0
-    container.delete(creating.record, force=True, log=Log())
-    assert state.start_time(creating.pid) == 0
+        lifecycle.delete(creating.record, force=False, log=Log())
+    assert start_time(creating.pid) > 0
+    lifecycle.delete(creating.record, force=True, log=Log())
+    assert start_time(creating.pid) == 0
 
 
 def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> None:
     """A create that was slow has brought its init to life while the lock was waited for."""
-    directory, lock = state.make(str(tmp_path), "box")
-    stale = state.Record(directory, "box")
+    directory, lock = store.make(str(tmp_path), "box")
+    stale = store.Record(directory, "box")
     stale.save()
     init = subprocess.Popen(["/bin/sleep", "100"])
 
     def end_create() -> None:
         time.sleep(1.5)
-        record = state.Record(directory, "box")
-        record.pid, record.start = init.pid, state.start_time(init.pid)
+        record = store.Record(directory, "box")
+        record.pid, record.start = init.pid, start_time(init.pid)
         record.save()
         os.close(lock)
 
@@ -138,7 +141,7 @@ def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> 
     reaper = threading.Thread(target=init.wait)
     reaper.start()
     try:
-        container.delete(stale, force=True, log=Log())
+        lifecycle.delete(stale, force=True, log=Log())
         reaper.join(5)
         assert init.returncode == -9
     finally:
@@ -150,9 +153,9 @@ def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda stale: container.start(stale, Log()),
-        lambda stale: container.delete(stale, force=True, log=Log()),
-        lambda stale: container.undo_created(stale, Log(), StateError("start failed")),
+        lambda stale: lifecycle.start(stale, Log()),
+        lambda stale: lifecycle.delete(stale, force=True, log=Log()),
+        lambda stale: lifecycle.undo_created(stale, Log(), StateError("start failed")),
     ],
     ids=["start", "delete", "undo"],
 )
@@ -165,22 +168,22 @@ def test_another_container_of_the_name_is_left_alone(creating: Creating, act: Ca
         act(stale)
     except NotFound:
         pass
-    assert state.start_time(creating.pid) == creating.record.start
-    assert state.load(creating.root, "box").pid == creating.pid
+    assert start_time(creating.pid) == creating.record.start
+    assert store.load(creating.root, "box").pid == creating.pid
 
 
 def test_an_undo_waits_for_the_lock(creating: Creating) -> None:
     creating.finish()
-    mine = state.load(creating.root, "box")
-    held = state.lock(mine.directory, "box")
-    undoing = threading.Thread(target=container.undo_created, args=(mine, Log(), StateError("start failed")))
+    mine = store.load(creating.root, "box")
+    held = store.lock(mine.directory, "box")
+    undoing = threading.Thread(target=lifecycle.undo_created, args=(mine, Log(), StateError("start failed")))
     undoing.start()
     time.sleep(0.2)
-    assert state.start_time(creating.pid) > 0
+    assert start_time(creating.pid) > 0
     os.close(held)
     undoing.join(5)
-    assert state.start_time(creating.pid) == 0
-    assert not state.exists(creating.root, "box")
+    assert start_time(creating.pid) == 0
+    assert not store.exists(creating.root, "box")
 
 
 def test_create_does_not_take_over_what_another_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,12 +193,12 @@ def test_create_does_not_take_over_what_another_has_made(tmp_path: Path, monkeyp
     def late(directory: str, id: str) -> int:
         monkeypatch.undo()
         os.rmdir(directory)
-        made, held = state.make(root, "box")
+        made, held = store.make(root, "box")
         Record(made, "box").save()
         os.close(held)
         return locked(directory, id)
 
     monkeypatch.setattr(state_directory, "lock", late)
     with pytest.raises(StateError, match="already exists"):
-        state.make(root, "box")
-    assert state.load(root, "box").id == "box"
+        store.make(root, "box")
+    assert store.load(root, "box").id == "box"

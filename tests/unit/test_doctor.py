@@ -11,8 +11,8 @@ import pytest
 from support.command_line import CHECKOUT, command, pyruntime
 from support.filtered import without_clone3
 
-from pyruntime.cgroups import layout
-from pyruntime.host import doctor, facts
+from pyruntime.cgroupfs import layout
+from pyruntime.diagnose import doctor, host_facts
 
 
 def test_a_table_and_an_exit_status() -> None:
@@ -90,8 +90,8 @@ def test_without_a_place_for_state() -> None:
 def test_the_hint_is_for_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, ranges: object, helper: str, mend: str
 ) -> None:
-    monkeypatch.setattr(facts, "subordinate", lambda file: ranges)
-    monkeypatch.setattr(facts, "program", lambda name: helper)
+    monkeypatch.setattr(host_facts, "subordinate", lambda file: ranges)
+    monkeypatch.setattr(host_facts, "program", lambda name: helper)
     checks = {one.subject: one for one in doctor._rootless()}
     assert checks["subuid"].mend == mend
 
@@ -101,7 +101,7 @@ def test_criu_that_does_not_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path:
     lines = "echo 'Warn  (criu/x.c:1): hm' >&2; echo 'Error (criu/y.c:2): no vDSO' >&2"
     program.write_text(f"#!/bin/sh\n{lines}; exit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(facts, "program", lambda name: str(program))
+    monkeypatch.setattr(host_facts, "program", lambda name: str(program))
     check = doctor._criu(rootless=False)
     assert (check.status, check.found) == ("warning", f"{program}: criu check fails: Error (criu/y.c:2): no vDSO")
     program.write_text("#!/bin/sh\ntest $1 = check\n")
@@ -132,8 +132,8 @@ def test_a_filter_that_hides_clone3() -> None:
 
 
 def test_lists_of_numbers() -> None:
-    assert facts.numbers("0-3,7\n") == {0, 1, 2, 3, 7}
-    assert facts.numbers("") == set()
+    assert host_facts.numbers("0-3,7\n") == {0, 1, 2, 3, 7}
+    assert host_facts.numbers("") == set()
     for wrong in ("a", "1-", "0-99999999"):
         with pytest.raises(ValueError):
-            facts.numbers(wrong)
+            host_facts.numbers(wrong)

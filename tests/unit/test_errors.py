@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from pyruntime import errors, reasons
+from pyruntime import errors
+from pyruntime.diagnose import hints
 from pyruntime.errors import (
     Busy,
     ConfigError,
@@ -118,7 +119,7 @@ def test_the_words_that_engines_look_for(number: int, words: str) -> None:
 
 
 def test_reasons_are_of_known_calls_and_errors() -> None:
-    for (call, name), (why, mend) in reasons.TABLE.items():
+    for (call, name), (why, mend) in hints.TABLE.items():
         assert call.replace("_", "").isalnum()
         assert hasattr(errno, name), name
         for text in (why, mend):
@@ -127,13 +128,13 @@ def test_reasons_are_of_known_calls_and_errors() -> None:
 
 def test_a_reason_is_added_once() -> None:
     error = StepError("m", syscall='open_tree("/data")', errno="ENOENT")
-    reasons.add(error)
+    hints.add(error)
     assert error.why == "the source of the mount is missing"
     own = StepError("m", why="mine", mend="mine too", syscall='open_tree("/data")', errno="ENOENT")
-    reasons.add(own)
+    hints.add(own)
     assert (own.why, own.mend) == ("mine", "mine too")
     unknown = StepError("m", syscall="frobnicate()", errno="ENOENT")
-    reasons.add(unknown)
+    hints.add(unknown)
     assert unknown.why is None
 
 

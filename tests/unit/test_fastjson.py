@@ -1,4 +1,4 @@
-"""pyruntime.fastjson against json: the same values, the same refusals, the same text."""
+"""pyruntime.util.fastjson against json: the same values, the same refusals, the same text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyruntime import fastjson
+from pyruntime.util import fastjson
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "tests" / "data" / "configs").glob("*.json"))
@@ -117,7 +117,7 @@ def test_works_without_the_c_halves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_neither_way_imports_json() -> None:
     program = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pyruntime import fastjson;"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pyruntime.util import fastjson;"
         "fastjson.dumps(fastjson.loads('[1, {}]'), indent=1);"
         "sys.exit(' '.join({'json', 're', 'enum', 'typing'} & set(sys.modules)) or 0)"
     )

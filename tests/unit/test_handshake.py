@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from support.handshake import attend, ended, execute, leave, make_parent, refuse, run, write
 
-from pyruntime import state
 from pyruntime.errors import ConfigError, StepError
 from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, HOOKS, READY, SETUP, Step
-from pyruntime.start import channel, fifo, parent
-from pyruntime.start.channel import Channel
+from pyruntime.runtime import channel, exec_fifo, parent
+from pyruntime.runtime.channel import Channel
+from pyruntime.state import store
+from pyruntime.state.status import status_of
 
 pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
 
@@ -38,14 +39,14 @@ def test_create_and_start_together(tmp_path: Path) -> None:
     made = create(tmp_path, steps)
     assert log.read_text().split() == [SETUP, BUILD, HOOKS, ENTER, READY]
     assert made.record.pid == made.pid > 0
-    assert state.status(made.record) == "created"
+    assert status_of(made.record) == "created"
     # What the record on disk says is what the parent has.
-    assert json.loads((tmp_path / state.RECORD).read_text())["pid"] == made.pid
-    fifo.open_gate(made.record)
+    assert json.loads((tmp_path / store.RECORD).read_text())["pid"] == made.pid
+    exec_fifo.open_gate(made.record)
     os.close(made.pidfd)
     assert ended(made.pid) == 3
     assert log.read_text().split()[-1] == EXECUTE
-    assert state.status(made.record) == "stopped"
+    assert status_of(made.record) == "stopped"
 
 
 @pytest.mark.parametrize("phase", [SETUP, BUILD, HOOKS, ENTER, READY, BECOME])
@@ -54,7 +55,7 @@ def test_a_failure_in_any_phase_leaves_no_process(tmp_path: Path, phase: str) ->
     with pytest.raises(ConfigError, match="will not do") as caught:
         create(tmp_path, {phase: [Step("/hostname", refuse)]})
     assert caught.value.pointer == "/hostname"
-    record = json.loads((tmp_path / state.RECORD).read_text())
+    record = json.loads((tmp_path / store.RECORD).read_text())
     assert record["pid"] > 0
 
 
@@ -62,7 +63,7 @@ def test_an_init_that_dies_in_a_step(tmp_path: Path) -> None:
     with pytest.raises(StepError, match="init died: exit status 42"):
         create(tmp_path, {ENTER: [Step("", leave, status=42)]})
     with pytest.raises(FileExistsError):
-        fifo.make(str(tmp_path))
+        exec_fifo.make(str(tmp_path))
 
 
 def test_an_init_that_dies_while_the_parent_speaks(tmp_path: Path) -> None:

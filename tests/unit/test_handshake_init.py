@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from support.handshake import FakeParent, crash, done, execute, fail, keep_open, refuse, run, show_state, warn, write
 
-from pyruntime import errors, state
+from pyruntime import errors
 from pyruntime.errors import ConfigError, HookError, StepError
+from pyruntime.features.process import user
 from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, Step
-from pyruntime.process import user
-from pyruntime.start import channel, fifo
+from pyruntime.runtime import channel, exec_fifo
+from pyruntime.state import store
+from pyruntime.state.status import waits_for_start
 
 pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
 
@@ -38,8 +40,8 @@ def test_init_goes_through_its_phases_in_order(fake_parent: FakeParent, tmp_path
     fake_parent.channel.expect(channel.WAITING)
     assert fake_parent.channel.receive() == ("", None, [])
     assert said() == [BUILD, ENTER, BECOME]
-    assert state.waits_for_start(fake_parent.record)
-    fifo.open_gate(fake_parent.record)
+    assert waits_for_start(fake_parent.record)
+    exec_fifo.open_gate(fake_parent.record)
     assert done(fake_parent) == 0
     assert said() == [BUILD, ENTER, BECOME, EXECUTE]
 
@@ -121,7 +123,7 @@ def test_init_ends_when_the_parent_dies_at_the_hooks(fake_parent: FakeParent) ->
     fake_parent.channel.expect(channel.HOOKS)
     assert done(fake_parent) == 1
     # It could tell nobody but `start`.
-    text = Path(fake_parent.directory, state.FAILURE).read_text()
+    text = Path(fake_parent.directory, store.FAILURE).read_text()
     assert "the other end is gone" in json.loads(text)["message"]
 
 
@@ -158,7 +160,7 @@ def test_init_passes_no_descriptor_on(fake_parent: FakeParent, tmp_path: Path) -
         }
     )
     fake_parent.attend()
-    fifo.open_gate(fake_parent.record)
+    exec_fifo.open_gate(fake_parent.record)
     assert done(fake_parent) == 0
     listed = {line.split()[8] for line in log.read_text().splitlines()[1:]}
     # 3 is ls's own, the directory that it reads.
@@ -170,7 +172,7 @@ def test_without_a_process_start_says_what_is_missing(fake_parent: FakeParent) -
     fake_parent.send_plan({})
     fake_parent.attend()
     with pytest.raises(StepError, match="no process to start") as caught:
-        fifo.open_gate(fake_parent.record)
+        exec_fifo.open_gate(fake_parent.record)
     assert caught.value.pointer == "/process/args"
     assert done(fake_parent) == 1
 
@@ -184,6 +186,6 @@ def test_start_reports_why_the_program_could_not_be_executed(fake_parent: FakePa
     fake_parent.attend()
     script.unlink()
     with pytest.raises(StepError, match="no such file or directory") as caught:
-        fifo.open_gate(fake_parent.record)
+        exec_fifo.open_gate(fake_parent.record)
     assert caught.value.errno == "ENOENT"
     assert done(fake_parent) == 1

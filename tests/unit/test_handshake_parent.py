@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from support.handshake import SECONDS, attend, fail_as_hook, play_all, write
 
-from pyruntime import state
 from pyruntime.errors import ConfigError, HookError, StepError
-from pyruntime.log import Log
 from pyruntime.plan.step import HOOKS, READY, Step
-from pyruntime.start import channel
-from pyruntime.start.channel import Channel
+from pyruntime.runtime import channel
+from pyruntime.runtime.channel import Channel
+from pyruntime.state import store
+from pyruntime.util.log import Log
 
 pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
 
@@ -33,12 +33,12 @@ def test_the_parent_answers_in_order(tmp_path: Path) -> None:
         init.send(channel.HOOKS)
         init.expect(channel.HOOKS_DONE)
         assert log.read_text().split() == [HOOKS]
-        assert not (tmp_path / state.RECORD).exists()
+        assert not (tmp_path / store.RECORD).exists()
         init.send(channel.READY)
         init.expect(channel.RUN)
         assert log.read_text().split() == [HOOKS, READY]
         # The record says "created" before init is told to go on.
-        assert json.loads((tmp_path / state.RECORD).read_text())["created"]
+        assert json.loads((tmp_path / store.RECORD).read_text())["created"]
         init.send(channel.WAITING)
 
     made, status = attend(tmp_path, script, steps)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pyruntime import hooks
 from pyruntime.errors import HookError
+from pyruntime.features import hooks
 from pyruntime.plan.step import execute
 
 pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.errors import StepError
-from pyruntime.process import image, program
+from pyruntime.features.process import executable, program
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 PT_LOAD, PT_INTERP = 1, 3
@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 def problem(file: Path, data: bytes) -> StepError | None:
     file.write_bytes(data)
     try:
-        image.check(str(file), "prog")
+        executable.check(str(file), "prog")
     except StepError as error:
         return error
     return None
@@ -58,7 +58,7 @@ def test_an_empty_file(file: Path) -> None:
 
 
 def test_a_program_of_this_machine() -> None:
-    image.check(os.path.realpath("/bin/sh"), "sh")
+    executable.check(os.path.realpath("/bin/sh"), "sh")
 
 
 def test_a_script_without_its_interpreter(file: Path) -> None:
@@ -82,11 +82,11 @@ def test_a_text_without_a_first_line(file: Path) -> None:
 
 def test_another_machine(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own()
-    monkeypatch.setattr(image, "_emulated", lambda: False)
+    monkeypatch.setattr(executable, "_emulated", lambda: False)
     error = problem(file, elf(22))
     assert error is not None
     assert f"the program is for s390x, this machine is {platform.machine()}" in str(error)
-    monkeypatch.setattr(image, "_emulated", lambda: True)
+    monkeypatch.setattr(executable, "_emulated", lambda: True)
     assert problem(file, elf(22)) is None
 
 
@@ -111,10 +111,10 @@ def test_a_header_that_lies(file: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     """A fifo would wait for a writer."""
     os.mkfifo(tmp_path / "fifo")
-    image.check(str(tmp_path / "fifo"), "prog")
-    image.check("/dev/zero", "prog")
-    image.check(str(tmp_path), "prog")
-    image.check("/no/such", "prog")
+    executable.check(str(tmp_path / "fifo"), "prog")
+    executable.check("/dev/zero", "prog")
+    executable.check(str(tmp_path), "prog")
+    executable.check("/no/such", "prog")
 
 
 def test_looking_a_program_up(tmp_path: Path) -> None:

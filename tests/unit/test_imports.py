@@ -21,9 +21,9 @@ import pytest
 from support import kernel
 from support.bundle import BUSYBOX, make_base
 
-from pyruntime import state
 from pyruntime.spec.sample import sample
-from pyruntime.state import Record
+from pyruntime.state import store
+from pyruntime.state.store import Record
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,10 @@ if sys.version_info < (3, 14):
     START |= {"abc", "io"}
 ALLOWED = C | JSON | SHIM | START
 
-EDGE = {"", "cli", "cli.flags", "cli.main", "errors", "fastjson", "ids", "log", "state", "state_directory", "version"}
+EDGE = {
+    *("", "cli", "cli.flags", "cli.main", "errors", "state", "state.directory", "state.store", "version"),
+    *("util", "util.fastjson", "util.fileio", "util.ids", "util.log"),
+}
 KERNEL = {
     "kernel",
     "kernel._shim",
@@ -61,32 +64,43 @@ KERNEL = {
     "kernel.process",
 }
 # No shim: who only looks, waits and signals needs what Python itself has.
-LIFE = EDGE | {"container", "liveness", "hooks", "plan", "plan.step", "kernel", "kernel.pidfd"}
+STATUS = {"kernel", "kernel.pidfd", "state.liveness", "state.status", "util.proc"}
+LIFE = EDGE | STATUS | {"commands", "commands.lifecycle", "features", "features.hooks", "plan", "plan.step"}
 # A container's cgroups are looked at, and removed; how they are made and limited is create's.
-CGROUPS = {"cgroups", *("cgroups." + name for name in "files freezer identity kill layout processes remove".split())}
+CGROUPS = {
+    *("cgroupfs", "features", "features.cgroups", "features.cgroups.remove", "state.cgroup_identity"),
+    *("cgroupfs." + name for name in "control_files freezer kill layout processes".split()),
+}
 LIFE |= CGROUPS
 
 # Our own modules of the commands that an engine calls most; a cgroup needs what its hierarchies need.
 OWN = {
     # The last ones for a container that has stopped.
-    "state": EDGE | CGROUPS | {"cli.state", "liveness", "kernel", "kernel.pidfd"},
-    "start": LIFE | {"cli.start", "start", "start.fifo"},
-    "kill": LIFE | {"cli.kill", "signals"},
+    "state": EDGE | CGROUPS | STATUS | {"cli.state"},
+    "start": LIFE | {"cli.start", "runtime", "runtime.exec_fifo"},
+    "kill": LIFE | {"cli.kill", "util.signals"},
     "delete": LIFE | {"cli.delete"},
     "exec": LIFE
     | KERNEL
     | {
         *("cli." + name for name in ("descriptors", "exec", "pidfd_socket", "pidfile")),
-        *("plan." + name for name in ("exec", "rare", "request")),
-        *("process." + name for name in "affinity capabilities image keyring null program rlimits user".split()),
-        *("start." + name for name in "channel execute fifo init joining parent spawn target".split()),
-        *("cgroups." + name for name in "cpuset create enter limits place setting".split()),
-        *("foreground", "kernel.mount", "namespaces", "process", "rootfs", "rootfs.path", "spec", "spec.load", "start"),
+        *("runtime." + name for name in "channel exec exec_fifo init joining parent spawn".split()),
+        *("features.cgroups." + name for name in "cpuset directories enter limits place setting".split()),
+        *("features.namespaces", "features.namespaces.namespaces", "features.namespaces.target", "features.process"),
+        *(
+            "features.process." + name
+            for name in "affinity capabilities executable keyring null_device program rlimits user".split()
+        ),
+        *("features.exec_registry", "features.rare", "features.rootfs", "features.rootfs.path", "plan.request"),
+        *("commands.foreground", "kernel.mount", "runtime", "spec", "spec.load"),
     },
 }
 
 # Where a person waits for words, and never on the way of a command that works.
-FRIENDLY = set("cli.colour cli.help cli.person reasons situations spec.problem spec.schema trace unreaped".split())
+FRIENDLY = {
+    *("cli.error_text", "cli.help", "diagnose.causes", "diagnose.hints", "runtime.await_death", "trace"),
+    *("spec.problem", "spec.schema", "util.colour"),
+}
 
 
 def run(tmp_path: Path, *words: str) -> tuple[int, set[str], str]:
@@ -122,7 +136,7 @@ def test_the_bare_interpreter_has_what_start_lists() -> None:
 @pytest.fixture
 def stopped(tmp_path: Path) -> Record:
     """The record of a container whose init is gone."""
-    directory, lock = state.make(str(tmp_path / "root"), "box")
+    directory, lock = store.make(str(tmp_path / "root"), "box")
     os.close(lock)
     record = Record(directory, "box")
     record.oci_version = "1.0.2"
@@ -185,7 +199,7 @@ def test_version(tmp_path: Path) -> None:
 
 def test_the_judge_condemns_json(tmp_path: Path, stopped: Record) -> None:
     """A damaged record is read by json for its words; so the lists do tell the difference."""
-    Path(stopped.path(state.RECORD)).write_text("{")
+    Path(stopped.path(store.RECORD)).write_text("{")
     status, modules, said = run(tmp_path, "state", "box")
     assert status == 1
     assert "is damaged" in said
@@ -258,7 +272,7 @@ def test_exec(tmp_path: Path, bundle: Path) -> None:
             assert status == (3 if "exit 3" in words else 0), f"{words[0]}: {said}"
             judge(words[0], modules)
         # What is loaded for the terminal of one that has none would be waste.
-        assert not {"pyruntime.rootfs.console", "pyruntime.cli.terminal"} & modules
+        assert not {"pyruntime.features.rootfs.console", "pyruntime.cli.terminal"} & modules
     finally:
         run(tmp_path, "delete", "--force", "box")
 
@@ -269,6 +283,6 @@ def test_run(tmp_path: Path, bundle: Path) -> None:
         status, modules, said = run(tmp_path, "run", "--bundle", str(bundle), "box")
         assert status == 7, said
         judge("run", modules)
-        assert "pyruntime.start.parent" in modules
+        assert "pyruntime.runtime.parent" in modules
     finally:
         run(tmp_path, "delete", "--force", "box")

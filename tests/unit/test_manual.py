@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from pyruntime import completion, manual
-from pyruntime.cli import main
+from pyruntime.cli import completions, main, manual
 
 
 def formatted(*options: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +27,7 @@ def test_what_is_shown() -> None:
     text = re.sub(r".\x08|\x1b\[[\d;]*m", "", formatted("-P-c").stdout)
     for flag in main.GLOBAL:
         assert f"--{flag.name}" in text
-    for command in completion.commands():
+    for command in completions.commands():
         title = f"pyruntime {command.name} {command.usage}".rstrip()
         section = text.partition(f"{title}\n")[2].partition("\n   pyruntime ")[0]
         for flag in command.flags[:-1]:  # but --help

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from support.planning import config, named, request, with_namespaces
 
-from pyruntime import namespaces
 from pyruntime.errors import ConfigError
+from pyruntime.features.namespaces import namespaces
+from pyruntime.features.namespaces.namespaces import Namespaces, arrange
 from pyruntime.kernel import constants
 from pyruntime.kernel.constants import (
     CLONE_NEWIPC,
@@ -19,7 +20,6 @@ from pyruntime.kernel.constants import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from pyruntime.namespaces import Namespaces, arrange
 
 
 def arranged(*entries: dict[str, str]) -> Namespaces:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pyruntime.features.rootfs import options
+from pyruntime.features.rootfs.options import parse
 from pyruntime.kernel.constants import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
@@ -21,8 +23,6 @@ from pyruntime.kernel.constants import (
     MS_SLAVE,
     MS_UNBINDABLE,
 )
-from pyruntime.rootfs import options
-from pyruntime.rootfs.options import parse
 
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC
 ATIME = MOUNT_ATTR__ATIME

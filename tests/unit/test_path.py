@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.errors import KernelError
-from pyruntime.rootfs import path
+from pyruntime.features.rootfs import path
 
 ELOOP, ENOENT, ENOTDIR = 40, 2, 20
 

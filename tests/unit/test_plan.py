@@ -17,7 +17,8 @@ from support import planning
 from support.planning import config, named, request, steps, with_namespaces
 
 from pyruntime.errors import ConfigError, StepError
-from pyruntime.plan import build, step
+from pyruntime.features import registry
+from pyruntime.plan import step
 from pyruntime.plan.step import INIT_PHASES, PHASES, Step
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -30,13 +31,13 @@ sys.path[:0] = sys.argv[1:3]
 allowed = [int(number) for number in sys.argv[3].split(",")]
 
 from support import planning
-from pyruntime.plan import build
+from pyruntime.features import registry
 
 configs = [(path.name, planning.read(path)) for path in planning.CORPUS]
 requests = [(name, planning.request(config)) for name, config in configs]
 # What a planner imports when it is first called is no part of planning.
 for path in planning.CORPUS:
-    build.build(planning.request(planning.read(path)))
+    registry.build(planning.request(planning.read(path)))
 
 def refuse(event, arguments):
     if watching and event.partition(".")[0] not in ("object", "sys", "gc"):
@@ -61,7 +62,7 @@ assert libc.prctl(22, 2, header, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILT
 
 watching = True
 for name, request in requests:
-    print(name, sum(len(steps) for steps in build.build(request).steps.values()), flush=True)
+    print(name, sum(len(steps) for steps in registry.build(request).steps.values()), flush=True)
     if len(sys.argv) > 4:
         exec(sys.argv[4])
 watching = False
@@ -184,7 +185,7 @@ def test_order_of_the_phases() -> None:
         "prepare", "setup", "build", "hooks", "enter", "ready", "become", "spawned", "execute", "started", "stopped",
     )  # fmt: skip
     assert [phase for phase in PHASES if phase in INIT_PHASES] == list(INIT_PHASES)
-    phases = [phase for phase, _ in build.FEATURES]
+    phases = [phase for phase, _ in registry.FEATURES]
     assert phases == sorted(phases, key=PHASES.index)
 
 
@@ -229,11 +230,11 @@ SMALL = {
 DEVICES = [("build", "devices.make", "")] * 6 + [("build", "devices.make_link", "")] * 4
 GOLDEN = [
     ("setup", "affinity.reset", ""),
-    ("setup", "oom.set_score", "/process/oomScoreAdj"),
+    ("setup", "oom_score_adj.set_score", "/process/oomScoreAdj"),
     ("build", "namespaces.make_cgroup_namespace", "/linux/namespaces/3"),
     ("build", "namespaces.join", "/linux/namespaces/4"),
     ("build", "keyring.join", ""),
-    ("build", "network.raise_loopback", "/linux/namespaces"),
+    ("build", "loopback.raise_loopback", "/linux/namespaces"),
     ("build", "root.prepare", "/root/path"),
     ("build", "mounts.mount_filesystem", "/mounts/0"),
     ("build", "mounts.mount_filesystem", "/mounts/1"),
@@ -247,7 +248,7 @@ GOLDEN = [
     ("enter", "mounts.make_readonly", "/mounts/1/options"),
     ("enter", "masks.make_readonly", "/linux/readonlyPaths/0"),
     ("enter", "masks.mask", "/linux/maskedPaths/0"),
-    ("enter", "null.reopen", ""),
+    ("enter", "null_device.reopen", ""),
     ("enter", "root.pivot", "/root/path"),
     ("enter", "root.make_readonly", "/root/readonly"),
     ("enter", "user.set_umask", ""),
@@ -276,7 +277,7 @@ def test_a_small_config_step_by_step() -> None:
     found = [
         (phase, one.name, one.pointer)
         for phase, one in steps(SMALL)
-        if not one.do.__module__.startswith("pyruntime.cgroups")
+        if not one.do.__module__.startswith("pyruntime.features.cgroups")
     ]
     assert found == GOLDEN
 
@@ -304,7 +305,7 @@ def test_the_least_that_a_container_gets() -> None:
     """No namespaces: chroot, never a pivot of the host's root; and nothing of the host's is set."""
     names = [one.name for _, one in steps(config())]
     assert "root.change_root" in names
-    assert not {"root.pivot", "root.move_root", "hostname.set_hostname", "network.raise_loopback"} & set(names)
+    assert not {"root.pivot", "root.move_root", "hostname.set_hostname", "loopback.raise_loopback"} & set(names)
 
 
 def test_no_pivot() -> None:

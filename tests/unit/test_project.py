@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.cli import main
-from pyruntime.plan import build
+from pyruntime.features import registry
 from pyruntime.plan.step import PHASES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -52,9 +52,9 @@ def test_a_module_says_what_it_is(path: Path) -> None:
             assert ast.get_docstring(node), f"{name(path)}: {node.name}"
 
 
-@pytest.mark.parametrize("path", sorted((CHECKOUT / "pyruntime/rootfs").glob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "pyruntime/features/rootfs").glob("*.py")), ids=name)
 def test_nobody_opens_by_a_joined_path_below_a_rootfs(path: Path) -> None:
-    """rootfs/path.py resolves what is below a root; a string of root and path would be the container's to bend."""
+    """features/rootfs/path.py resolves what is below a root: a joined path would follow the container's links."""
     text = path.read_text()
     assert "os.path" not in text
     assert not re.search(r"f\"\{(init\.)?rootfs\}/", text)
@@ -62,10 +62,10 @@ def test_nobody_opens_by_a_joined_path_below_a_rootfs(path: Path) -> None:
 
 def test_every_planner_is_of_a_phase_and_says_so() -> None:
     """The docstring of a planner begins with its phase: who reads the feature need not look at the list."""
-    for phase, planner in build.FEATURES:
+    for phase, planner in registry.FEATURES:
         assert phase in PHASES
         words = planner.__doc__ or ""
-        if planner.__module__ != "pyruntime.plan.rare":
+        if planner.__module__ != "pyruntime.features.rare":
             assert words.startswith(phase.upper()), f"{planner.__module__}.{planner.__name__}: {words!r}"
 
 
@@ -86,7 +86,7 @@ def test_the_readme_lists_the_commands() -> None:
 
 def test_the_handshakes_document_has_every_message() -> None:
     text = (CHECKOUT / "docs/handshake.md").read_text()
-    source = (CHECKOUT / "pyruntime/start/channel.py").read_text()
+    source = (CHECKOUT / "pyruntime/runtime/channel.py").read_text()
     for message in re.findall(r'= "(proc\w+)"', source):
         assert f"| `{message}`" in text, message
 

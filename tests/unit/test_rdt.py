@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pyruntime import rdt, rdt_stats
-from pyruntime.plan import exec as plan_exec
+from pyruntime.features import exec_registry as plan_exec
+from pyruntime.features.rdt import resctrl as rdt
+from pyruntime.features.rdt import stats
 from pyruntime.plan.request import Request
 from pyruntime.plan.step import SETUP
 
@@ -85,7 +86,7 @@ def resctrl(root: Path, group: str) -> None:
 
 def test_statistics(tmp_path: Path) -> None:
     resctrl(tmp_path, "gold")
-    found = rdt_stats.read({"closID": "gold", "enableMonitoring": True}, "box", str(tmp_path))
+    found = stats.read({"closID": "gold", "enableMonitoring": True}, "box", str(tmp_path))
     assert found == {
         "l3_cache_info": {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 16},
         "l3_cache_schema_root": "L3:0=fffff;1=fffff",
@@ -96,9 +97,9 @@ def test_statistics(tmp_path: Path) -> None:
         "mbm_stats": [{"mbm_total_bytes": 100, "mbm_local_bytes": 60}, {"mbm_total_bytes": 5}],
         "cmt_stats": [{"llc_occupancy": 4096}, {}],
     }
-    assert "mbm_stats" not in rdt_stats.read({"closID": "gold"}, "box", str(tmp_path))
+    assert "mbm_stats" not in stats.read({"closID": "gold"}, "box", str(tmp_path))
 
 
 @pytest.mark.parametrize("given", [None, {}, {"closID": "gone", "enableMonitoring": True}])
 def test_no_statistics(given: dict[str, Any] | None, tmp_path: Path) -> None:
-    assert rdt_stats.read(given, "box", str(tmp_path / "nothing")) == {}
+    assert stats.read(given, "box", str(tmp_path / "nothing")) == {}

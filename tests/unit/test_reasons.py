@@ -11,29 +11,29 @@ from pathlib import Path
 
 import pytest
 
-from pyruntime import reasons, situations
-from pyruntime.cli import person
-from pyruntime.cli.colour import Painter
+from pyruntime.cli import error_text
+from pyruntime.diagnose import causes, hints
 from pyruntime.errors import ConfigError, HookError, NotFound, PyruntimeError, StepError, UsageError
+from pyruntime.util.colour import Painter
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROVOKED = (CHECKOUT / "tests/linux/test_reasons.py").read_text()
 
 
-@pytest.mark.parametrize("row", sorted({*reasons.TABLE, *situations.SITUATIONS}), ids="-".join)
+@pytest.mark.parametrize("row", sorted({*hints.TABLE, *causes.SITUATIONS}), ids="-".join)
 def test_each_row_is_provoked(row: tuple[str, str]) -> None:
     call, name = row
     assert hasattr(errno, name), name
     assert re.search(rf'"{call}", "{name}"', PROVOKED), f"tests/linux/test_reasons.py does not provoke {call} {name}"
 
 
-@pytest.mark.parametrize("row", sorted(reasons.TABLE), ids="-".join)
+@pytest.mark.parametrize("row", sorted(hints.TABLE), ids="-".join)
 def test_each_row_is_in_the_document(row: tuple[str, str]) -> None:
-    why, mend = (text.replace("max_*_", "max_\\*_") for text in reasons.TABLE[row])
+    why, mend = (text.replace("max_*_", "max_\\*_") for text in hints.TABLE[row])
     assert f"| {row[0]} | {row[1]} | {why} | {mend} |" in (CHECKOUT / "docs/errors.md").read_text()
 
 
-@pytest.mark.parametrize("row", sorted(situations.SITUATIONS), ids="-".join)
+@pytest.mark.parametrize("row", sorted(causes.SITUATIONS), ids="-".join)
 def test_what_is_asked_is_in_the_document(row: tuple[str, str]) -> None:
     asked = (CHECKOUT / "docs/errors.md").read_text().partition("Asked besides")[2].partition("##")[0]
     lines = [line.split("|") for line in asked.splitlines() if line.startswith("| ")]
@@ -42,11 +42,11 @@ def test_what_is_asked_is_in_the_document(row: tuple[str, str]) -> None:
 
 def test_a_situation_that_cannot_be_looked_at_leaves_the_usual_words() -> None:
     error = StepError("m", syscall='clone3("CLONE_NEWNOTHING")', errno="ENOSPC")
-    reasons.add(error)
-    assert error.why == reasons.TABLE["clone3", "ENOSPC"][0]
+    hints.add(error)
+    assert error.why == hints.TABLE["clone3", "ENOSPC"][0]
     error = StepError("m", syscall='fsconfig("uid=much")', errno="EINVAL")
-    reasons.add(error)
-    assert error.why == reasons.TABLE["fsconfig", "EINVAL"][0]
+    hints.add(error)
+    assert error.why == hints.TABLE["fsconfig", "EINVAL"][0]
 
 
 PLAIN = Painter(False)
@@ -60,8 +60,8 @@ def test_three_short_lines() -> None:
         syscall=call,
         errno="ENOENT",
     )
-    reasons.add(error)
-    assert person.lines("create", error, PLAIN).splitlines() == [
+    hints.add(error)
+    assert error_text.lines("create", error, PLAIN).splitlines() == [
         "pyruntime: create failed at /mounts/3 of config.json",
         "  reason  bind /srv/data on /data: no such file or directory (ENOENT): the source of the mount is missing",
         "  mend    make it on the host, or correct the source",
@@ -80,7 +80,7 @@ def test_three_short_lines() -> None:
     ],
 )
 def test_there_is_always_a_mend(error: PyruntimeError, mend: str) -> None:
-    lines = person.lines("start", error, PLAIN).splitlines()
+    lines = error_text.lines("start", error, PLAIN).splitlines()
     assert len(lines) == 3
     assert mend in lines[2]
 
@@ -91,7 +91,7 @@ def test_of_several_problems_the_first() -> None:
     with pytest.raises(ConfigError) as caught:
         check.require({"ociVersion": "1.0.2", "process": {"args": "sh", "cwd": "here"}})
     error = caught.value
-    text = person.lines("create", error, PLAIN)
+    text = error_text.lines("create", error, PLAIN)
     assert "at /process/args of config.json" in text and "/process/cwd" not in text
     assert f"and {error.others} more: pyruntime validate" in text
     assert "/process/cwd" in str(error)
@@ -101,15 +101,15 @@ def test_the_line_of_the_field(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{\n "ociVersion": "1.0.2",\n "process": {\n  "cwd": "/"\n }\n}\n')
     error = ConfigError("m", pointer="/process/cwd")
     for flags in (["--bundle", str(tmp_path)], [f"--bundle={tmp_path}"], ["-b", str(tmp_path)]):
-        text = person.lines("create", error, PLAIN, ["--debug", "create", *flags, "box"])
+        text = error_text.lines("create", error, PLAIN, ["--debug", "create", *flags, "box"])
         assert text.startswith("pyruntime: create failed at /process/cwd of config.json, line 4\n")
     for command, bundle in (("exec", tmp_path), ("create", tmp_path / "nosuch")):
-        text = person.lines(command, error, PLAIN, [command, "--bundle", str(bundle), "box"])
+        text = error_text.lines(command, error, PLAIN, [command, "--bundle", str(bundle), "box"])
         assert text.startswith(f"pyruntime: {command} failed at /process/cwd of config.json\n")
 
 
 def test_what_moves_a_cursor_is_not_written() -> None:
-    text = person.lines("create", ConfigError("a \x1b[2J b\nc", pointer="/x\r"), PLAIN)
+    text = error_text.lines("create", ConfigError("a \x1b[2J b\nc", pointer="/x\r"), PLAIN)
     assert "\x1b" not in text and "\r" not in text and text.count("\n") == 3
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from pyruntime.cli import report
-from pyruntime.cli.colour import Painter
-from pyruntime.host.finding import Finding
+from pyruntime.cli import findings_text
+from pyruntime.diagnose.finding import Finding
 from pyruntime.spec.position import Positions
+from pyruntime.util.colour import Painter
 
 TEXT = '{\n "mounts": [\n  {"destination": "/a"}\n ]\n}\n'
 FOUND = [
@@ -17,7 +17,7 @@ FOUND = [
 
 
 def shown(format: str, *, on: bool = False, file: str = "config.json") -> str:
-    return report.shown(FOUND, format, file=file, positions=Positions(TEXT), paint=Painter(on))
+    return findings_text.shown(FOUND, format, file=file, positions=Positions(TEXT), paint=Painter(on))
 
 
 def test_the_worst_comes_first_a_line_each() -> None:
@@ -57,7 +57,7 @@ def test_sarif_has_lines_rules_and_an_escaped_path() -> None:
 
 def test_nothing_found_is_valid_in_every_form() -> None:
     def empty(format: str) -> str:
-        return report.shown([], format, file="config.json", positions=Positions(TEXT), paint=Painter(False))
+        return findings_text.shown([], format, file="config.json", positions=Positions(TEXT), paint=Painter(False))
 
     assert empty("table") == "config.json is valid\n"
     assert empty("github") == ""

@@ -14,9 +14,9 @@ import pytest
 from support import filtered
 
 from pyruntime.errors import ConfigError
+from pyruntime.features.security import seccomp, seccomp_cache, seccomp_profile
 from pyruntime.kernel import filter, libseccomp
 from pyruntime.plan.request import Request
-from pyruntime.security import seccomp, seccomp_cache, seccomp_profile
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "data" / "configs").glob("*.json"))
 PROFILES = {

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pyruntime.security import seccomp_evaluate, seccomp_profile
+from pyruntime.features.security import seccomp_evaluate, seccomp_profile
 
 X86_64 = 0xC000003E
 ALLOW, ERRNO, KILL = 0x7FFF0000, 0x00050000, 0x80000000

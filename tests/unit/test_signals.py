@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from pyruntime import signals
 from pyruntime.errors import UsageError
+from pyruntime.util import signals
 
 
 @pytest.mark.parametrize(

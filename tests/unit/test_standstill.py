@@ -12,9 +12,9 @@ import pytest
 from support import proc
 from support.handshake import ended, fork
 
-from pyruntime import start
+from pyruntime import runtime
 from pyruntime.errors import StepError
-from pyruntime.start import channel, parent, standstill
+from pyruntime.runtime import channel, parent, stall
 
 pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
 
@@ -51,16 +51,16 @@ def wakes(pid: int) -> None:
 
 def test_who_works_is_waited_for(process) -> None:
     pid = process(work)
-    watch = standstill.Watch(pid, "to work")
+    watch = stall.Watch(pid, "to work")
     for _ in range(5):
         wakes(pid)
         watch.look()
 
 
 def test_who_works_for_too_long_is_not(process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standstill, "LONGEST", 3 * start.PATIENCE)
+    monkeypatch.setattr(stall, "LONGEST", 3 * runtime.PATIENCE)
     pid = process(work)
-    watch = standstill.Watch(pid, "to work")
+    watch = stall.Watch(pid, "to work")
     with pytest.raises(StepError, match="to work has taken 90 s"):
         for _ in range(3):
             wakes(pid)
@@ -71,7 +71,7 @@ def test_who_is_stopped_is_not(process) -> None:
     pid = process(work)
     os.kill(pid, signal.SIGSTOP)
     proc.wait_until(lambda: proc.process_state(pid) == "T", "it is stopped")
-    watch = standstill.Watch(pid, "to work")
+    watch = stall.Watch(pid, "to work")
     watch.look()  # it may have run until just now
     with pytest.raises(StepError, match=rf"\(pid {pid}\) does not go on: to work has taken 60 s: it is stopped"):
         watch.look()
@@ -87,7 +87,7 @@ def test_who_waits_for_a_hook_is_waited_for(process) -> None:
 
     pid = process(with_child)
     child = proc.wait_until(lambda: proc.children(pid), "it has a child")[0]
-    watch = standstill.Watch(pid, "to run a hook")
+    watch = stall.Watch(pid, "to run a hook")
     try:
         for _ in range(5):
             watch.look()
@@ -103,11 +103,11 @@ def test_who_is_gone_is_not(process) -> None:
     pid = fork(lambda: None)
     ended(pid)
     with pytest.raises(StepError, match="it is dead"):
-        standstill.Watch(pid, "to live").look()
+        stall.Watch(pid, "to live").look()
 
 
 def test_the_parents_end_of_the_socket_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "PATIENCE", 0.05)
+    monkeypatch.setattr(runtime, "PATIENCE", 0.05)
     ours, theirs = channel.pair()
     looks: list[float] = []
 
@@ -126,7 +126,7 @@ def test_the_parents_end_of_the_socket_looks(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_pipe_that_nobody_reads(process, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the init pipe of a plan that is larger than it: the parent gives up, and does not hang in write(2)."""
-    monkeypatch.setattr(start, "PATIENCE", 0.05)
+    monkeypatch.setattr(runtime, "PATIENCE", 0.05)
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     parent.await_descriptor(write_end, select.POLLOUT, process(signal.pause), "to read its plan")

@@ -16,11 +16,16 @@ from pathlib import Path
 import pytest
 from support.handshake import ended, fork
 
-from pyruntime import container, fastjson, salvage, state
+from pyruntime.commands import lifecycle, salvage
 from pyruntime.errors import Busy, NotFound, StateError
-from pyruntime.ids import ContainerId, ExecId, Namespace
 from pyruntime.kernel.pidfd import send_signal
-from pyruntime.state import Record
+from pyruntime.state import store
+from pyruntime.state.status import oci_state, open_init, status_of
+from pyruntime.state.store import Record
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file
+from pyruntime.util.ids import ContainerId, ExecId, Namespace
+from pyruntime.util.proc import start_time
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +37,7 @@ def root(tmp_path: Path) -> str:
 
 @pytest.fixture
 def record(root: str) -> Record:
-    directory, lock = state.make(root, "box")
+    directory, lock = store.make(root, "box")
     os.close(lock)
     return Record(directory, "box")
 
@@ -69,13 +74,13 @@ def test_what_is_no_id(id: str, root: str) -> None:
         ContainerId(id)
     assert caught.value.mend
     with pytest.raises(StateError, match="container id"):
-        state.load(root, id)
+        store.load(root, id)
     with pytest.raises(StateError, match="container id"):
-        state.make(root, id)
+        store.make(root, id)
     with pytest.raises(StateError, match="container id"):
         salvage.read(root, id)
     with pytest.raises(StateError, match="container id"):
-        state.exists(root, id)
+        store.exists(root, id)
     assert not os.path.exists(root)
 
 
@@ -101,57 +106,57 @@ def test_a_record_there_and_back(root: str, record: Record) -> None:
     record.private_pid = False
     record.extra = {"rdt": "/x"}
     record.save()
-    again = state.load(root, "box")
+    again = store.load(root, "box")
     for name in Record.__slots__:
         assert getattr(again, name) == getattr(record, name), name
-    assert json.loads(Path(record.path(state.RECORD)).read_text())["version"] == state.VERSION
+    assert json.loads(Path(record.path(store.RECORD)).read_text())["version"] == store.VERSION
 
 
 def test_a_descriptor_is_not_part_of_it(root: str, record: Record) -> None:
     """It is the command's own: in another one the number stands for something else."""
     record.pidfd = 7
     record.save()
-    assert "pidfd" not in json.loads(Path(record.path(state.RECORD)).read_text())
-    assert state.load(root, ContainerId(record.id)).pidfd == -1
+    assert "pidfd" not in json.loads(Path(record.path(store.RECORD)).read_text())
+    assert store.load(root, ContainerId(record.id)).pidfd == -1
 
 
 def test_only_the_owner_reads_it(root: str, record: Record) -> None:
     record.save()
     assert os.stat(record.directory).st_mode & 0o777 == 0o700
-    assert os.stat(record.path(state.RECORD)).st_mode & 0o777 == 0o600
+    assert os.stat(record.path(store.RECORD)).st_mode & 0o777 == 0o600
     assert os.stat(root).st_mode & 0o777 == 0o700
 
 
 def test_a_record_of_another_version(root: str, record: Record) -> None:
     record.save()
-    path = Path(record.path(state.RECORD))
+    path = Path(record.path(store.RECORD))
     fields = json.loads(path.read_text())
     path.write_text(json.dumps({**fields, "version": 99}))
     with pytest.raises(StateError, match="has version 99, this pyruntime knows 1"):
-        state.load(root, "box")
+        store.load(root, "box")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", '{"version": 1}', '{"pid": 1}', "\x00"])
 def test_a_damaged_record(root: str, record: Record, text: str) -> None:
-    Path(record.path(state.RECORD)).write_text(text)
+    Path(record.path(store.RECORD)).write_text(text)
     with pytest.raises(StateError, match="is damaged") as caught:
-        state.load(root, "box")
+        store.load(root, "box")
     assert "delete --force box" in str(caught.value)
 
 
 def test_a_directory_without_a_record(root: str, record: Record) -> None:
     with pytest.raises(StateError, match="has no record"):
-        state.load(root, "box")
+        store.load(root, "box")
 
 
 def test_no_such_container(root: str) -> None:
     with pytest.raises(NotFound, match='container "box" does not exist'):
-        state.load(root, "box")
+        store.load(root, "box")
 
 
 def test_readers_never_see_a_part(record: Record) -> None:
     """Short and long records in turn, under the eyes of a reader."""
-    path = Path(record.path(state.RECORD))
+    path = Path(record.path(store.RECORD))
     record.save()
     stop = threading.Event()
     seen: set[int] = set()
@@ -174,7 +179,7 @@ def test_readers_never_see_a_part(record: Record) -> None:
     reader.join()
     assert not broken
     assert seen <= {0, 200}
-    assert sorted(os.listdir(record.directory)) == [state.RECORD]
+    assert sorted(os.listdir(record.directory)) == [store.RECORD]
 
 
 def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -182,10 +187,10 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     limited.write_text("old")
     code = (
         "import sys, resource, signal; sys.path.insert(0, sys.argv[1])\n"
-        "from pyruntime import state\n"
+        "from pyruntime.util import fileio\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-        "try: state.write_atomically(sys.argv[2], 'file', 'x' * 100)\n"
+        "try: fileio.write_atomically(sys.argv[2], 'file', 'x' * 100)\n"
         "except OSError as error: print(error.errno)\n"
     )
     command = [sys.executable, "-c", code, str(CHECKOUT), str(tmp_path)]
@@ -199,7 +204,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 def test_a_file_is_read_as_a_whole(tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * size)
-    assert len(state.read_file(str(path))) == size
+    assert len(read_file(str(path))) == size
 
 
 # The directory and its lock.
@@ -207,11 +212,11 @@ def test_a_file_is_read_as_a_whole(tmp_path: Path, size: int) -> None:
 
 def test_an_id_is_taken_once(root: str, record: Record) -> None:
     with pytest.raises(StateError, match="container with given ID already exists: box"):
-        state.make(root, "box")
+        store.make(root, "box")
 
 
 def test_a_root_below_what_is_not_there(tmp_path: Path) -> None:
-    directory, lock = state.make(str(tmp_path / "a/b/c"), "box")
+    directory, lock = store.make(str(tmp_path / "a/b/c"), "box")
     os.close(lock)
     assert os.path.isdir(directory)
 
@@ -219,7 +224,7 @@ def test_a_root_below_what_is_not_there(tmp_path: Path) -> None:
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match="cannot keep the container's state"):
-        state.make(str(tmp_path / "file"), "box")
+        store.make(str(tmp_path / "file"), "box")
 
 
 def test_two_processes_one_lock(record: Record, tmp_path: Path) -> None:
@@ -229,7 +234,7 @@ def test_two_processes_one_lock(record: Record, tmp_path: Path) -> None:
 
     def work() -> None:
         for _ in range(50):
-            fd = state.lock(record.directory, "box")
+            fd = store.lock(record.directory, "box")
             value = int(number.read_text())
             time.sleep(0)
             number.write_text(str(value + 1))
@@ -241,51 +246,51 @@ def test_two_processes_one_lock(record: Record, tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_not_given_back(record: Record) -> None:
-    fd = state.lock(record.directory, "box")
+    fd = store.lock(record.directory, "box")
     with pytest.raises(Busy, match="container box is busy"):
-        state.lock(record.directory, "box", timeout=0.05)
+        store.lock(record.directory, "box", timeout=0.05)
     os.close(fd)
-    os.close(state.lock(record.directory, "box", timeout=0.05))
+    os.close(store.lock(record.directory, "box", timeout=0.05))
 
 
 def test_the_lock_of_a_dead_process_is_free(record: Record) -> None:
     ready, done = os.pipe()
 
     def hold() -> None:
-        state.lock(record.directory, "box")
+        store.lock(record.directory, "box")
         os.write(done, b"x")
         time.sleep(60)
 
     pid = fork(hold)
     os.read(ready, 1)
     with pytest.raises(Busy):
-        state.lock(record.directory, "box", timeout=0.02)
+        store.lock(record.directory, "box", timeout=0.02)
     os.kill(pid, signal.SIGKILL)
     ended(pid)
-    os.close(state.lock(record.directory, "box", timeout=1))
+    os.close(store.lock(record.directory, "box", timeout=1))
     os.close(ready)
     os.close(done)
 
 
 def test_waiting_for_a_container_that_is_removed_meanwhile(record: Record) -> None:
-    holder = state.lock(record.directory, "box")
+    holder = store.lock(record.directory, "box")
 
     def release() -> None:
         time.sleep(0.05)
-        state.remove(record.directory)
+        store.remove(record.directory)
         os.close(holder)
 
     thread = threading.Thread(target=release)
     thread.start()
     with pytest.raises(NotFound):
-        state.lock(record.directory, "box", timeout=5)
+        store.lock(record.directory, "box", timeout=5)
     thread.join()
 
 
 def test_removing_twice(record: Record) -> None:
     record.save()
-    state.remove(record.directory)
-    state.remove(record.directory)
+    store.remove(record.directory)
+    store.remove(record.directory)
     assert not os.path.exists(record.directory)
 
 
@@ -295,15 +300,15 @@ def test_removing_twice(record: Record) -> None:
 def test_start_time_is_that_of_the_process(sleeper: int) -> None:
     boot = time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    assert abs(state.start_time(sleeper) / ticks - boot) < 5
-    assert state.start_time(0) == state.start_time(-1) == state.start_time(2**22 + 1) == 0
+    assert abs(start_time(sleeper) / ticks - boot) < 5
+    assert start_time(0) == start_time(-1) == start_time(2**22 + 1) == 0
 
 
 def test_a_zombie_is_gone(sleeper: int) -> None:
     os.kill(sleeper, signal.SIGKILL)
     os.waitid(os.P_PID, sleeper, os.WEXITED | os.WNOWAIT)
     assert os.path.exists(f"/proc/{sleeper}")
-    assert state.start_time(sleeper) == 0
+    assert start_time(sleeper) == 0
 
 
 def test_a_name_that_looks_like_the_end_of_the_name() -> None:
@@ -311,45 +316,45 @@ def test_a_name_that_looks_like_the_end_of_the_name() -> None:
 
     def work() -> None:
         Path("/proc/self/comm").write_text(") Z 1 (")
-        assert state.start_time(os.getpid()) > 0
+        assert start_time(os.getpid()) > 0
 
     assert ended(fork(work)) == 0
 
 
 def test_status(record: Record, sleeper: int) -> None:
-    assert state.status(record) == "creating"
-    record.pid, record.start = sleeper, state.start_time(sleeper)
-    assert state.status(record) == "creating"
+    assert status_of(record) == "creating"
+    record.pid, record.start = sleeper, start_time(sleeper)
+    assert status_of(record) == "creating"
     record.created = "now"
-    assert state.status(record) == "running"
-    os.mkfifo(record.path(state.FIFO))
-    assert state.status(record) == "running"
-    gate = os.open(record.path(state.FIFO), os.O_RDWR)
-    assert state.status(record) == "created"
+    assert status_of(record) == "running"
+    os.mkfifo(record.path(store.FIFO))
+    assert status_of(record) == "running"
+    gate = os.open(record.path(store.FIFO), os.O_RDWR)
+    assert status_of(record) == "created"
     os.close(gate)
-    assert state.status(record) == "running"
+    assert status_of(record) == "running"
     os.kill(sleeper, signal.SIGKILL)
     ended(sleeper)
-    assert state.status(record) == "stopped"
+    assert status_of(record) == "stopped"
 
 
 def test_a_pid_that_was_used_again(record: Record, sleeper: int) -> None:
     """The process is there, and it is another one: neither shown as running nor killed."""
-    record.pid, record.start, record.created = sleeper, state.start_time(sleeper) - 1, "now"
-    assert state.status(record) == "stopped"
-    assert container.open_init(record) == -1
+    record.pid, record.start, record.created = sleeper, start_time(sleeper) - 1, "now"
+    assert status_of(record) == "stopped"
+    assert open_init(record) == -1
     with pytest.raises(StateError, match="container not running"):
-        container.kill(record, signal.SIGKILL)
-    container.kill_all(record)
-    assert state.start_time(sleeper) > 0
+        lifecycle.kill(record, signal.SIGKILL)
+    lifecycle.kill_all(record)
+    assert start_time(sleeper) > 0
 
 
 def test_kill_of_a_zombie(record: Record, sleeper: int) -> None:
-    record.pid, record.start, record.created = sleeper, state.start_time(sleeper), "now"
+    record.pid, record.start, record.created = sleeper, start_time(sleeper), "now"
     os.kill(sleeper, signal.SIGKILL)
     os.waitid(os.P_PID, sleeper, os.WEXITED | os.WNOWAIT)
     with pytest.raises(StateError, match="container not running"):
-        container.kill(record, signal.SIGTERM)
+        lifecycle.kill(record, signal.SIGTERM)
 
 
 def test_a_signal_for_a_process_that_is_reaped(sleeper: int) -> None:
@@ -362,9 +367,9 @@ def test_a_signal_for_a_process_that_is_reaped(sleeper: int) -> None:
 
 
 def test_kill_all_waits_for_the_end(record: Record, sleeper: int) -> None:
-    record.pid, record.start, record.created = sleeper, state.start_time(sleeper), "now"
-    container.kill_all(record)
-    assert state.start_time(sleeper) == 0
+    record.pid, record.start, record.created = sleeper, start_time(sleeper), "now"
+    lifecycle.kill_all(record)
+    assert start_time(sleeper) == 0
 
 
 # What is shown.
@@ -373,18 +378,18 @@ def test_kill_all_waits_for_the_end(record: Record, sleeper: int) -> None:
 def test_the_state_that_is_shown(record: Record) -> None:
     record.oci_version, record.bundle, record.pid = "1.2.0", "/b", 5
     shown = {"ociVersion": "1.2.0", "id": "box", "status": "running", "pid": 5, "bundle": "/b"}
-    assert state.oci_state(record, "running") == shown
-    assert state.oci_state(record, "running", 0)["pid"] == 0
+    assert oci_state(record, "running") == shown
+    assert oci_state(record, "running", 0)["pid"] == 0
     record.annotations = {"a": "b"}
-    assert state.oci_state(record, "running")["annotations"] == {"a": "b"}
+    assert oci_state(record, "running")["annotations"] == {"a": "b"}
     # runtime-spec runtime.md, "State": the pid is REQUIRED only while there is one.
-    assert "pid" not in state.oci_state(record, "stopped")
+    assert "pid" not in oci_state(record, "stopped")
 
 
 def test_a_long_file_of_proc_is_read_to_its_end() -> None:
     """Such files come in whole lines, a page at most at a time: a short read is no end."""
     memory = [bytearray(1 << 20) for _ in range(3)]
-    text = state.read_file("/proc/self/smaps")
+    text = read_file("/proc/self/smaps")
     assert len(text) > 20000 and memory
     assert text.splitlines()[-1].startswith("VmFlags:")
     assert "[vsyscall]" in text or "[stack]" in text
@@ -397,19 +402,19 @@ def test_remove_of_a_directory_that_somebody_writes_into(record: Record, monkeyp
 
     def late(name: str, **options: int) -> None:
         unlink(name, **options)
-        if name == state.RECORD:
+        if name == store.RECORD:
             monkeypatch.undo()
-            state.abandon(record)
+            store.abandon(record)
 
-    monkeypatch.setattr(state.posix, "unlink", late)
-    state.remove(record.directory)
+    monkeypatch.setattr(store.posix, "unlink", late)
+    store.remove(record.directory)
     assert not os.path.exists(record.directory)
 
 
 def test_the_record_goes_last(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is killed before that leaves it to the next `delete`."""
     record.save()
-    for name in (state.CONFIG, state.FIFO, "z"):
+    for name in (store.CONFIG, store.FIFO, "z"):
         Path(record.path(name)).touch()
     unlink = os.unlink
     gone: list[str] = []
@@ -418,10 +423,10 @@ def test_the_record_goes_last(record: Record, monkeypatch: pytest.MonkeyPatch) -
         gone.append(name)
         unlink(name, **options)
 
-    monkeypatch.setattr(state.posix, "unlink", note)
-    state.remove(record.directory)
+    monkeypatch.setattr(store.posix, "unlink", note)
+    store.remove(record.directory)
     assert len(gone) == 4
-    assert gone[-1] == state.RECORD
+    assert gone[-1] == store.RECORD
 
 
 def test_remove_through_a_link(root: str, record: Record, tmp_path: Path) -> None:
@@ -429,12 +434,12 @@ def test_remove_through_a_link(root: str, record: Record, tmp_path: Path) -> Non
     os.rename(record.directory, tmp_path / "elsewhere")
     os.symlink(tmp_path / "elsewhere", record.directory)
     with pytest.raises(StateError, match="is a symbolic link"):
-        state.remove(record.directory)
+        store.remove(record.directory)
     with pytest.raises(StateError, match="is a symbolic link"):
-        state.lock(record.directory, "box")
+        store.lock(record.directory, "box")
     with pytest.raises(StateError, match="is a symbolic link"):
         salvage.read(root, "box")
-    assert os.listdir(tmp_path / "elsewhere") == [state.RECORD]
+    assert os.listdir(tmp_path / "elsewhere") == [store.RECORD]
 
 
 @pytest.mark.parametrize("call", ["fstat", "read"])
@@ -446,10 +451,10 @@ def test_a_lock_that_fails_is_given_back(record: Record, monkeypatch: pytest.Mon
         raise OSError(errno.ENOMEM, "no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.posix, call, fail)
+        patch.setattr(store.posix, call, fail)
         with pytest.raises(OSError, match="no memory"):
-            state.lock_again(record)
-    os.close(state.lock(record.directory, "box", timeout=0))
+            store.lock_again(record)
+    os.close(store.lock(record.directory, "box", timeout=0))
 
 
 def test_a_directory_that_cannot_be_looked_at_is_removed(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,10 +462,10 @@ def test_a_directory_that_cannot_be_looked_at_is_removed(root: str, monkeypatch:
         raise OSError(errno.ENOMEM, "no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state.posix, "listdir", fail)
+        patch.setattr(store.posix, "listdir", fail)
         with pytest.raises(StateError):
-            state.make(root, "box")
-    assert not state.exists(root, "box")
+            store.make(root, "box")
+    assert not store.exists(root, "box")
 
 
 def test_reading_takes_as_long_as_the_file_is(tmp_path: Path) -> None:
@@ -472,7 +477,7 @@ def test_reading_takes_as_long_as_the_file_is(tmp_path: Path) -> None:
         tries = []  # the least is what it takes: the machine may be busy with faults of other processes
         for _ in range(3):
             begun = time.process_time()
-            state.read_file(str(tmp_path / "file"))
+            read_file(str(tmp_path / "file"))
             tries.append(time.process_time() - begun)
         spent.append(min(tries))
     assert spent[1] < 9 * spent[0], spent  # sixteen times when each chunk copies all before it

@@ -12,11 +12,11 @@ from support import traces
 
 from pyruntime.errors import PyruntimeError
 from pyruntime.plan import step
-from pyruntime.trace import events, picture, record, spans, svg, terminal
+from pyruntime.trace import events, picture, recorder, spans, svg, terminal
 from pyruntime.trace.events import CALL, COMMAND, FAILED, INIT, PARENT, PAUSE, STEP, Event, Message, Trace
 from pyruntime.trace.spool import Spool
 
-PAINT = import_module("pyruntime.cli.colour").Painter(False)
+PAINT = import_module("pyruntime.util.colour").Painter(False)
 
 
 def made(name: str = "mount proc on /proc", result: str = "ok") -> Trace:
@@ -70,7 +70,7 @@ def test_what_is_wrapped_is_unwrapped() -> None:
     for command in spans.MODULES:
         spans.load(command)
     before = {(m, p): getattr(*spans.locate(m, p)) for m, p, _, _ in spans.SPANS if m in sys.modules}
-    restore = spans.install(record.Recorder())
+    restore = spans.install(recorder.Recorder())
     changed = {(m, p): getattr(*spans.locate(m, p)) for m, p, _, _ in spans.SPANS if m in sys.modules}
     restore()
     after = {(m, p): getattr(*spans.locate(m, p)) for m, p, _, _ in spans.SPANS if m in sys.modules}

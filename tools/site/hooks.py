@@ -18,8 +18,8 @@ ABOVE = {"CHANGELOG.md": "changes.md", "SECURITY.md": "promises.md"}
 sys.path.insert(0, str(CHECKOUT))
 
 from pyruntime.cli import main  # noqa: E402
+from pyruntime.cli.completions import Command, commands  # noqa: E402
 from pyruntime.cli.flags import HELP, Flag  # noqa: E402
-from pyruntime.completion import Command, commands  # noqa: E402
 
 
 def on_config(config: Any) -> Any:

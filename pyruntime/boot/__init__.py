@@ -1,0 +1,1 @@
+"""How the program begins: the archive of its modules, the snapshot."""

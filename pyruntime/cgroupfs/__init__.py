@@ -1,0 +1,1 @@
+"""The files of cgroups that exist, of both versions."""

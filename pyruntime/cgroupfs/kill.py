@@ -1,0 +1,147 @@
+"""Signals for everything in a container's cgroups."""
+
+from __future__ import annotations
+
+import posix
+import select
+import time
+
+from pyruntime.cgroupfs import control_files, freezer, processes
+from pyruntime.cgroupfs.layout import UNIFIED
+from pyruntime.errors import KernelError, StateError
+from pyruntime.kernel.pidfd import has_exited, send_signal
+from pyruntime.util.fileio import read_file
+
+_SIGKILL = 9
+_SECONDS = 10.0
+_ROUNDS = 100  # of listing and killing, before what still forks is left to `delete`
+_BATCH = 256  # of pidfds open at once: less than the usual RLIMIT_NOFILE
+_ESRCH, _EINVAL = 3, 22
+_POLLIN = select.POLLIN
+
+
+def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> int:
+    """Send a signal to every process of the container except the pid `but`; does not wait for its effect.
+
+    Returns how many processes it was sent to, 1 if the kernel does it for all.
+
+    cgroups: those that are the container's (identity.own). SIGKILL reaches those forked meanwhile, too. Paused ones
+    stay paused, unless the signal is SIGKILL."""
+    count = int(signal == _SIGKILL and _kill_at_once(cgroups))
+    reached = {but}
+    for _ in range(_ROUNDS if signal == _SIGKILL else 1):
+        pids = [pid for pid in processes.of(cgroups) if pid not in reached]
+        if not pids:
+            break
+        reached.update(pids)
+        count += len(pids)
+        for pidfd in _signal(cgroups, pids, signal):
+            posix.close(pidfd)
+    if signal == _SIGKILL:
+        thaw_for_death(cgroups)
+    return count
+
+
+def kill_all(cgroups: dict[str, str]) -> None:
+    """Kill every process of the container, those forked meanwhile too, and wait until all are gone.
+
+    cgroups: those that are the container's (identity.own). Raises StateError after 10 s, naming who is stuck."""
+    if not _kill_at_once(cgroups) and not processes.of(cgroups):
+        return
+    deadline = time.monotonic() + _SECONDS
+    while pids := [pid for pid in processes.of(cgroups) if not _is_dead(pid)]:
+        pidfds = _signal(cgroups, pids, _SIGKILL)
+        thaw_for_death(cgroups)
+        for pidfd in pidfds:
+            poll = select.poll()
+            poll.register(pidfd, _POLLIN)
+            poll.poll(max(0, (deadline - time.monotonic()) * 1000))
+            posix.close(pidfd)
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"processes of the container do not die: {processes.shown(pids)}",
+                why="they are stuck in the kernel, on a dead network filesystem or a failing disk for example",
+                mend="look at /proc/PID/stack, then try again",
+            )
+
+
+def thaw_for_death(cgroups: dict[str, str]) -> None:
+    """Let a paused container's processes run into the SIGKILL they were sent: v1's freezer holds even that back."""
+    if "freezer" in cgroups:
+        thaw(cgroups)
+
+
+def thaw(cgroups: dict[str, str]) -> None:
+    """Resume what is paused in a container's cgroups, if anything is."""
+    try:
+        if not freezer.is_frozen(cgroups):
+            return
+        freezer.thaw(cgroups)
+    except (StateError, OSError):
+        pass  # frozen from above, or gone meanwhile: whoever waits for the death will say so
+
+
+def _kill_at_once(cgroups: dict[str, str]) -> bool:
+    """Kill the whole tree in one write, which no fork escapes: cgroup.kill, Linux 5.14. Whether that can be."""
+    if UNIFIED not in cgroups:
+        return False
+    try:
+        control_files.write(cgroups[UNIFIED], "cgroup.kill", "1")
+    except KernelError:
+        return False  # an older kernel, or the cgroup is gone
+    return True
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether it is gone or a zombie, which cgroup.procs may show until it is reaped, and which hinders nothing."""
+    try:
+        stat = read_file(f"/proc/{pid}/stat")
+    except OSError:
+        # Gone, or not visible (hidepid).
+        pidfd = _open(pid)
+        if pidfd < 0:
+            return True
+        exited = has_exited(pidfd)
+        posix.close(pidfd)
+        return exited
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def _signal(cgroups: dict[str, str], pids: list[int], signal: int) -> list[int]:
+    """Send a signal to those of the pids that are still of the container: pidfds of some of them, to wait for.
+
+    By the time a pid from cgroup.procs is opened, its process may have ended and its number may be another one's.
+    So cgroup.procs is read again after the open. A number that is still there was a member's at that moment; if the
+    process behind the pidfd was alive then, it is that member, and if not, the signal finds nobody (ESRCH)."""
+    opened: list[int] = []
+    for start in range(0, len(pids), _BATCH):
+        for pidfd in opened:
+            posix.close(pidfd)
+        opened = []
+        found = {pid: pidfd for pid in pids[start : start + _BATCH] if (pidfd := _open(pid)) >= 0}
+        members = set(processes.of(cgroups))
+        for pid, pidfd in found.items():
+            if pid in members and _send(pidfd, signal):
+                opened.append(pidfd)
+            else:
+                posix.close(pidfd)
+    return opened
+
+
+def _open(pid: int) -> int:
+    """A pidfd of the process that has this pid now, -1 for none."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (_ESRCH, _EINVAL):  # EINVAL: dead, and its number still that of its session
+            return -1
+        raise
+
+
+def _send(pidfd: int, signal: int) -> bool:
+    """Send a signal by a pidfd: whether the process was there to get it."""
+    try:
+        send_signal(pidfd, signal)
+    except ProcessLookupError:
+        return False
+    return True

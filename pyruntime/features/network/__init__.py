@@ -1,0 +1,1 @@
+"""The network namespace: loopback, and devices of the host."""

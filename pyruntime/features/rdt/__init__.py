@@ -1,0 +1,1 @@
+"""linux.intelRdt: cache and memory bandwidth."""

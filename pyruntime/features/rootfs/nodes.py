@@ -1,0 +1,70 @@
+"""Device nodes for a container that can make none itself: in a user namespace mknod(2) is forbidden.
+
+init asks (`procMountPlease`) for one that the host lacks. The parent makes it on a tmpfs that is mounted nowhere, and
+which the host's user namespace owns: on one of the container's no device could be opened. init binds the node from it.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import KernelError, StepError
+from pyruntime.features.process import user
+from pyruntime.kernel import mount
+from pyruntime.kernel.constants import MNT_DETACH, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
+from pyruntime.runtime import channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NAME = "node"
+_EPERM = 1
+
+
+def clone(init: Any, directory: int, **node: Any) -> int:
+    """In init: a detached mount of a new device node; directory is any of the container's. Raises StepError.
+
+    node: what `make` takes."""
+    init.channel.send(channel.MOUNT_PLEASE, {"source": node["path"], "node": node})
+    made = init.channel.expect(channel.MOUNT_FD)[1][0]
+    try:
+        # A mount that is mounted nowhere cannot be copied from before Linux 6.15: mount it for a moment.
+        mount.attach(made, directory, node["path"])
+        try:
+            return mount.clone_tree(_NAME, dirfd=made)
+        finally:
+            mount.umount(f"/proc/self/fd/{made}", MNT_DETACH)
+    finally:
+        posix.close(made)
+
+
+def make(parent: Any, *, path: str, kind: int, number: int, mode: int, uid: int, gid: int) -> int:
+    """In the parent: a detached tmpfs with the node in it, uid and gid being those of the container's user namespace.
+
+    Raises StepError."""
+    owner = [user.outside(parent.pid, "uid_map", uid), user.outside(parent.pid, "gid_map", gid)]
+    if -1 in owner:
+        raise StepError(
+            f"the owner {uid}:{gid} of {path} is not mapped in the user namespace",
+            mend="correct uid and gid of the device, or the mappings",
+        )
+    fd = mount.new_filesystem("tmpfs", "tmpfs", ["mode=755"], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+    try:
+        try:
+            posix.mknod(_NAME, kind | 0o600, number, dir_fd=fd)
+        except PermissionError:
+            raise StepError(
+                f"{path} is missing on the host, and this process may not make devices (mknod: EPERM)",
+                why="the container's user namespace cannot have other devices than the host's",
+                mend="make the device on the host, or leave it out",
+                errno="ENOENT",
+            ) from None
+        except OSError as error:
+            raise KernelError(error.errno or _EPERM, "mknodat", (path,)) from None
+        posix.chown(_NAME, *owner, dir_fd=fd, follow_symlinks=False)
+        posix.chmod(_NAME, mode, dir_fd=fd)
+    except BaseException:
+        posix.close(fd)
+        raise
+    return fd

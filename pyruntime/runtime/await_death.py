@@ -1,0 +1,88 @@
+"""An init that is dead and cannot be reaped: somebody has not reaped a process of its pid namespace.
+
+pid_namespaces(7): an init's exit waits until every process of its namespace is gone, zombies too. One that `exec
+--detach` has started is the child of whoever was to reap it, outside. Loaded when an init does not die at once.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from pyruntime.errors import StateError
+from pyruntime.util.fileio import read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import select
+
+    from pyruntime.state.store import Record
+
+_PF_EXITING = 0x4  # linux/sched.h
+_LOOK_SECONDS = 0.1
+_GRACE_SECONDS = 1.0  # in which a parent usually reaps
+
+
+def await_death(record: Record, poll: select.poll, seconds: float) -> str:
+    """Wait for the death of a killed init. poll: of its pidfd.
+
+    Gives back "" when it is dead; and who is in the way, when it would be but for zombies: nothing of the container
+    runs then, and its cgroups can be removed. Raises StateError after so many seconds."""
+    begin = time.monotonic()
+    while not poll.poll(_LOOK_SECONDS * 1000):
+        now = time.monotonic()
+        if now - begin > _GRACE_SECONDS:
+            zombies = holding(record.pid)
+            if zombies:
+                return _told(zombies)
+        if now - begin > seconds:
+            raise StateError(
+                f"container {record.id}: init (pid {record.pid}) did not die within {seconds:g} s",
+                why="it is stuck in the kernel, on a dead network filesystem or a failing disk for example",
+                mend=f"look at /proc/{record.pid}/stack, then delete again",
+            )
+    return ""
+
+
+def holding(init: int) -> list[int]:
+    """The zombies that an exiting init waits for; [] when it does not exit, or waits for others too."""
+    try:
+        if not int(_stat(init)[6]) & _PF_EXITING:
+            return []
+        namespace = posix.readlink(f"/proc/{init}/ns/pid")
+    except OSError:
+        return []
+    found = []
+    for name in posix.listdir("/proc"):
+        if not name.isdigit() or int(name) == init:
+            continue
+        try:
+            if posix.readlink(f"/proc/{name}/ns/pid") != namespace:
+                continue
+            if _stat(int(name))[0] != "Z":
+                return []
+        except OSError:
+            continue  # gone meanwhile
+        found.append(int(name))
+    return found
+
+
+def _told(zombies: list[int]) -> str:
+    """Whose child is not reaped: "pid 12 (sh), whose parent 7 (shim) does not reap it"."""
+    words = []
+    for pid in zombies[:3]:
+        try:
+            parent = int(_stat(pid)[1])
+            words.append(f"pid {pid} ({_name(pid)}), whose parent {parent} ({_name(parent)}) does not reap it")
+        except OSError:
+            continue
+    return "; ".join(words) or f"pid {zombies[0]}"
+
+
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on (proc(5)): state, parent, …, flags at 6."""
+    return read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()
+
+
+def _name(pid: int) -> str:
+    return read_file(f"/proc/{pid}/comm").strip()

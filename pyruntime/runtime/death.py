@@ -1,0 +1,22 @@
+"""Why an init that was created did not become the user's process."""
+
+from __future__ import annotations
+
+from pyruntime.errors import PyruntimeError, StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.state.store import Record
+
+
+def cause(record: Record, error: PyruntimeError) -> PyruntimeError:
+    """The error for an init that did not become the user's process: that given, with what the config has to do with
+    it, or a kill for want of memory."""
+    from pyruntime.cgroupfs import oom
+    from pyruntime.features.security import seccomp_blame
+
+    killed = oom.init_killed(record.cgroups)
+    if killed is not None and isinstance(error, StateError):  # any other is init's own: it was alive
+        return killed
+    seccomp_blame.explain_of(record, error)
+    return error
