@@ -36,7 +36,7 @@ class PyruntimeError(Exception):
     message: what went wrong, one line, no full stop.
     pointer: JSON pointer of the field of config.json it came from (`/mounts/3/source`), if any.
     why:     why this usually happens.
-    mend:    what to do about it.
+    hint:    what to do about it.
     step:    `describe()` of the step of the plan that was being done.
     syscall: the system call with its decoded arguments.
     errno:   its error by name (`ENOENT`).
@@ -55,7 +55,7 @@ class PyruntimeError(Exception):
         *,
         pointer: str | None = None,
         why: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         step: str | None = None,
         syscall: str | None = None,
         errno: str | None = None,
@@ -64,27 +64,27 @@ class PyruntimeError(Exception):
         self.message = message
         self.pointer = pointer
         self.why = why
-        self.mend = mend
+        self.hint = hint
         self.step = step
         self.syscall = syscall
         self.errno = errno
 
     def __str__(self) -> str:
-        """The error as one line: where, what, why, mend."""
+        """The error as one line: where, what, why, hint."""
         parts = []
         if self.pointer is not None:
             parts.append(f"{self.file}: {self.pointer}: ")
         parts.append(self.message)
         if self.why:
             parts.append(f": {self.why}")
-        if self.mend:
-            parts.append(f"; {self.mend}")
+        if self.hint:
+            parts.append(f"; {self.hint}")
         return printable("".join(parts))
 
     def to_json(self) -> dict[str, Any]:
         """The error as the `procError` message carries it."""
         fields = {"kind": type(self).__name__, "message": self.message}
-        for name in ("pointer", "why", "mend", "step", "syscall", "errno"):
+        for name in ("pointer", "why", "hint", "step", "syscall", "errno"):
             value = getattr(self, name)
             if value is not None:
                 fields[name] = value
@@ -181,7 +181,7 @@ def from_json(fields: dict[str, Any]) -> PyruntimeError:
         for kind in (PyruntimeError, UsageError, ConfigError, StateError, NotFound, Unknown, Busy, StepError, HookError)
     }
     kind = kinds.get(str(fields.get("kind")), PyruntimeError)
-    known = {k: fields[k] for k in ("pointer", "why", "mend", "step", "syscall", "errno") if k in fields}
+    known = {k: fields[k] for k in ("pointer", "why", "hint", "step", "syscall", "errno") if k in fields}
     error = kind(str(fields.get("message", "unknown error")), **known)
     if "file" in fields:
         error.file = str(fields["file"])

@@ -42,7 +42,7 @@ class View:
             raise _gone(pid) from None
         except PermissionError as error:
             raise StateError(
-                f"process {pid} cannot be looked at: {error.strerror}", mend="run as root, or as the container's owner"
+                f"process {pid} cannot be looked at: {error.strerror}", hint="run as root, or as the container's owner"
             ) from None
         self.layout = layout
         self.cgroups = self._cgroups()
@@ -138,4 +138,4 @@ def _parse_status(text: str) -> dict[str, str]:
 
 
 def _gone(pid: int) -> StateError:
-    return StateError(f"process {pid} does not run", mend="give the pid of the container's init; see: pyruntime list")
+    return StateError(f"process {pid} does not run", hint="give the pid of the container's init; see: pyruntime list")

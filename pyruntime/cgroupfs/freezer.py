@@ -47,7 +47,7 @@ def thaw(cgroups: dict[str, str]) -> None:
         # The container may have frozen a cgroup of its own below: that is its own affair.
         control_files.write(directory, "freezer.state", "THAWED")
         if read_file(f"{directory}/freezer.parent_freezing").strip() == "1":
-            raise StateError("the container stays frozen: a cgroup above it is", mend="thaw that one")
+            raise StateError("the container stays frozen: a cgroup above it is", hint="thaw that one")
     elif UNIFIED in cgroups:
         _set_v2(cgroups[UNIFIED], frozen=False)
     else:
@@ -86,7 +86,7 @@ def _set_v2(directory: str, *, frozen: bool) -> None:
             left = deadline - time.monotonic()
             if left <= 0:
                 if not frozen:
-                    raise StateError("the container stays frozen: a cgroup above it is", mend="thaw that one")
+                    raise StateError("the container stays frozen: a cgroup above it is", hint="thaw that one")
                 error = _still_running(directory)
                 control_files.write(directory, "cgroup.freeze", "0")
                 raise error

@@ -61,7 +61,7 @@ def kill_all(cgroups: dict[str, str]) -> None:
             raise StateError(
                 f"processes of the container do not die: {processes.shown(pids)}",
                 why="they are stuck in the kernel, on a dead network filesystem or a failing disk for example",
-                mend="look at /proc/PID/stack, then try again",
+                hint="look at /proc/PID/stack, then try again",
             )
 
 

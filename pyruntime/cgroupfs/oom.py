@@ -46,7 +46,7 @@ def init_killed(cgroups: dict[str, str]) -> StepError | None:
     if not killed:
         return None
     pointer = "/linux/resources/memory/limit"
-    return StepError(f"the container's init was OOM-killed: {killed}", pointer=pointer, mend="raise the limit")
+    return StepError(f"the container's init was OOM-killed: {killed}", pointer=pointer, hint="raise the limit")
 
 
 def _count(path: str) -> int:

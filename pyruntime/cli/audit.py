@@ -36,9 +36,9 @@ DRIFT = 2  # the exit status when something has drifted; 1 is an error, as of ev
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Look, and print: 0 when nothing has drifted, 2 when something has."""
     if values["format"] not in ("table", "json"):
-        raise UsageError(f"--format: {values['format']!r}", mend="use table or json")
+        raise UsageError(f"--format: {values['format']!r}", hint="use table or json")
     if bool(words) == bool(values["pid"]) or len(words) > 1 or bool(values["bundle"]) != bool(values["pid"]):
-        raise UsageError("audit takes an id, or --pid and --bundle", mend="see: pyruntime audit --help")
+        raise UsageError("audit takes an id, or --pid and --bundle", hint="see: pyruntime audit --help")
     found = layout.find()
     if words:
         record = store.load(context.root, ContainerId(words[0]))

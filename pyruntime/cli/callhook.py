@@ -31,7 +31,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     except OSError:
         answer = b""
     if not answer:
-        raise HookError("the program whose function this hook is has ended", mend="remove the hook from config.json")
+        raise HookError("the program whose function this hook is has ended", hint="remove the hook from config.json")
     fields: Any = fastjson.loads(answer.decode("utf-8", "surrogateescape"))
     if fields["error"] is not None:
         raise HookError(fields["error"])

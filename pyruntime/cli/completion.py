@@ -17,6 +17,6 @@ FLAGS = ()
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the script."""
     if len(words) != 1 or words[0] not in completions.SHELLS:
-        raise UsageError("completion needs the name of a shell", mend="give bash, zsh or fish")
+        raise UsageError("completion needs the name of a shell", hint="give bash, zsh or fish")
     write_output(completions.SHELLS[words[0]]())
     return 0

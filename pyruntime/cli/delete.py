@@ -25,7 +25,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         from pyruntime.cli import list
 
         if len(words) != 1:
-            raise UsageError("delete --regex takes one pattern", mend="see: pyruntime delete --help")
+            raise UsageError("delete --regex takes one pattern", hint="see: pyruntime delete --help")
         return list.each(
             context,
             words[0],

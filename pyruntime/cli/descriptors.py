@@ -23,7 +23,7 @@ def preserved(text: str, listening: int = 0) -> int:
             posix.fstat(fd)
         except OSError:
             flag = "LISTEN_FDS" if fd < _FIRST + listening else f"--preserve-fds {count}"
-            raise UsageError(f"{flag}: descriptor {fd} is not open", mend="pass it open, or lower the number") from None
+            raise UsageError(f"{flag}: descriptor {fd} is not open", hint="pass it open, or lower the number") from None
     return listening + count
 
 

@@ -1,4 +1,4 @@
-"""doctor: can this host run containers: what is there, what is missing, what follows, the mend."""
+"""doctor: can this host run containers: what is there, what is missing, what follows, the hint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FLAGS = (Flag("format", "form of the answer", short="f", value="table|json", def
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print what was found: 0 when containers can run here, perhaps with losses; 1 when none can."""
     if words or values["format"] not in ("table", "json"):
-        raise UsageError("doctor takes --format table or json, and nothing else", mend="see: pyruntime doctor --help")
+        raise UsageError("doctor takes --format table or json, and nothing else", hint="see: pyruntime doctor --help")
     try:
         root, problem = context.root, ""
     except UsageError as error:  # no XDG_RUNTIME_DIR
@@ -47,7 +47,7 @@ def _table(checks: list[doctor.Check], able: bool, paint: Painter) -> str:
             f"{paint(one.status.ljust(7), COLOURS[one.status], 'bold')}  {one.subject.ljust(width)}  "
             f"{printable(one.found)}"
         )
-        for label, text in (("so", one.follows), ("mend", one.mend)):
+        for label, text in (("so", one.follows), ("hint", one.hint)):
             if text:
                 lines.append(f"{'':{width + 11}}{paint(label, 'dim')}: {printable(text)}")
     lacks = sum(one.status == "warning" for one in checks)

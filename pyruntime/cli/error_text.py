@@ -1,4 +1,4 @@
-"""An error for a person at a terminal: three short lines, where in config.json, the reason, the mend.
+"""An error for a person at a terminal: three short lines, where in config.json, the reason, the hint.
 
 Engines get one line (errors.py); this is imported when standard error is a terminal, and then only."""
 
@@ -37,9 +37,9 @@ def lines(command: str, error: PyruntimeError, paint: Painter, arguments: list[s
     if first.why:
         reason += f": {first.why}"
     shown = [paint(printable(head), "bold", "red"), f"  {paint('reason', 'bold')}  {printable(reason)}"]
-    mend = first.mend or _general_mend(error)
-    if mend:
-        shown.append(f"  {paint('mend', 'bold')}    {printable(mend)}")
+    hint = first.hint or _general_hint(error)
+    if hint:
+        shown.append(f"  {paint('hint', 'bold')}    {printable(hint)}")
     if error.others:
         shown.append(f"  and {error.others} more: pyruntime validate shows all of them")
     return "\n".join(shown) + "\n"
@@ -64,7 +64,7 @@ def _line_of(command: str, pointer: str, arguments: list[str]) -> str:
     return f", line {Positions(text).find(pointer)[0]}"
 
 
-def _general_mend(error: PyruntimeError) -> str:
+def _general_hint(error: PyruntimeError) -> str:
     """What to do about an error that says nothing of it."""
     if isinstance(error, (UsageError, NotFound)):
         return "pyruntime --help tells more" if isinstance(error, UsageError) else "pyruntime list shows what there is"

@@ -36,9 +36,9 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print statistics; without --stats again and again, and OOM events, until the container stops."""
     interval = seconds(values["interval"])
     if interval <= 0:
-        raise UsageError("duration interval must be greater than 0", mend="give --interval 5s, for example")
+        raise UsageError("duration interval must be greater than 0", hint="give --interval 5s, for example")
     if values["pressure"] not in ("", *pressure.LEVELS):
-        raise UsageError(f"invalid pressure: {values['pressure']!r}", mend=f"give {', '.join(pressure.LEVELS)}")
+        raise UsageError(f"invalid pressure: {values['pressure']!r}", hint=f"give {', '.join(pressure.LEVELS)}")
     record = store.load(context.root, one_id(words, "events"))
     if status_of(record) == "stopped":
         raise StateError(f"container not running: {record.id} is stopped")
@@ -113,6 +113,6 @@ def seconds(text: str) -> float:
         try:
             total += float(rest[:digits]) * unit[1]  # type: ignore[index]
         except (ValueError, TypeError):
-            raise UsageError(f"--interval: {text!r} is no time", mend="write it as 5s or 500ms") from None
+            raise UsageError(f"--interval: {text!r} is no time", hint="write it as 5s or 500ms") from None
         rest = rest[digits + len(unit[0]) :]  # type: ignore[index]
     return total

@@ -112,7 +112,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
 
 def _run(context: Context, values: dict[str, Any], words: list[str], origin: Origin) -> int:
     if not words:
-        raise UsageError("exec needs the container's id and a command", mend="see: pyruntime exec --help")
+        raise UsageError("exec needs the container's id and a command", hint="see: pyruntime exec --help")
     record = store.load(context.root, ContainerId(words[0]))
     check_status(record, ignore_paused=values["ignore-paused"])
     if values["pid-file"]:
@@ -200,7 +200,7 @@ def check_status(record: Record, *, ignore_paused: bool) -> None:
         raise target.gone(record.id)
     if status == "creating":
         raise StateError(
-            f"cannot exec in a container that is being created: {record.id}", mend="wait until create has returned"
+            f"cannot exec in a container that is being created: {record.id}", hint="wait until create has returned"
         )
     if status == "paused" and not ignore_paused:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
@@ -216,7 +216,7 @@ def process_of(
         origin.file = values["process"]
         return complete(context, first, load.load_given(origin.file), origin.file, origin)
     if not command:
-        raise UsageError("process args cannot be empty", mend="give a command after the id, or --process FILE")
+        raise UsageError("process args cannot be empty", hint="give a command after the id, or --process FILE")
     origin.members = {"args", *(member for flag, member in _MEMBERS if values[flag])}
     process = {name: value for name, value in first.items() if name not in ("terminal", "consoleSize")}
     process["args"] = command
@@ -229,7 +229,7 @@ def process_of(
     if values["cwd"]:
         process["cwd"] = values["cwd"]
     if not process.setdefault("cwd", "/").startswith("/"):
-        raise UsageError("Cwd must be an absolute path", mend="give --cwd from the container's root")
+        raise UsageError("Cwd must be an absolute path", hint="give --cwd from the container's root")
     if values["apparmor"]:
         process["apparmorProfile"] = values["apparmor"]
     if values["process-label"]:
@@ -252,7 +252,7 @@ def complete(
     for problem in check.without_errors(check.check_process(process), name):
         context.log.warning(f"{name}: {problem}")
     if not process.get("args"):
-        raise UsageError(f"{name}: process args cannot be empty", mend="set args")
+        raise UsageError(f"{name}: process args cannot be empty", hint="set args")
     for member in _INHERITED:
         if member in first:
             process.setdefault(member, first[member])
@@ -292,5 +292,5 @@ def _id(text: str, what: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _HIGHEST_ID:
         return int(text)
     raise UsageError(
-        f"{what} {text!r} is not a number from 0 to {_HIGHEST_ID}", mend="give numbers, names are not looked up"
+        f"{what} {text!r} is not a number from 0 to {_HIGHEST_ID}", hint="give numbers, names are not looked up"
     )

@@ -63,7 +63,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the plan."""
     if len(words) > 1 or values["format"] not in ("text", "json", "html"):
         raise UsageError(
-            "explain takes a bundle, and --format text, json or html", mend="see: pyruntime explain --help"
+            "explain takes a bundle, and --format text, json or html", hint="see: pyruntime explain --help"
         )
     bundle = words[0] if words else "."
     if not bundle.startswith("/"):

@@ -43,12 +43,12 @@ def _as_json(one: Finding, positions: Positions) -> dict[str, Any]:
 
 
 def _as_lines(one: Finding, paint: Painter) -> str:
-    """One line for a pipe; for a person the reason and the mend below."""
+    """One line for a pipe; for a person the reason and the hint below."""
     head = paint(one.severity.ljust(8), COLOURS[one.severity], "bold")
     if not paint.on:
         return f"{head} {printable(one.text())}\n"
     lines = [f"{head} {paint(one.pointer or '/', 'bold')}  {printable(one.message)}"]
-    for label, text in (("why", one.why), ("mend", one.mend)):
+    for label, text in (("why", one.why), ("hint", one.hint)):
         if text:
             lines.append(f"         {paint(label.ljust(4), 'dim')}  {printable(text)}")
     return "\n".join(lines) + "\n"

@@ -58,7 +58,7 @@ def parse(arguments: list[str], flags: tuple[Flag, ...], *, mixed: bool = False)
         name, equals, value = word.lstrip("-").partition("=")
         flag = known.get(name)
         if flag is None:
-            raise UsageError(f"flag provided but not defined: {word.partition('=')[0]}", mend=_near(name, known))
+            raise UsageError(f"flag provided but not defined: {word.partition('=')[0]}", hint=_near(name, known))
         if not flag.value:
             values[flag.name] = _switch(word, value) if equals else True
             continue
@@ -79,7 +79,7 @@ def _switch(word: str, value: str) -> bool:
         return True
     if value in ("false", "0", "f", "F", "FALSE", "False"):
         return False
-    raise UsageError(f"invalid boolean value: {word}", mend="give true or false")
+    raise UsageError(f"invalid boolean value: {word}", hint="give true or false")
 
 
 def _near(name: str, known: dict[str, Flag]) -> str:

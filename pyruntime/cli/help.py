@@ -39,8 +39,8 @@ def unknown(name: str) -> UsageError:
     import difflib
 
     close = difflib.get_close_matches(name, list(main.COMMANDS), n=1)
-    mend = f"did you mean {close[0]}?" if close else "pyruntime --help lists the commands"
-    return UsageError(f"no such command: {name!r}", mend=mend)
+    hint = f"did you mean {close[0]}?" if close else "pyruntime --help lists the commands"
+    return UsageError(f"no such command: {name!r}", hint=hint)
 
 
 def _served(name: str) -> bool:

@@ -24,7 +24,7 @@ FLAGS = (
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Send the signal, SIGTERM unless given."""
     if not 1 <= len(words) <= 2:
-        raise UsageError("kill needs the container's id, and may take a signal", mend="see: pyruntime kill --help")
+        raise UsageError("kill needs the container's id, and may take a signal", hint="see: pyruntime kill --help")
     signal = words[1] if len(words) > 1 else "TERM"
     if values["regex"]:
         from pyruntime.cli import list

@@ -29,7 +29,7 @@ _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the containers, by id."""
     if values["format"] not in ("table", "json"):
-        raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
+        raise UsageError(f"invalid format option: {values['format']!r}", hint="use table or json")
     ids = ids_of(context)
     if values["quiet"]:
         text = "".join(f"{id}\n" for id in ids)
@@ -54,7 +54,7 @@ def ids_of(context: Context) -> list[ContainerId]:
         if isinstance(error, FileNotFoundError) and not context.options["root"]:
             return []
         reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
-        raise StateError(f"--root {context.root}: {reason}", mend="check the path") from None
+        raise StateError(f"--root {context.root}: {reason}", hint="check the path") from None
     ids = []
     for name in names:
         try:

@@ -110,9 +110,9 @@ def run(arguments: list[str]) -> int:
     try:
         options, rest = flags.parse(arguments, GLOBAL)
         if options["log-format"] not in ("text", "json"):
-            raise UsageError(f"invalid log-format: {options['log-format']!r}", mend="use text or json")
+            raise UsageError(f"invalid log-format: {options['log-format']!r}", hint="use text or json")
         if options["cgroup-manager"] not in ("", "cgroupfs", "systemd"):
-            raise UsageError(f"invalid cgroup-manager: {options['cgroup-manager']!r}", mend="use cgroupfs or systemd")
+            raise UsageError(f"invalid cgroup-manager: {options['cgroup-manager']!r}", hint="use cgroupfs or systemd")
         wanted = Log(options["log"], options["log-format"], options["debug"])
         if wanted.path:
             _require_log(wanted)
@@ -176,7 +176,7 @@ def _require_log(log: Log) -> None:
         log.require()
     except OSError as error:
         reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
-        raise UsageError(f"--log {log.path}: {reason}", mend="name a file that can be written") from None
+        raise UsageError(f"--log {log.path}: {reason}", hint="name a file that can be written") from None
 
 
 def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:
@@ -207,7 +207,7 @@ def one_id(words: list[str], command: str) -> ContainerId:
     """The container's id, which must be the only word. Raises UsageError, and StateError for what is not an id."""
     if len(words) != 1:
         problem = "needs the container's id" if not words else f"takes one id, got {len(words)} words"
-        raise UsageError(f"{command} {problem}", mend=f"see: pyruntime {command} --help")
+        raise UsageError(f"{command} {problem}", hint=f"see: pyruntime {command} --help")
     return ContainerId(words[0])
 
 
@@ -218,7 +218,7 @@ def is_rootless(word: str = "auto") -> bool:
     if word in ("false", "0"):
         return False
     if word != "auto":
-        raise UsageError(f"--rootless: {word!r}", mend="give true, false or auto")
+        raise UsageError(f"--rootless: {word!r}", hint="give true, false or auto")
     if posix.geteuid() != 0:
         return True
     # Root of a user namespace is no root: its map does not begin with "0 0 4294967295".
@@ -240,6 +240,6 @@ def default_root(rootless: bool) -> str:
     if rootless and posix.geteuid() != 0:
         raise UsageError(
             "XDG_RUNTIME_DIR is not set, so there is no place for the containers' state",
-            mend="set it, or give --root DIR",
+            hint="set it, or give --root DIR",
         )
     return "/run/pyruntime"

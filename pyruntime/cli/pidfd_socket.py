@@ -17,7 +17,7 @@ def connect(path: str) -> _socket.socket | None:
     except OSError as error:
         socket.close()
         raise StepError(
-            f"connect to pidfd socket {path}: {strerror(error.errno)}", mend="listen on it before calling pyruntime"
+            f"connect to pidfd socket {path}: {strerror(error.errno)}", hint="listen on it before calling pyruntime"
         ) from None
     return socket
 

@@ -59,7 +59,7 @@ def _is_stream(path: str) -> bool:
     if kind not in _STREAMS:
         raise StateError(
             f"--pid-file {path}: not a regular file, a FIFO or a character device",
-            mend="give the path of a file; a symbolic link to a file is not followed",
+            hint="give the path of a file; a symbolic link to a file is not followed",
         )
     return True
 
@@ -76,5 +76,5 @@ def _write_to_stream(path: str, data: bytes) -> None:
         posix.close(fd)
 
 
-def _failed(path: str, error: OSError, mend: str | None = None) -> StateError:
-    return StateError(f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})", mend=mend)
+def _failed(path: str, error: OSError, hint: str | None = None) -> StateError:
+    return StateError(f"--pid-file {path}: {strerror(error.errno)} ({errno_name(error.errno)})", hint=hint)

@@ -23,15 +23,15 @@ FLAGS = (Flag("format", "form of the list", short="f", value="table|json", defau
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Print the processes."""
     if not words:
-        raise UsageError("ps needs the container's id", mend="see: pyruntime ps --help")
+        raise UsageError("ps needs the container's id", hint="see: pyruntime ps --help")
     if values["format"] not in ("table", "json"):
-        raise UsageError(f"invalid format option: {values['format']!r}", mend="use table or json")
+        raise UsageError(f"invalid format option: {values['format']!r}", hint="use table or json")
     record = store.load(context.root, ContainerId(words[0]))
     if not record.cgroups:
         raise StateError(
             f"the processes of {record.id} cannot be told: it has no cgroup of its own",
             why="its user may not make one",
-            mend="have a cgroup delegated to the user (systemd: Delegate=yes)",
+            hint="have a cgroup delegated to the user (systemd: Delegate=yes)",
         )
     pids = processes.of(cgroup_identity.own(record))
     if values["format"] == "json":
@@ -53,16 +53,16 @@ def table(options: list[str], pids: set[int]) -> str:
             f"ps {' '.join(options)} does not end within {SECONDS:g} s",
             why="it reads the arguments of every process of the host, and one of them may have its own where nothing "
             "answers (in a mapped file of a FUSE filesystem)",
-            mend="use --format json, which looks at no process",
+            hint="use --format json, which looks at no process",
         ) from None
     except FileNotFoundError:
-        raise PyruntimeError("ps(1) is not in PATH", mend="install procps, or use --format json") from None
+        raise PyruntimeError("ps(1) is not in PATH", hint="install procps, or use --format json") from None
     if result.returncode != 0:
         raise PyruntimeError(f"ps {' '.join(options)}: {result.stderr.strip() or result.stdout.strip()}")
     header, *lines = result.stdout.splitlines()
     titles = header.split()
     if "PID" not in titles:
-        raise PyruntimeError(f"ps {' '.join(options)} shows no column PID", mend="choose options that show it")
+        raise PyruntimeError(f"ps {' '.join(options)} shows no column PID", hint="choose options that show it")
     column = titles.index("PID")
     kept = [line for line in lines if _pid_in(line, column) in pids]
     return "\n".join([header, *kept]) + "\n"

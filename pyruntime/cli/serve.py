@@ -169,7 +169,7 @@ class Server:
             error = StateError(
                 f"the exit status of process {who[0]} is not known",
                 why="only the program that created the container gets it",
-                mend="wait in that program",
+                hint="wait in that program",
             )
             _answer(socket.fileno(), error)
         socket.close()

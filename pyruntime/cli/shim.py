@@ -46,4 +46,4 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         from pyruntime.shim import delete
 
         return delete.delete(values["id"], values["namespace"], values["bundle"] or ".")
-    raise UsageError("the shim takes one command, start or delete", mend="it is containerd that calls it")
+    raise UsageError("the shim takes one command, start or delete", hint="it is containerd that calls it")

@@ -27,13 +27,13 @@ ACTIONS = ("make", "remove", "status")
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Do it: 0 when the snapshot is as asked for, and for status when it is in use."""
     if len(words) != 1 or words[0] not in ACTIONS:
-        raise UsageError("snapshot: missing or unknown action", mend="give make, remove or status")
+        raise UsageError("snapshot: missing or unknown action", hint="give make, remove or status")
     action = words[0]
     for flag, owner in (("again", "make"), ("no-practice", "make"), ("shared", "make"), ("format", "status")):
         if values[flag] and action != owner:
-            raise UsageError(f"--{flag} is not a flag of snapshot {action}", mend=f"it is one of snapshot {owner}")
+            raise UsageError(f"--{flag} is not a flag of snapshot {action}", hint=f"it is one of snapshot {owner}")
     if values["format"] not in ("", "table", "json", "cyclonedx"):
-        raise UsageError(f"invalid format option: {values['format']!r}", mend="use table, json or cyclonedx")
+        raise UsageError(f"invalid format option: {values['format']!r}", hint="use table, json or cyclonedx")
     from pyruntime.boot.snapshot import TURNED_OFF, make, status
 
     place = _place()
@@ -64,7 +64,7 @@ def _place() -> Place:
 
     archive = next((getattr(one, "path", "") for one in sys.meta_path if hasattr(one, "load_group")), "")
     if not archive:
-        raise PyruntimeError("cannot find the archive of this pyruntime", mend="run the installed one, or make build")
+        raise PyruntimeError("cannot find the archive of this pyruntime", hint="run the installed one, or make build")
     library = Path(pyruntime.__path__[0]).parent
     site = Path(str(_cffi_backend.__file__)).parent
     return Place(Path(sys.executable), Path(archive), library, site if site != library else None)

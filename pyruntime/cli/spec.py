@@ -25,12 +25,12 @@ FLAGS = (
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Write the sample; never over a config.json that is there."""
     if words:
-        raise UsageError(f"spec takes no words, got {words[0]!r}", mend="see: pyruntime spec --help")
+        raise UsageError(f"spec takes no words, got {words[0]!r}", hint="see: pyruntime spec --help")
     path = f"{values['bundle'] or '.'}/config.json"
     try:
         fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666)
     except FileExistsError:
-        raise ConfigError(f"file {path} exists", mend="remove it first") from None
+        raise ConfigError(f"file {path} exists", hint="remove it first") from None
     text = fastjson.dumps(sample(rootless=values["rootless"], unified=layout.find().kind == "v2"), indent=4) + "\n"
     posix.write(fd, text.encode())
     posix.close(fd)

@@ -200,7 +200,7 @@ def _find_host() -> int:
         raise StateError(
             f"cannot relay a terminal: open /dev/tty: {strerror(error.errno)}",
             why="neither standard input, output nor error is a terminal, and there is no controlling one",
-            mend="call it from a terminal, give --console-socket, or do without a terminal",
+            hint="call it from a terminal, give --console-socket, or do without a terminal",
         ) from None
 
 

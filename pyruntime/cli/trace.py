@@ -27,11 +27,11 @@ FLAGS = (
 def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     """Show the trace."""
     if len(words) != 1:
-        raise UsageError("trace takes one file", mend="see: pyruntime trace --help")
+        raise UsageError("trace takes one file", hint="see: pyruntime trace --help")
     trace = events.from_json(_read(words[0]))
     track = values["only"]
     if track not in ("", events.PARENT, events.INIT):
-        raise UsageError(f"--only: {track!r}", mend="give parent or init")
+        raise UsageError(f"--only: {track!r}", hint="give parent or init")
     if track:
         trace = trace.only(track)
     if values["svg"]:
@@ -67,7 +67,7 @@ def _read(path: str) -> Any:
     try:
         return fastjson.loads(data.decode("utf-8", "surrogateescape"))
     except ValueError:
-        raise PyruntimeError(f"{path} is no JSON", mend="give a file that --trace has written") from None
+        raise PyruntimeError(f"{path} is no JSON", hint="give a file that --trace has written") from None
 
 
 def _write(path: str, text: str) -> None:

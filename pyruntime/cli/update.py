@@ -127,7 +127,7 @@ def size(text: str, flag: str) -> int:
             raise ValueError
         return int(value * _MULTIPLES[unit])
     except (ValueError, KeyError, OverflowError):  # 1e400.0 is infinite
-        raise UsageError(f"--{flag}: {text!r} is not a size", mend="write it as 512M, or -1 for none") from None
+        raise UsageError(f"--{flag}: {text!r} is not a size", hint="write it as 512M, or -1 for none") from None
 
 
 def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
@@ -140,6 +140,6 @@ def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
     directory = record.extra.get("rdt") or f"{_RESCTRL}/{group}"
     if not posix.access(f"{directory}/schemata", posix.F_OK):
         raise StateError(
-            f"container {record.id} has no resctrl group", mend="give linux.intelRdt in config.json at create"
+            f"container {record.id} has no resctrl group", hint="give linux.intelRdt in config.json at create"
         )
     resctrl.write_schemata(directory, resctrl.schemata({"l3CacheSchema": cache, "memBwSchema": bandwidth}))

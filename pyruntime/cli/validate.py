@@ -36,7 +36,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     if len(words) > 1 or values["format"] not in findings_text.FORMATS:
         raise UsageError(
             f"validate takes a bundle, a file or -, and --format {', '.join(findings_text.FORMATS)}",
-            mend="see: pyruntime validate --help",
+            hint="see: pyruntime validate --help",
         )
     bundle = words[0] if words else "."
     file = "config.json" if bundle in ("-", ".") else f"{bundle.rstrip('/')}/config.json"
@@ -79,7 +79,7 @@ def findings(config: dict[str, Any], bundle: str, context: Context, *, host: boo
             problem.pointer,
             problem.message,
             why=problem.why or "",
-            mend=problem.mend or "",
+            hint=problem.hint or "",
             rule="schema",
         )
         for problem in problems

@@ -135,7 +135,7 @@ def _require_descriptors() -> None:
     if count + _DESCRIPTORS > limit:
         raise StateError(
             f"too many open files: {count} are open, and RLIMIT_NOFILE is {limit}",
-            mend=f"call it with fewer open files, or raise the limit to {count + _DESCRIPTORS} (ulimit -n)",
+            hint=f"call it with fewer open files, or raise the limit to {count + _DESCRIPTORS} (ulimit -n)",
         )
 
 
@@ -171,7 +171,7 @@ def start(record: Record, log: Log) -> None:
         status = status_of(record)
         if status == "stopped":
             stopped = StateError(
-                "cannot start a container that has stopped", mend=f"delete {record.id} and create it again"
+                "cannot start a container that has stopped", hint=f"delete {record.id} and create it again"
             )
             if posix.access(record.path(store.FIFO), posix.F_OK):  # not started: init died while it waited
                 from pyruntime.runtime import death
@@ -325,7 +325,7 @@ def _require_dead(record: Record) -> None:
         if pidfd < 0:
             return
         posix.close(pidfd)
-        raise StateError(f"container {record.id}: init (pid {record.pid}) is alive again", mend="delete again")
+        raise StateError(f"container {record.id}: init (pid {record.pid}) is alive again", hint="delete again")
 
 
 def delete_by_id(root: str, id: ContainerId, *, force: bool, log: Log) -> None:
@@ -359,7 +359,7 @@ def delete(record: Record, *, force: bool, log: Log) -> None:
         if status != "stopped" and not force:
             raise StateError(
                 f"cannot delete container {record.id} that is not stopped: {status}",
-                mend=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
+                hint=f"stop it with kill first, or use: pyruntime delete --force {record.id}",
             )
         store.require_no_mount(record.directory, record.id)
         destroy(record, log)
@@ -400,7 +400,7 @@ def undo(record: Record, log: Log, error: BaseException) -> None:
             return
         reason = ": ".join(filter(None, (left.message, left.why)))
         error.why = "; ".join(filter(None, (error.why, f"and it cannot be undone: {reason}")))
-        error.mend = f"{left.mend or 'then remove what is left'}: pyruntime delete --force {record.id}"
+        error.hint = f"{left.hint or 'then remove what is left'}: pyruntime delete --force {record.id}"
 
 
 def undo_created(record: Record, log: Log, error: BaseException) -> None:

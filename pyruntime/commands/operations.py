@@ -179,7 +179,7 @@ def set_console(request: Any, console: int) -> None:
     if console >= 0:
         request.console = _socket.socket(fileno=console)
     elif request.process.get("terminal"):
-        raise StateError("the process has a terminal, and nobody takes it", mend="ask for the terminal, or for none")
+        raise StateError("the process has a terminal, and nobody takes it", hint="ask for the terminal, or for none")
 
 
 def kill(settings: Settings, id: ContainerId, *, signal: int, everything: bool = False) -> None:
@@ -368,7 +368,7 @@ def _above(fd: int) -> int:
 def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
     """What a child of `fork` has written: (value, warnings). Raises the error."""
     if not data:
-        raise PyruntimeError(f"{doing}: the process that did it died", mend="dmesg may tell who killed it")
+        raise PyruntimeError(f"{doing}: the process that did it died", hint="dmesg may tell who killed it")
     answered: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     if "error" in answered:
         raise from_json(answered["error"])

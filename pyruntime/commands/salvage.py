@@ -55,7 +55,7 @@ def read(root: str, id: ContainerId) -> Record:
             store.load(root, id)  # says so
         if fields.get("version") != store.VERSION:
             path = record.path(RECORD)
-            raise StateError(f"{path} is not a record of pyruntime", mend="use the runtime that wrote it")
+            raise StateError(f"{path} is not a record of pyruntime", hint="use the runtime that wrote it")
         for name in Record.__slots__:
             if name != "id" and store.fits(record, name, fields.get(name)):
                 setattr(record, name, fields[name])
@@ -93,7 +93,7 @@ def _require_known(record: Record) -> None:
     raise Unknown(
         f"cannot tell whether processes of container {record.id} are alive: {record.path(RECORD)} is damaged",
         why=f"in the cgroup of its name there are {processes.shown(pids)}" if pids else None,
-        mend=f"end what is left of it, then {'delete again' if left else f'remove {record.directory}'}",
+        hint=f"end what is left of it, then {'delete again' if left else f'remove {record.directory}'}",
     )
 
 

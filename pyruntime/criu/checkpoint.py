@@ -33,12 +33,12 @@ def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None =
     output is another file while it writes to that. Without, it is looked up now."""
     status = status_of(record)
     if status not in ("running", "paused"):
-        raise StateError(f"container cannot be checkpointed in {status} state", mend="start it first")
+        raise StateError(f"container cannot be checkpointed in {status} state", hint="start it first")
     if posix.geteuid() != 0:
         raise StateError("only root can checkpoint a container: criu needs it")
     parent = values["parent-path"]
     if parent.startswith("/"):
-        raise UsageError(f"--parent-path {parent} is absolute", mend="give it as seen from the directory of images")
+        raise UsageError(f"--parent-path {parent} is absolute", hint="give it as seen from the directory of images")
     service.require_version()
     directories = images.Directories(values, LOG, make=True)
     try:

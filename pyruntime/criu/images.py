@@ -50,7 +50,7 @@ class Directories:
                 raise StateError(
                     f"{path}: {strerror(error.errno)} ({errno_name(error.errno)})",
                     why="the images of a checkpoint are looked for there" if error.errno == _ENOENT else None,
-                    mend="give --image-path DIR",
+                    hint="give --image-path DIR",
                 ) from None
             posix.set_inheritable(fd, True)
             self.fds.append(fd)
@@ -83,7 +83,7 @@ def common(values: Mapping[str, Any], directories: Directories, log: str) -> dic
     """The options that dump and restore share, from the flags of the command line. Raises UsageError."""
     mode = values["manage-cgroups-mode"]
     if mode not in messages.CGROUP_MODES:
-        raise UsageError(f"invalid manage-cgroups-mode: {mode!r}", mend="give soft, full, strict or ignore")
+        raise UsageError(f"invalid manage-cgroups-mode: {mode!r}", hint="give soft, full, strict or ignore")
     return {
         "images_dir_fd": directories.fds[0],
         "work_dir_fd": directories.fds[1],
@@ -107,7 +107,7 @@ def empty_namespaces(kinds: list[str]) -> int:
     """The flags of the namespaces of --empty-ns. Raises UsageError."""
     for kind in kinds:
         if kind not in ("network", "net"):
-            raise UsageError(f"--empty-ns: namespace {kind!r} is not supported", mend="give network")
+            raise UsageError(f"--empty-ns: namespace {kind!r} is not supported", hint="give network")
     return CLONE_NEWNET if kinds else 0
 
 
@@ -176,7 +176,7 @@ def read_descriptors(directory: str) -> list[str]:
     except (OSError, ValueError) as error:
         said = strerror(error.errno) if isinstance(error, OSError) else error
         raise StateError(
-            f"{path}: {said}", why="that is no directory of a container's images", mend="give --image-path DIR"
+            f"{path}: {said}", why="that is no directory of a container's images", hint="give --image-path DIR"
         ) from None
     return [str(link) for link in found]
 

@@ -123,7 +123,7 @@ def find() -> str:
     raise PyruntimeError(
         'exec: "criu": executable file not found in $PATH',
         why="checkpoint and restore are done by criu(8), which is not installed",
-        mend="install it (Debian: apt-get install criu)",
+        hint="install it (Debian: apt-get install criu)",
     )
 
 
@@ -136,14 +136,14 @@ def require_version() -> None:
         service.end()
     if response.version < _OLDEST:
         found = ".".join(map(str, response.version))
-        raise PyruntimeError(f"criu {found} is too old", mend=f"install {'.'.join(map(str, _OLDEST))} or a later one")
+        raise PyruntimeError(f"criu {found} is too old", hint=f"install {'.'.join(map(str, _OLDEST))} or a later one")
 
 
 def failure(doing: str, response: Response, log: str) -> StepError:
     """The error for a request that criu could not do, with what its log says of it."""
     reason = f" ({strerror(response.errno)})" if response.errno > 0 else ""
     said = complaints(log) or response.error.strip()
-    return StepError(f"criu failed to {doing}{reason}", why=said or None, mend=f"see its log: {log}")
+    return StepError(f"criu failed to {doing}{reason}", why=said or None, hint=f"see its log: {log}")
 
 
 def complaints(log: str) -> str:

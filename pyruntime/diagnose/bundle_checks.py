@@ -64,7 +64,7 @@ def _open_root(request: Request) -> int | Finding:
             "error",
             "/root/path",
             f"rootfs {path}: {strerror(error.errno)}",
-            mend=near(
+            hint=near(
                 path.rpartition("/")[2],
                 host_facts.names(path.rpartition("/")[0]),
                 "unpack an image there, or correct root.path",
@@ -103,7 +103,7 @@ def _check_source(request: Request, pointer: str, source: str, with_bundle: bool
             "error",
             f"{pointer}/source",
             f"{path} is missing",
-            mend=near(name, host_facts.names(directory or "/"), "make it on the host, or correct the source"),
+            hint=near(name, host_facts.names(directory or "/"), "make it on the host, or correct the source"),
             rule="mount-source",
         )
 
@@ -130,7 +130,7 @@ def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
                 "error",
                 f"/mounts/{index}/destination",
                 f"{source} is {kinds[0]}, and {place} in the rootfs is {kinds[1]}",
-                mend="correct source or destination",
+                hint="correct source or destination",
                 rule="mount-source",
             )
 
@@ -150,7 +150,7 @@ def _check_mapped(pointer: str, source: str) -> Iterator[Finding]:
             f"{pointer}/uidMappings",
             f"{source} is on {kind}, whose owners cannot be mapped",
             why="mount_setattr(2) with MOUNT_ATTR_IDMAP takes a filesystem with FS_ALLOW_IDMAP",
-            mend="use a source on ext4, xfs, btrfs, tmpfs (Linux 6.3), …, or leave out idmap and the mappings",
+            hint="use a source on ext4, xfs, btrfs, tmpfs (Linux 6.3), …, or leave out idmap and the mappings",
             rule="mount-source",
         )
 
@@ -164,7 +164,7 @@ def _check_filesystem(request: Request, pointer: str, kind: str) -> Iterator[Fin
             f"{pointer}/type",
             f"the kernel knows no filesystem {kind!r}",
             why="its module is not loaded" if module else "",
-            mend=f"modprobe {kind}"
+            hint=f"modprobe {kind}"
             if module
             else near(kind, known, "correct the type; a directory is bound with bind"),
             rule="filesystem",
@@ -175,7 +175,7 @@ def _check_filesystem(request: Request, pointer: str, kind: str) -> Iterator[Fin
             f"{pointer}/type",
             f"{kind} cannot be mounted in a user namespace",
             why="only root of the host may mount a filesystem of this type",
-            mend="mount it on the host and bind it",
+            hint="mount it on the host and bind it",
             rule="filesystem",
         )
 
@@ -183,13 +183,13 @@ def _check_filesystem(request: Request, pointer: str, kind: str) -> Iterator[Fin
 def _check_words(pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
     """An option that is none of ours goes to the filesystem; one that nearly is one of ours is a mistake."""
     for word in data:
-        mend = near(word, options.known_words()) if "=" not in word else ""
-        if mend:
+        hint = near(word, options.known_words()) if "=" not in word else ""
+        if hint:
             yield Finding(
                 "warning",
                 f"{pointer}/options",
                 f"{word!r} is no option of mounts, and goes to {kind} as it is",
-                mend=mend,
+                hint=hint,
                 rule="mount-option",
             )
 
@@ -213,7 +213,7 @@ def _check_settings(request: Request, pointer: str, kind: str, data: list[str]) 
             f"{pointer}/options",
             f"{kind} does not take {error.arguments[0]!r}",
             why=", ".join(word.partition(": ")[2] or word for word in said),
-            mend="correct the option, or leave it out",
+            hint="correct the option, or leave it out",
             rule="mount-option",
         )
 
@@ -227,10 +227,10 @@ def check_hooks(request: Request) -> Iterator[Finding]:
             path, pointer = hook["path"], f"/hooks/{kind}/{index}/path"
             if not host_facts.exists(path):
                 directory, _, name = path.rpartition("/")
-                mend = near(name, host_facts.names(directory), "install it, or correct the path")
-                yield Finding("error", pointer, f"{path} is missing", mend=mend, rule="hook")
+                hint = near(name, host_facts.names(directory), "install it, or correct the path")
+                yield Finding("error", pointer, f"{path} is missing", hint=hint, rule="hook")
             elif not posix.access(path, posix.X_OK):
-                yield Finding("error", pointer, f"{path} is not executable", mend=f"chmod +x {path}", rule="hook")
+                yield Finding("error", pointer, f"{path} is not executable", hint=f"chmod +x {path}", rule="hook")
             else:
                 yield from _check_image(path, pointer, path, None)
 
@@ -287,7 +287,7 @@ def check_program(request: Request, root_fd: int) -> Iterator[Finding]:
             "note",
             "/process/args/0",
             f"the program could not be looked for: {error.strerror} may not be entered by this user",
-            mend="validate as root",
+            hint="validate as root",
             rule="program",
         )
 
@@ -309,18 +309,18 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
     why = "a mount may bring it" if severity == "warning" else ""
     if denied:
         what = f"{denied} is not executable" if _mode(root_fd, denied) & _S_IFMT == _S_IFREG else f"{denied} is no file"
-        mend = f"chmod +x {denied} in the image, or correct process.args"
-        yield Finding(severity, pointer, what, why=why, mend=mend, rule="program")
+        hint = f"chmod +x {denied} in the image, or correct process.args"
+        yield Finding(severity, pointer, what, why=why, hint=hint, rule="program")
     elif "/" in name:
         around = _listed(root_fd, candidates[0].rpartition("/")[0] or "/")
-        mend = near(name.rpartition("/")[2], around, "correct process.args, or put the program into the image")
-        yield Finding(severity, pointer, f"{name} is not in the rootfs", why=why, mend=mend, rule="program")
+        hint = near(name.rpartition("/")[2], around, "correct process.args, or put the program into the image")
+        yield Finding(severity, pointer, f"{name} is not in the rootfs", why=why, hint=hint, rule="program")
     else:
         around = [one for directory in search for one in _listed(root_fd, directory)]
         shown = ":".join(search)
         why = why or (f"the PATH of process.env is {shown!r}" if shown else "process.env sets no PATH")
-        mend = near(name, around, "give an absolute path, or correct PATH in process.env")
-        yield Finding(severity, pointer, f"{name} is in no directory of $PATH", why=why, mend=mend, rule="program")
+        hint = near(name, around, "give an absolute path, or correct PATH in process.env")
+        yield Finding(severity, pointer, f"{name} is in no directory of $PATH", why=why, hint=hint, rule="program")
 
 
 def _search_path(request: Request) -> list[str]:

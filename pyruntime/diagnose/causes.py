@@ -1,6 +1,6 @@
 """Which of several causes an error has: the host is asked, now that something has failed.
 
-Each function takes the error and gives back (why, mend), or None when it cannot tell: then the general words of
+Each function takes the error and gives back (why, hint), or None when it cannot tell: then the general words of
 diagnose/hints.py hold. Nothing here may raise, and nothing here is on the way of a command that works.
 """
 

@@ -1,4 +1,4 @@
-"""Can this host run containers? What is there, what is missing, what follows from that, and the mend."""
+"""Can this host run containers? What is there, what is missing, what follows from that, and the hint."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class Check:
     """One thing that was looked at.
 
     status:  "ok"; "warning": some containers cannot run, or not fully; "error": none can.
-    found:   what is there. follows: what that means, when it is not in order. mend: what to do."""
+    found:   what is there. follows: what that means, when it is not in order. hint: what to do."""
 
-    __slots__ = ("follows", "found", "mend", "status", "subject")
+    __slots__ = ("follows", "found", "hint", "status", "subject")
 
-    def __init__(self, subject: str, status: str, found: str, follows: str = "", mend: str = "") -> None:
+    def __init__(self, subject: str, status: str, found: str, follows: str = "", hint: str = "") -> None:
         self.subject = subject
         self.status = status
         self.found = found
         self.follows = follows if status != "ok" else ""
-        self.mend = mend if status != "ok" else ""
+        self.hint = hint if status != "ok" else ""
 
     def to_json(self) -> dict[str, str]:
         """Its parts by name."""
-        return {name: getattr(self, name) for name in ("subject", "status", "found", "follows", "mend")}
+        return {name: getattr(self, name) for name in ("subject", "status", "found", "follows", "hint")}
 
 
 def examine(layout: Layout, root: str, rootless: bool, *, no_root: str = "") -> Iterator[Check]:
@@ -154,15 +154,15 @@ def _rootless() -> Iterator[Check]:
     for kind, helper in (("subuid", "newuidmap"), ("subgid", "newgidmap")):
         granted = host_facts.subordinate(f"/etc/{kind}")
         program = host_facts.program(helper)
-        mends = [] if granted else [f"usermod --add-{kind}s 100000-165535 USER"]
+        hints = [] if granted else [f"usermod --add-{kind}s 100000-165535 USER"]
         if not program:
-            mends.append(f"install {helper} (package uidmap)")
+            hints.append(f"install {helper} (package uidmap)")
         yield Check(
             kind,
             "ok" if granted and program else "warning",
             f"{', '.join(f'{first}+{count}' for first, count in granted) or 'none'}; {program or 'no ' + helper}",
             "containers can have one id only: images with several users fail to unpack or to run",
-            ", and ".join(mends),
+            ", and ".join(hints),
         )
 
 

@@ -21,26 +21,26 @@ class Finding:
     rule:     a short name of the check, the same for all its findings, for whoever filters them.
     """
 
-    __slots__ = ("mend", "message", "pointer", "rule", "severity", "why")
+    __slots__ = ("hint", "message", "pointer", "rule", "severity", "why")
 
     def __init__(
-        self, severity: str, pointer: str, message: str, *, why: str = "", mend: str = "", rule: str = "host"
+        self, severity: str, pointer: str, message: str, *, why: str = "", hint: str = "", rule: str = "host"
     ) -> None:
         self.severity = severity
         self.pointer = pointer
         self.message = message
         self.why = why
-        self.mend = mend
+        self.hint = hint
         self.rule = rule
 
     def to_json(self) -> dict[str, str]:
         """Its parts by name."""
-        return {name: getattr(self, name) for name in ("severity", "rule", "pointer", "message", "why", "mend")}
+        return {name: getattr(self, name) for name in ("severity", "rule", "pointer", "message", "why", "hint")}
 
     def text(self) -> str:
         """All but the severity, as one line."""
         line = ": ".join(part for part in (self.pointer, self.message, self.why) if part)
-        return f"{line}; {self.mend}" if self.mend else line
+        return f"{line}; {self.hint}" if self.hint else line
 
 
 def of_error(error: PyruntimeError, rule: str, *, severity: str = "error", pointer: str = "") -> Finding:
@@ -50,13 +50,13 @@ def of_error(error: PyruntimeError, rule: str, *, severity: str = "error", point
         error.pointer or pointer,
         error.message,
         why=error.why or "",
-        mend=error.mend or "",
+        hint=error.hint or "",
         rule=rule,
     )
 
 
 def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """ "did you mean …?" for a misspelt word, else the other mend."""
+    """ "did you mean …?" for a misspelt word, else the other hint."""
     import difflib
 
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyruntime.errors import PyruntimeError
 
-# (system call, errno) -> (why, mend)
+# (system call, errno) -> (why, hint)
 TABLE = {
     ("clone3", "ENOSPC"): (
         "a limit on the number of namespaces is reached",
@@ -132,4 +132,4 @@ def add(error: PyruntimeError) -> None:
     found = causes.look(call, error) or TABLE.get((call, error.errno or ""))
     if found:
         error.why = error.why or found[0]
-        error.mend = error.mend or found[1]
+        error.hint = error.hint or found[1]

@@ -38,7 +38,7 @@ def check_kernel(request: Request) -> Iterator[Finding]:
             "",
             f"Linux {version[0]}.{version[1]} is too old",
             why="mounts are made with mount_setattr(2), of Linux 5.12",
-            mend="use a newer kernel",
+            hint="use a newer kernel",
             rule="kernel",
         )
 
@@ -50,13 +50,13 @@ def check_namespaces(request: Request) -> Iterator[Finding]:
         pointer, name = f"/linux/namespaces/{index}", KINDS[kind][1]
         if host_facts.exists("/proc/self/ns") and not host_facts.exists(f"/proc/self/ns/{name}"):
             yield Finding(
-                "error", pointer, f"this kernel has no {kind} namespaces", mend="leave it out", rule="namespace"
+                "error", pointer, f"this kernel has no {kind} namespaces", hint="leave it out", rule="namespace"
             )
         elif not path:
             sysctl = f"max_{_LIMITS.get(kind, kind)}_namespaces"
             if host_facts.text(f"/proc/sys/user/{sysctl}") == "0":
-                mend = f"sysctl -w user.{sysctl}=10000"
-                yield Finding("error", pointer, f"user.{sysctl} is 0 on this host", mend=mend, rule="namespace")
+                hint = f"sysctl -w user.{sysctl}=10000"
+                yield Finding("error", pointer, f"user.{sysctl} is 0 on this host", hint=hint, rule="namespace")
         elif not host_facts.exists(path):
             why = "the process that it belonged to may be gone" if path.startswith("/proc/") else ""
             yield Finding("error", f"{pointer}/path", f"{path} is missing", why=why, rule="namespace")
@@ -72,7 +72,7 @@ def _check_kind(pointer: str, kind: str, path: str) -> Iterator[Finding]:
     wanted = KINDS[kind][1]
     if found in {name for _, name in KINDS.values()} and found != wanted:
         message = f"{path} is a {found} namespace, not a {kind} one"
-        yield Finding("error", f"{pointer}/path", message, mend=f"give .../ns/{wanted}", rule="namespace")
+        yield Finding("error", f"{pointer}/path", message, hint=f"give .../ns/{wanted}", rule="namespace")
 
 
 def check_user_namespace(request: Request) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def check_user_namespace(request: Request) -> Iterator[Finding]:
                 "warning",
                 "/linux/namespaces",
                 "without a user namespace only root can run this",
-                mend='add {"type": "user"} with mappings, or run it as root (see: pyruntime spec --rootless)',
+                hint='add {"type": "user"} with mappings, or run it as root (see: pyruntime spec --rootless)',
                 rule="rootless",
             )
         return
@@ -94,7 +94,7 @@ def check_user_namespace(request: Request) -> Iterator[Finding]:
                     "error",
                     "/linux/namespaces",
                     f"kernel.{name} is {value}: ordinary users get no user namespace on this host",
-                    mend=f"sysctl -w kernel.{name}={1 - int(value)}, or run as root",
+                    hint=f"sysctl -w kernel.{name}={1 - int(value)}, or run as root",
                     rule="rootless",
                 )
     for field, own in (("uidMappings", posix.geteuid()), ("gidMappings", posix.getegid())):
@@ -108,10 +108,10 @@ def _check_maps(request: Request, field: str, own: int) -> Iterator[Finding]:
         outer = host_facts.text("/proc/self/uid_map" if field == "uidMappings" else "/proc/self/gid_map")
         words = [int(word) for word in outer.split()]
         granted = [(words[at], words[at + 2]) for at in range(0, len(words), 3)]
-        why, mend = f"this user namespace has only {outer!r}", "map ids that are in it"
+        why, hint = f"this user namespace has only {outer!r}", "map ids that are in it"
     elif posix.geteuid() != 0:
         granted = host_facts.subordinate(file)
-        why, mend = (
+        why, hint = (
             f"{file} grants {granted or 'nothing'} to this user",
             f"usermod --add-sub{field[:3]}s FIRST-LAST USER",
         )
@@ -119,7 +119,7 @@ def _check_maps(request: Request, field: str, own: int) -> Iterator[Finding]:
         if not single and not host_facts.program(f"new{field[:3]}map"):
             message = f"new{field[:3]}map is not installed"
             install = "install the package uidmap, or map only your own id"
-            yield Finding("error", f"/linux/{field}", message, mend=install, rule="rootless")
+            yield Finding("error", f"/linux/{field}", message, hint=install, rule="rootless")
         granted = [(own, 1), *granted]
     else:
         return
@@ -127,7 +127,7 @@ def _check_maps(request: Request, field: str, own: int) -> Iterator[Finding]:
         first, size = entry["hostID"], entry["size"]
         if not any(begin <= first and first + size <= begin + count for begin, count in granted):
             message = f"ids {first} to {first + size - 1} are not this user's to map"
-            yield Finding("error", f"/linux/{field}/{index}", message, why=why, mend=mend, rule="rootless")
+            yield Finding("error", f"/linux/{field}/{index}", message, why=why, hint=hint, rule="rootless")
 
 
 def check_ids(request: Request) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def check_ids(request: Request) -> Iterator[Finding]:
                 "error",
                 f"/process/user/{name}",
                 f"the container's user namespace has no id {number}",
-                mend=f"extend linux.{field}, or choose an id that it covers",
+                hint=f"extend linux.{field}, or choose an id that it covers",
                 rule="user",
             )
 
@@ -157,22 +157,22 @@ def check_labels(request: Request) -> Iterator[Finding]:
     if profile and profile != "unconfined":
         if "apparmor" not in modules:
             message = f"AppArmor is not at work on this host: the profile {profile} is not applied"
-            yield Finding("warning", pointer, message, mend="boot with lsm=…,apparmor, or leave it out", rule="lsm")
+            yield Finding("warning", pointer, message, hint="boot with lsm=…,apparmor, or leave it out", rule="lsm")
         else:
             lines = host_facts.text("/sys/kernel/security/apparmor/profiles").splitlines()
             loaded = [line.rpartition(" (")[0] for line in lines]
             if not loaded:
                 yield Finding("note", pointer, "only root can see which profiles are loaded", rule="lsm")
             elif profile not in loaded:
-                mend = near(profile, loaded, "load it with apparmor_parser -r FILE")
-                yield Finding("error", pointer, f"the profile {profile} is not loaded", mend=mend, rule="lsm")
+                hint = near(profile, loaded, "load it with apparmor_parser -r FILE")
+                yield Finding("error", pointer, f"the profile {profile} is not loaded", hint=hint, rule="lsm")
     for pointer, label in (
         ("/process/selinuxLabel", request.process.get("selinuxLabel")),
         ("/linux/mountLabel", request.linux.get("mountLabel")),
     ):
         if label and "selinux" not in modules:
             message = f"SELinux is not at work on this host: the label {label} is not applied"
-            yield Finding("warning", pointer, message, mend="leave it out, or enable SELinux", rule="lsm")
+            yield Finding("warning", pointer, message, hint="leave it out, or enable SELinux", rule="lsm")
 
 
 def check_rights(request: Request) -> Iterator[Finding]:
@@ -198,13 +198,13 @@ def check_rights(request: Request) -> Iterator[Finding]:
         if hard != resource.RLIM_INFINITY and not 0 <= entry["hard"] <= hard:
             message = f"{entry['type']} of {entry['hard']} is above the hard limit of this runtime, {hard}"
             why = "raising it takes CAP_SYS_RESOURCE"
-            yield Finding("error", f"/process/rlimits/{index}", message, why=why, mend="ask for less", rule="rlimit")
+            yield Finding("error", f"/process/rlimits/{index}", message, why=why, hint="ask for less", rule="rlimit")
     score, own = request.process.get("oomScoreAdj"), host_facts.text("/proc/self/oom_score_adj")
     if score is not None and own and score < int(own):
         message = f"oom_score_adj is {own} here, and lowering it to {score} may take CAP_SYS_RESOURCE"
         why = "only the kernel knows whether it was that low before (oom_score_adj_min)"
-        mend = f"ask for {own} or more"
-        yield Finding("warning", "/process/oomScoreAdj", message, why=why, mend=mend, rule="oom")
+        hint = f"ask for {own} or more"
+        yield Finding("warning", "/process/oomScoreAdj", message, why=why, hint=hint, rule="oom")
 
 
 def check_sysctl(request: Request) -> Iterator[Finding]:
@@ -215,17 +215,17 @@ def check_sysctl(request: Request) -> Iterator[Finding]:
             continue  # those of one network interface are there once it is
         directory = path.rpartition("/")[0]
         pointer = "/linux/sysctl/" + name.replace("~", "~0").replace("/", "~1")
-        mend = near(
+        hint = near(
             path.rpartition("/")[2], host_facts.names(f"/proc/sys/{directory}"), "load the module that it belongs to"
         )
-        yield Finding("error", pointer, f"this kernel has no parameter {name}", mend=mend, rule="sysctl")
+        yield Finding("error", pointer, f"this kernel has no parameter {name}", hint=hint, rule="sysctl")
 
 
 def check_cgroup(request: Request) -> Iterator[Finding]:
     """The container's place in the hierarchies, and what its limits speak of: CPUs, nodes, devices, page sizes."""
     resources = request.linux.get("resources") or {}
     if request.systemd_cgroup and not host_facts.exists("/run/systemd/system"):  # sd_booted(3)
-        yield Finding("error", "", "systemd is not running", mend="leave --systemd-cgroup out", rule="cgroup")
+        yield Finding("error", "", "systemd is not running", hint="leave --systemd-cgroup out", rule="cgroup")
     if request.layout.kind == "none":
         yield Finding("warning", "/linux/cgroupsPath", "no cgroup hierarchy is to be seen", rule="cgroup")
     else:
@@ -243,8 +243,8 @@ def check_cgroup(request: Request) -> Iterator[Finding]:
             continue
         if absent:
             message = f"{words}: this host has no {'CPU' if kind == 'cpu' else 'memory node'} {absent[0]}"
-            mend = f"it has {host_facts.text(f'/sys/devices/system/{kind}/online')}"
-            yield Finding("error", f"/linux/resources/cpu/{field}", message, mend=mend, rule="cgroup")
+            hint = f"it has {host_facts.text(f'/sys/devices/system/{kind}/online')}"
+            yield Finding("error", f"/linux/resources/cpu/{field}", message, hint=hint, rule="cgroup")
     sizes = {
         name.removeprefix("hugepages-").removesuffix("kB") for name in host_facts.names("/sys/kernel/mm/hugepages")
     }
@@ -254,15 +254,15 @@ def check_cgroup(request: Request) -> Iterator[Finding]:
         number *= {"K": 1, "M": 1 << 10, "G": 1 << 20}.get(size.strip("0123456789")[:1], 1)
         if str(number) not in sizes:
             message = f"this host has no huge pages of {size}"
-            mend = f"it has those of {', '.join(sorted(sizes))} kB" if sizes else "leave it out"
-            yield Finding("error", f"/linux/resources/hugepageLimits/{index}", message, mend=mend, rule="cgroup")
+            hint = f"it has those of {', '.join(sorted(sizes))} kB" if sizes else "leave it out"
+            yield Finding("error", f"/linux/resources/hugepageLimits/{index}", message, hint=hint, rule="cgroup")
     for member, entries in (resources.get("blockIO") or {}).items():
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             device = f"{entry['major']}:{entry['minor']}"
             if not host_facts.exists(f"/sys/dev/block/{device}"):
                 where = f"/linux/resources/blockIO/{member}/{index}"
                 yield Finding(
-                    "error", where, f"this host has no block device {device}", mend="see lsblk", rule="cgroup"
+                    "error", where, f"this host has no block device {device}", hint="see lsblk", rule="cgroup"
                 )
 
 
@@ -288,7 +288,7 @@ def _check_place(request: Request, directories: list[str]) -> Iterator[Finding]:
                 "/linux/cgroupsPath",
                 f"{above} holds processes, so that no cgroup below it can have limits",
                 why=processes.shown(pids),
-                mend="move them into a cgroup below it, or give another linux.cgroupsPath",
+                hint="move them into a cgroup below it, or give another linux.cgroupsPath",
                 rule="cgroup",
             )
 
@@ -309,8 +309,8 @@ def check_seccomp(request: Request) -> Iterator[Finding]:
         yield Finding("note", "/linux/seccomp", note, rule="seccomp")
     if section.get("listenerPath") and not host_facts.exists(section["listenerPath"]):
         message = f"nobody listens at {section['listenerPath']}"
-        mend = "start the agent that answers for the filter first"
-        yield Finding("error", "/linux/seccomp/listenerPath", message, mend=mend, rule="seccomp")
+        hint = "start the agent that answers for the filter first"
+        yield Finding("error", "/linux/seccomp/listenerPath", message, hint=hint, rule="seccomp")
 
 
 def check_devices(request: Request) -> Iterator[Finding]:
@@ -318,9 +318,9 @@ def check_devices(request: Request) -> Iterator[Finding]:
     there = host_facts.names("/sys/class/net")
     for name in request.linux.get("netDevices") or {}:
         if name not in there:
-            mend = near(name, there, f"this host has {' '.join(there)}")
+            hint = near(name, there, f"this host has {' '.join(there)}")
             message = f"this host has no network device {name}"
-            yield Finding("error", f"/linux/netDevices/{name}", message, mend=mend, rule="device")
+            yield Finding("error", f"/linux/netDevices/{name}", message, hint=hint, rule="device")
     if request.namespace("user")[0]:
         for index, device in enumerate(request.linux.get("devices") or ()):
             if device["type"] != "p" and not host_facts.exists(device["path"]):
@@ -328,8 +328,8 @@ def check_devices(request: Request) -> Iterator[Finding]:
                 why = "in a user namespace nodes are bound, since they cannot be made"
                 yield Finding("error", f"/linux/devices/{index}", message, why=why, rule="device")
     if request.linux.get("intelRdt") and not host_facts.exists("/sys/fs/resctrl/schemata"):
-        mend = "mount -t resctrl resctrl /sys/fs/resctrl, on a CPU that has it"
-        yield Finding("error", "/linux/intelRdt", "resctrl is not mounted", mend=mend, rule="device")
+        hint = "mount -t resctrl resctrl /sys/fs/resctrl, on a CPU that has it"
+        yield Finding("error", "/linux/intelRdt", "resctrl is not mounted", hint=hint, rule="device")
 
 
 CHECKS: tuple[Callable[[Request], Iterator[Finding]], ...] = (

@@ -135,12 +135,12 @@ def run(
     except OSError as error:
         for fd in (stdin_write, output_read):
             posix.close(fd)
-        why, mend = _cause(path, error.errno or 0, kind)
+        why, hint = _cause(path, error.errno or 0, kind)
         raise HookError(
             f"error running {title}: {strerror(error.errno)} ({errno_name(error.errno)})",
             errno=errno_name(error.errno),
             why=why,
-            mend=mend,
+            hint=hint,
         ) from None
     finally:
         if here >= 0:
@@ -158,7 +158,7 @@ def run(
         raise HookError(
             f"error running {title}: {ended}",
             why=f"it said: {output}" if output else "it said nothing",
-            mend="try the hook by hand with the container's state as JSON on standard input",
+            hint="try the hook by hand with the container's state as JSON on standard input",
         )
 
 
@@ -194,7 +194,7 @@ def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:
         try:
             executable.check(path, path)
         except StepError as error:
-            return error.why, error.mend or ""
+            return error.why, error.hint or ""
     return None, f"correct the path in hooks.{kind}, or install the program"
 
 
@@ -248,7 +248,7 @@ def _attend(
                 raise HookError(
                     f"error running {title}: timed out after {timeout} s",
                     why=f"it said: {_text(said)}" if said else None,
-                    mend="make the hook quicker, or its timeout longer",
+                    hint="make the hook quicker, or its timeout longer",
                 )
             if stdin >= 0 and stdin in ready:
                 try:

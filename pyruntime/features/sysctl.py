@@ -53,7 +53,7 @@ def _check(request: Request, name: str, pointer: str) -> None:
     elif name == "kernel.domainname":
         needed = "uts"
     elif name == "kernel.hostname":
-        raise ConfigError("is set by /hostname", pointer=pointer, mend="use the hostname field")
+        raise ConfigError("is set by /hostname", pointer=pointer, hint="use the hostname field")
     elif name.startswith("user."):
         needed = "user"
     else:
@@ -61,14 +61,14 @@ def _check(request: Request, name: str, pointer: str) -> None:
             f"sysctl {name!r} is not in a separate kernel namespace",
             pointer=pointer,
             why="it would change the whole host",
-            mend="set it on the host with sysctl(8), or leave it out",
+            hint="set it on the host with sysctl(8), or leave it out",
         )
     if not request.namespace(needed)[0]:
         raise ConfigError(
             f"sysctl {name!r} needs a namespace of the container's own",
             pointer=pointer,
             why=f"without one of type {needed} it would change the whole host",
-            mend=f'add {{"type": "{needed}"}} to linux.namespaces',
+            hint=f'add {{"type": "{needed}"}} to linux.namespaces',
         )
 
 

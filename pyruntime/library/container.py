@@ -89,7 +89,7 @@ class Container:
     def create_request(self, streams: Streams) -> Call:
         """Send the request for `create`."""
         if self.bundle is None:
-            raise StateError(f"container {self.id} has no bundle", mend="give Container one")
+            raise StateError(f"container {self.id} has no bundle", hint="give Container one")
         return self.request("create", streams.fds, bundle=str(self.bundle.path))
 
     def exec_request(

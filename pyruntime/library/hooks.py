@@ -35,7 +35,7 @@ _listener: Listener | None = None
 def entry(kind: str, function: Hook, timeout: int | None = None) -> dict[str, Any]:
     """The member of config.json's `hooks` that calls a function. timeout: seconds. Raises UsageError."""
     if kind not in KINDS:
-        raise UsageError(f"{kind} is no kind of hook for a function", mend=f"use one of {', '.join(KINDS)}")
+        raise UsageError(f"{kind} is no kind of hook for a function", hint=f"use one of {', '.join(KINDS)}")
     global _listener
     with _lock:
         if _listener is None or _listener.owner != os.getpid():

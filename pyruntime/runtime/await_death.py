@@ -39,7 +39,7 @@ def await_death(record: Record, poll: select.poll, seconds: float) -> str:
             raise StateError(
                 f"container {record.id}: init (pid {record.pid}) did not die within {seconds:g} s",
                 why="it is stuck in the kernel, on a dead network filesystem or a failing disk for example",
-                mend=f"look at /proc/{record.pid}/stack, then delete again",
+                hint=f"look at /proc/{record.pid}/stack, then delete again",
             )
     return ""
 

@@ -251,7 +251,7 @@ def _died(parent: ExecParent, target: Target) -> PyruntimeError:
         return targets.gone(parent.record.id)
     return StepError(
         f"the process died before it became its program: {how}",
-        mend="look for an out-of-memory kill (dmesg, linux.resources.memory.limit)",
+        hint="look for an out-of-memory kill (dmesg, linux.resources.memory.limit)",
     )
 
 

@@ -90,7 +90,7 @@ def _gone(record: Record) -> StateError:
     return StateError(
         f"cannot start container {record.id}: its init is gone",
         why="it was killed before start, or start was called before",
-        mend=f"pyruntime delete {record.id}",
+        hint=f"pyruntime delete {record.id}",
     )
 
 

@@ -215,7 +215,7 @@ def open_proc() -> int:
     """Open the host's /proc (O_PATH). Raises StepError when it is none."""
     fd = posix.open("/proc", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     if files.filesystem_magic(fd) != PROC_SUPER_MAGIC:
-        raise StepError("/proc of the host is not a proc filesystem", mend="mount proc on /proc")
+        raise StepError("/proc of the host is not a proc filesystem", hint="mount proc on /proc")
     return fd
 
 

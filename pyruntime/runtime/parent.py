@@ -329,7 +329,7 @@ def _died(parent: Parent) -> StepError:
     from pyruntime.cgroupfs import oom
 
     how = end_init(parent, grace=1000)
-    died = StepError(f"the container's init died: {how}", mend="dmesg may tell who killed it")
+    died = StepError(f"the container's init died: {how}", hint="dmesg may tell who killed it")
     return oom.init_killed(parent.record.cgroups) or died
 
 

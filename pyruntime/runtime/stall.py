@@ -62,7 +62,7 @@ class Watch:
         raise StepError(
             f"the container's process (pid {self.pid}) does not go on: {self.doing} has taken {self.seconds:g} s",
             why=reason(self.pid),
-            mend="the last step that the same command tells with --debug is the one that hangs",
+            hint="the last step that the same command tells with --debug is the one that hangs",
         )
 
 

@@ -13,7 +13,7 @@ def check_bundle(path: str) -> None:
         raise PyruntimeError(f"the path of the bundle is not absolute: {path!r}")
     names = path.split("/")
     if not any(names) or "." in names or ".." in names:
-        raise PyruntimeError(f"invalid bundle: {path!r}", mend="give its path without . and ..")
+        raise PyruntimeError(f"invalid bundle: {path!r}", hint="give its path without . and ..")
     try:
         posix.close(posix.open(f"{path}/config.json", posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC))
     except (OSError, ValueError) as error:

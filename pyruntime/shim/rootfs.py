@@ -90,7 +90,7 @@ def _mount(one: dict[str, Any], target: str) -> None:
             raise StepError(
                 f"the options of the root filesystem have {len(data.encode())} bytes",
                 why=f"mount(2) takes fewer than {_PAGE}, and would cut the rest off",
-                mend="use an image of fewer layers",
+                hint="use an image of fewer layers",
             )
         mount.mount(one["source"], target, one["type"], flags | wanted.legacy, data or None)
     for kind, tree_too in wanted.propagation:
@@ -135,7 +135,7 @@ def _numbers(line: str) -> list[int]:
     words = line.split(":")
     if len(words) != 3 or not all(word.isdecimal() for word in words):
         said = f"the root filesystem has an option uidmap or gidmap of {line!r}"
-        raise StepError(said, mend="give INSIDE:OUTSIDE:COUNT")
+        raise StepError(said, hint="give INSIDE:OUTSIDE:COUNT")
     return [int(word) for word in words]
 
 

@@ -201,11 +201,11 @@ def _reporter(found: list[Problem]) -> rules.Report:
     """The function by which rules add to `found`."""
 
     def report(
-        *keys: str | int, message: str, why: str | None = None, mend: str | None = None, warning: bool = False
+        *keys: str | int, message: str, why: str | None = None, hint: str | None = None, warning: bool = False
     ) -> None:
         from pyruntime.spec.problem import Problem
 
-        found.append(Problem(keys, message, why=why, mend=mend, warning=warning))
+        found.append(Problem(keys, message, why=why, hint=hint, warning=warning))
 
     return report
 

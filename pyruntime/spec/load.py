@@ -97,7 +97,7 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
         column = len(before[before.rfind(b"\n") + 1 :].decode(errors="replace")) + 1
         raise ConfigError(
             f"{name}: line {line}, column {column}: byte 0x{data[error.start]:02x} is not UTF-8",
-            mend="save the file as UTF-8",
+            hint="save the file as UTF-8",
         ) from None
     try:
         value = fastjson.loads(text)
@@ -150,17 +150,17 @@ def _not_opened(path: str, error: OSError | ValueError) -> ConfigError:
         return ConfigError(f"{path!r}: is not a path: {error}")
     words = strerror(error.errno)
     folder, _, name = path.rpartition("/")
-    why = mend = None
+    why = hint = None
     if error.errno == errno.ENOENT and name == "config.json":
-        mend = "give the bundle, the directory that holds config.json; `pyruntime spec` writes a sample"
+        hint = "give the bundle, the directory that holds config.json; `pyruntime spec` writes a sample"
         try:
             posix.stat(folder or ".")
             why = f"the bundle has no {name}"
         except OSError:
             why = f"there is no bundle {folder}"
     elif error.errno in (errno.EACCES, errno.EPERM):
-        mend = "it must be readable for the user that runs pyruntime"
-    return ConfigError(f"{path}: {words}", why=why, mend=mend)
+        hint = "it must be readable for the user that runs pyruntime"
+    return ConfigError(f"{path}: {words}", why=why, hint=hint)
 
 
 def _too_large(path: str) -> ConfigError:
@@ -168,26 +168,26 @@ def _too_large(path: str) -> ConfigError:
 
 
 def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
-    """Return the error for a text that is no JSON, with the mend for what people usually get wrong."""
+    """Return the error for a text that is no JSON, with the hint for what people usually get wrong."""
     line = getattr(error, "lineno", 1)
     column = getattr(error, "colno", 1)
     position = getattr(error, "pos", 0)
     here = text[position : position + 1]
     message = _reason(str(getattr(error, "msg", error)), here)
-    mend = None
+    hint = None
     if not text.strip(fastjson.WHITESPACE):
-        message, mend = "the file is empty", "`pyruntime spec` writes a sample"
+        message, hint = "the file is empty", "`pyruntime spec` writes a sample"
     elif text[0] == "\ufeff":
-        message, mend = "the file begins with a byte order mark", "save it as UTF-8 without one"
+        message, hint = "the file begins with a byte order mark", "save it as UTF-8 without one"
     elif here == "," and "railing" in message:
-        mend = "JSON has no comma after the last item: take it away"
+        hint = "JSON has no comma after the last item: take it away"
     elif here in ("/", "#"):
-        mend = "JSON has no comments: take it away"
+        hint = "JSON has no comments: take it away"
     elif here == "'":
-        mend = 'write strings in double quotes, "like this"'
+        hint = 'write strings in double quotes, "like this"'
     elif here and here < " " and "control" in message:
-        mend = f"write it as {fastjson.dumps(here)[1:-1]}"
-    return ConfigError(f"{name}: line {line}, column {column}: {message}", mend=mend)
+        hint = f"write it as {fastjson.dumps(here)[1:-1]}"
+    return ConfigError(f"{name}: line {line}, column {column}: {message}", hint=hint)
 
 
 def _reason(words: str, here: str) -> str:

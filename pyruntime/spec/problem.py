@@ -27,7 +27,7 @@ EXPECTATIONS = {
     "bandwidth": "one line that starts with MB:",
     "filled": "some text",
 }
-MENDS = {
+HINTS = {
     "version": "this runtime knows every 1.x, up to 1.3",
 }
 
@@ -42,7 +42,7 @@ class Problem:
     blank:   for a value of the wrong type: what may stand in for it, so that the other rules can be tried.
     """
 
-    __slots__ = ("_mend", "blank", "keys", "message", "warning", "why")
+    __slots__ = ("_hint", "blank", "keys", "message", "warning", "why")
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Problem:
         message: str,
         *,
         why: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         warning: bool = False,
         blank: object = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Problem:
         self.why = why
         self.warning = warning
         self.blank = blank
-        self._mend = mend
+        self._hint = hint
 
     @property
     def pointer(self) -> str:
@@ -67,15 +67,15 @@ class Problem:
         return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in self.keys)
 
     @property
-    def mend(self) -> str | None:
+    def hint(self) -> str | None:
         """What to do about it."""
-        return self._mend
+        return self._hint
 
     def __str__(self) -> str:
         line = f"{self.pointer}: {self.message}" if self.keys else self.message
         if self.why:
             line += f": {self.why}"
-        return f"{line}; {self.mend}" if self.mend else line
+        return f"{line}; {self.hint}" if self.hint else line
 
     def __repr__(self) -> str:
         return f"<{'warning' if self.warning else 'error'} {self}>"
@@ -91,10 +91,10 @@ class Unknown(Problem):
         self.near = near  # the names that are known in its place
 
     @property
-    def mend(self) -> str | None:
-        if self._mend is None:
-            self._mend = self._suggestion()
-        return self._mend or None
+    def hint(self) -> str | None:
+        if self._hint is None:
+            self._hint = self._suggestion()
+        return self._hint or None
 
     def _suggestion(self) -> str:
         import difflib  # slow, and only for a person
@@ -135,15 +135,15 @@ def keys_of(path: Any) -> Keys:
 def misfit(path: Any, node: Shape, value: object) -> Problem:
     """The problem of a `value` that is not of the shape `node`."""
     keys = keys_of(path)
-    mend = None
+    hint = None
     if node[0] == "string" and isinstance(value, str):
         if text := bad_text(value):
             return Problem(keys, text, why="no path, name or argument can hold it")
         message = f"must be {EXPECTATIONS[node[1]]}, is {_shown(value)}" if value else "must not be empty"
-        mend = MENDS.get(node[1])
+        hint = HINTS.get(node[1])
     elif node[0] == "enum" and isinstance(value, str):
-        message, mend = f"must be one of {', '.join(node[1])}, is {_shown(value)}", _nearest(value, node[1])
-        if len(node[1]) > 12 and mend:
+        message, hint = f"must be one of {', '.join(node[1])}, is {_shown(value)}", _nearest(value, node[1])
+        if len(node[1]) > 12 and hint:
             message = f"is no name known here: {_shown(value)}"
     elif node[0] in ("array", "strings") and isinstance(value, list):
         message = f"must have at least {node[-1]} item{'s' if node[-1] > 1 else ''}, has {len(value)}"
@@ -154,10 +154,10 @@ def misfit(path: Any, node: Shape, value: object) -> Problem:
         return Problem(
             keys,
             f"must be {_expected(node)}, is {'the string ' * isinstance(value, str)}{_shown(value)}",
-            mend=_retyped(node, value),
+            hint=_retyped(node, value),
             blank=blank,
         )
-    return Problem(keys, message, mend=mend)
+    return Problem(keys, message, hint=hint)
 
 
 def missing(path: Any, name: str) -> Problem:
@@ -180,22 +180,22 @@ def bad_text(text: str) -> str | None:
 def to_error(problems: list[Problem], name: str) -> ConfigError:
     """One error for all `problems`: the first in full, the others on the same line. `name` is the file's."""
     first, others = problems[0], problems[1:]
-    message, why, mend = first.message, first.why, first.mend
+    message, why, hint = first.message, first.why, first.hint
     if others:
         if why:
             message += f": {why}"
-        if mend:
-            message += f"; {mend}"
-        why = mend = None
+        if hint:
+            message += f"; {hint}"
+        why = hint = None
         listed = [str(problem) for problem in others[: MOST_LISTED - 1]]
         if len(listed) < len(others):
             listed.append("…")
         message += f" (and {len(others)} more: {'; '.join(listed)})"
     pointer = first.pointer if name == "config.json" and first.keys else None
     place = "" if pointer else f"{name}: {first.pointer}: " if first.keys else f"{name}: "
-    error = ConfigError(f"{place}{message}", pointer=pointer, why=why, mend=mend)
+    error = ConfigError(f"{place}{message}", pointer=pointer, why=why, hint=hint)
     if others:
-        error.brief = ConfigError(f"{place}{first.message}", pointer=pointer, why=first.why, mend=first.mend)
+        error.brief = ConfigError(f"{place}{first.message}", pointer=pointer, why=first.why, hint=first.hint)
         error.others = len(others)
     return error
 
@@ -247,7 +247,7 @@ def _shown(value: object) -> str:
 
 
 def _retyped(node: Shape, value: object) -> str | None:
-    """The mend for a value that only looks like the right one."""
+    """The hint for a value that only looks like the right one."""
     if node[0] == "strings" and isinstance(value, str):
         return f"write [{fastjson.dumps(value)}]" if len(value) <= 40 and " " not in value else None
     if node[0] == "integer" and isinstance(value, str) and value.strip().lstrip("-").isdecimal():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
             *keys: str | int,
             message: str,
             why: str | None = None,
-            mend: str | None = None,
+            hint: str | None = None,
             warning: bool = False,
         ) -> None: ...
 
@@ -88,11 +88,11 @@ def check_config(config: dict[str, Any], report: Report) -> None:
                 name,
                 message="would change the host's",
                 why="the container has no uts namespace of its own",
-                mend='add {"type": "uts"} to /linux/namespaces',
+                hint='add {"type": "uts"} to /linux/namespaces',
             )
         length = len(config.get(name, "").encode("utf-8", "surrogateescape"))
         if length > UTS_LENGTH:
-            report(name, message=f"is {length} bytes long, the kernel allows at most {UTS_LENGTH}", mend="shorten it")
+            report(name, message=f"is {length} bytes long, the kernel allows at most {UTS_LENGTH}", hint="shorten it")
     _mounts(config.get("mounts", ()), namespaces, report)
     for kind, hooks in config.get("hooks", {}).items():
         if kind in HOOK_KINDS:  # what an unknown one holds was not checked
@@ -107,7 +107,7 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
     """Report what does not go together in a process object that is found below the keys `above`."""
     for index, entry in enumerate(process.get("env", ())):
         if entry.find("=") <= 0:
-            report(*above, "env", index, message=BAD_VARIABLE, mend="write it as NAME=value")
+            report(*above, "env", index, message=BAD_VARIABLE, hint="write it as NAME=value")
     user = process.get("user", {})
     if user.get("umask", 0) > 0o777:
         report(
@@ -115,7 +115,7 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
             "user",
             "umask",
             message=f"only the lower nine bits of {user['umask']} ({user['umask']:#o}) have an effect",
-            mend="write the octal number 0022 as 18",
+            hint="write the octal number 0022 as 18",
             warning=True,
         )
     groups = user.get("additionalGids", ())
@@ -165,7 +165,7 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
                         kind,
                         index,
                         message=f"{name} is no capability known here, and has no effect",
-                        mend="capabilities(7) lists them; they are written CAP_NET_RAW",
+                        hint="capabilities(7) lists them; they are written CAP_NET_RAW",
                         warning=True,
                     )
 
@@ -187,7 +187,7 @@ def _hooks(kind: str, hooks: Any, report: Report) -> None:
                     "env",
                     number,
                     message=BAD_VARIABLE,
-                    mend="write it as NAME=value",
+                    hint="write it as NAME=value",
                     warning=equals < 0,
                 )
 
@@ -200,7 +200,7 @@ def _numbers(text: str, report: Report, *keys: str | int) -> None:
         first, dash, last = part.strip().partition("-")
         ends = (first, last if dash else first)
         if not all(end.isdigit() for end in ends):
-            report(*keys, message=f"{part!r} is not a number or a range", mend="write the list as 0-3,7")
+            report(*keys, message=f"{part!r} is not a number or a range", hint="write the list as 0-3,7")
         elif any(len(end.lstrip("0")) > 4 or int(end) >= CPU_LIMIT for end in ends) or int(ends[0]) > int(ends[1]):
             report(*keys, message=f"{part.strip()!r} is not a range from 0 to {CPU_LIMIT - 1}")
 
@@ -240,7 +240,7 @@ def _mounts(mounts: Any, namespaces: dict[str, str], report: Report) -> None:
                 "destination",
                 message=f"is relative ({destination})",
                 why="the specification wants an absolute path",
-                mend=f"it is taken as /{destination}",
+                hint=f"it is taken as /{destination}",
                 warning=True,
             )
         for name, other in (("uidMappings", "gidMappings"), ("gidMappings", "uidMappings")):
@@ -256,7 +256,7 @@ def _mounts(mounts: Any, namespaces: dict[str, str], report: Report) -> None:
                         "options",
                         number,
                         message=f"{option} has no mappings to use",
-                        mend="give the mount uidMappings and gidMappings, or the container a user namespace",
+                        hint="give the mount uidMappings and gidMappings, or the container a user namespace",
                     )
 
 
@@ -283,7 +283,7 @@ def _mappings(owner: dict[str, Any], report: Report, above: tuple[str | int, ...
                 *above,
                 name,
                 message=f"has {len(mappings)} ranges, the kernel takes at most {MAX_EXTENTS}",
-                mend="join neighbouring ranges",
+                hint="join neighbouring ranges",
             )
         elif len(mappings) > 1:
             for side in ("containerID", "hostID"):
@@ -308,7 +308,7 @@ def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) ->
                 name,
                 message="has nothing to apply to",
                 why="the container has no user namespace of its own",
-                mend='add {"type": "user"} to /linux/namespaces',
+                hint='add {"type": "user"} to /linux/namespaces',
             )
     _mappings(linux, report, ("linux",))
     if "timeOffsets" in linux:
@@ -346,7 +346,7 @@ def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) ->
                 name,
                 message="has no effect",
                 why="version 1.3 of the specification took it away",
-                mend="use enableMonitoring",
+                hint="use enableMonitoring",
                 warning=True,
             )
     directory = rdt.get("closID", "")
@@ -362,7 +362,7 @@ def _time_offsets(offsets: dict[str, Any], namespaces: dict[str, str], report: R
             "timeOffsets",
             message="has no new time namespace to apply to",
             why="the clocks of a namespace that is joined are set already" if joined else None,
-            mend="take its path away" if joined else 'add {"type": "time"} to /linux/namespaces',
+            hint="take its path away" if joined else 'add {"type": "time"} to /linux/namespaces',
         )
     for clock, offset in offsets.items():
         if clock not in ("monotonic", "boottime"):
@@ -371,7 +371,7 @@ def _time_offsets(offsets: dict[str, Any], namespaces: dict[str, str], report: R
                 "timeOffsets",
                 clock,
                 message="is no clock of a time namespace",
-                mend="there are monotonic and boottime",
+                hint="there are monotonic and boottime",
             )
         if offset.get("nanosecs", 0) > 999_999_999:
             report("linux", "timeOffsets", clock, "nanosecs", message="must be less than a second (1000000000)")
@@ -396,7 +396,7 @@ def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
     elif name.startswith("user."):
         kind = "user"
     elif name == "kernel.hostname":
-        report("linux", "sysctl", given, message="is set by another member", mend="use /hostname in its place")
+        report("linux", "sysctl", given, message="is set by another member", hint="use /hostname in its place")
         return
     else:
         report(
@@ -405,7 +405,7 @@ def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
             given,
             message="would change the host",
             why="the kernel has one value for all containers",
-            mend="set it on the host, with sysctl(8)",
+            hint="set it on the host, with sysctl(8)",
         )
         return
     parts = name.replace("/", ".").split(".")
@@ -418,7 +418,7 @@ def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
             given,
             message="would change the host",
             why=f"it belongs to the {kind} namespace, and the container has none of its own",
-            mend=f'add {{"type": "{kind}"}} to /linux/namespaces',
+            hint=f'add {{"type": "{kind}"}} to /linux/namespaces',
         )
 
 
@@ -428,7 +428,7 @@ def _net_devices(devices: dict[str, Any], namespaces: dict[str, str], report: Re
             "linux",
             "netDevices",
             message="has no network namespace to move devices to",
-            mend='add {"type": "network"} to /linux/namespaces',
+            hint='add {"type": "network"} to /linux/namespaces',
         )
     taken: dict[str, str] = {}
     for name, device in devices.items():

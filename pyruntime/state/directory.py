@@ -55,19 +55,19 @@ def _open_below(root_fd: int, root: str, id: ContainerId) -> int:
         kind = posix.stat(id, dir_fd=root_fd, follow_symlinks=False).st_mode & _S_IFMT
         raise StateError(
             f"{id} is not a container: {directory} is {'a symbolic link' if kind == _S_IFLNK else 'not a directory'}",
-            mend="see: pyruntime list",
+            hint="see: pyruntime list",
         ) from None
     except PermissionError:
         raise StateError(
             f"container {id}: open {directory}: permission denied",
-            mend="run as the user who created the container",
+            hint="run as the user who created the container",
         ) from None
     try:
         found = posix.fstat(fd)
         if found.st_uid != posix.geteuid():
             raise StateError(
                 f"container {id}: {directory} is owned by uid {found.st_uid}, not by uid {posix.geteuid()}",
-                mend="run as the user who created the container",
+                hint="run as the user who created the container",
             )
         if found.st_dev != posix.fstat(root_fd).st_dev:
             raise _mounted(directory)
@@ -82,7 +82,7 @@ def _not_found(root: str, id: str) -> NotFound:
 
 
 def _mounted(path: str) -> StateError:
-    return StateError(f"another file system is mounted on {path}", mend="unmount it, then try again")
+    return StateError(f"another file system is mounted on {path}", hint="unmount it, then try again")
 
 
 def read_below(directory_fd: int, name: str) -> str:
@@ -138,7 +138,7 @@ def make(root: str, id: ContainerId) -> tuple[str, int]:
     except FileExistsError:
         raise StateError(
             f"container with given ID already exists: {id}",
-            mend=f"choose another id, or remove the container with: pyruntime delete {id}",
+            hint=f"choose another id, or remove the container with: pyruntime delete {id}",
         ) from None
     except OSError as error:
         raise unusable(root, directory, error) from error
@@ -170,7 +170,7 @@ def unusable(root: str, directory: str, error: OSError) -> StateError:
     """The error for a state directory that cannot be made or written."""
     from pyruntime.errors import errno_name, strerror
 
-    mends = {
+    hints = {
         13: "run as root, or give a directory of your own with --root",
         1: "run as root, or give a directory of your own with --root",
         30: "give a writable directory with --root",
@@ -180,7 +180,7 @@ def unusable(root: str, directory: str, error: OSError) -> StateError:
     return StateError(
         f"cannot keep the container's state: {named if named.startswith('/') else directory}:"
         f" {strerror(error.errno)} ({errno_name(error.errno)})",
-        mend=mends.get(error.errno or 0, f"check --root ({root})"),
+        hint=hints.get(error.errno or 0, f"check --root ({root})"),
     )
 
 
@@ -200,7 +200,7 @@ def lock(directory: str, id: ContainerId, timeout: float = LOCK_SECONDS) -> int:
                 if time.monotonic() > deadline:
                     raise Busy(
                         f"container {id} is busy: another command has held its lock for {timeout:g} s",
-                        mend="wait for that command, or end it",
+                        hint="wait for that command, or end it",
                     ) from None
                 time.sleep(0.005)
         if posix.fstat(fd).st_nlink == 0:

@@ -35,7 +35,7 @@ def require_own_proc() -> None:
         raise StateError(
             "/proc is not of this pid namespace",
             why=f"/proc/self is {shown}, the pid is {posix.getpid()}",
-            mend="mount one: mount -t proc proc /proc",
+            hint="mount one: mount -t proc proc /proc",
         )
 
 
@@ -70,7 +70,7 @@ def find(record: Record) -> int:
                 f"cannot tell whether init of container {record.id} is alive: there is a process {record.pid},"
                 " and it may be another one",
                 why=f"/proc/{record.pid} is not visible (hidepid?)",
-                mend=f"run as root with a /proc that shows all processes; if {record.pid} is another process, remove"
+                hint=f"run as root with a /proc that shows all processes; if {record.pid} is another process, remove"
                 f" {record.directory}",
             )
     except BaseException:
@@ -114,7 +114,7 @@ def _find_elsewhere(record: Record) -> int:
             raise Unknown(
                 f"cannot tell whether init of container {record.id} is alive: it was created in another pid namespace",
                 why="its cgroup has processes" if populated else "it has no cgroup of its own",
-                mend=f"run in that pid namespace; if it is gone, remove {record.directory}",
+                hint=f"run in that pid namespace; if it is gone, remove {record.directory}",
             )
     return -1
 

@@ -149,7 +149,7 @@ def load(root: str, id: ContainerId) -> Record:
     except FileNotFoundError:
         raise StateError(
             f"container {id} has no record: its create was killed, or is just beginning",
-            mend=f"pyruntime delete --force {id} removes it",
+            hint=f"pyruntime delete --force {id} removes it",
         ) from None
     except OSError as error:
         raise unreadable(directory, id, error) from None
@@ -161,7 +161,7 @@ def load(root: str, id: ContainerId) -> Record:
         if version != VERSION:
             raise StateError(
                 f"container {id}: {directory}/{RECORD} has version {version}, this pyruntime knows {VERSION}",
-                mend="use the pyruntime that created the container",
+                hint="use the pyruntime that created the container",
             )
         record = Record(directory, id)
         for name in Record.__slots__:
@@ -174,7 +174,7 @@ def load(root: str, id: ContainerId) -> Record:
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(
             f"container {id}: {directory}/{RECORD} is damaged: {error}",
-            mend=f"pyruntime delete --force {id} removes the container",
+            hint=f"pyruntime delete --force {id} removes the container",
         ) from None
     return record
 

@@ -109,7 +109,7 @@ class Trace:
         found.version, found.error = self.version, self.error
         found.events = self.on(track)
         if not any(event.kind == COMMAND for event in found.events):
-            raise PyruntimeError(f"{track} is not in this trace", mend="it has nothing but the command itself")
+            raise PyruntimeError(f"{track} is not in this trace", hint="it has nothing but the command itself")
         return found
 
     def on(self, track: str) -> list[Event]:
@@ -195,7 +195,7 @@ def from_json(data: Any) -> Trace:
     try:
         about = data["otherData"]
         if about["format"] != FORMAT:
-            raise PyruntimeError(f"this is a {about['format']}", mend=f"this version reads: {FORMAT}")
+            raise PyruntimeError(f"this is a {about['format']}", hint=f"this version reads: {FORMAT}")
         trace = Trace(str(about["command"]), str(about["id"]), {})
         trace.version = str(about.get("version", ""))
         trace.error = about.get("error")
@@ -223,5 +223,5 @@ def from_json(data: Any) -> Trace:
         return trace
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PyruntimeError(
-            "this is no trace of pyruntime", mend="give a file that --trace has written (docs/trace.md)"
+            "this is no trace of pyruntime", hint="give a file that --trace has written (docs/trace.md)"
         ) from None

@@ -276,7 +276,7 @@ def _file(path: str, command: str, id: str) -> str:
         kind = 0
     if kind == 0o010000 and not path.startswith(("/dev/", "/proc/")):
         # A reader would see an end of file before the trace, and without one open(2) waits.
-        raise UsageError(f"cannot write the trace {path}: it is a FIFO", mend="name a file, or /dev/stdout")
+        raise UsageError(f"cannot write the trace {path}: it is a FIFO", hint="name a file, or /dev/stdout")
     if kind == 0o040000:
         if id:
             ContainerId(id)
@@ -287,7 +287,7 @@ def _file(path: str, command: str, id: str) -> str:
         # the first of them. Steps name arguments of programs, which are not for everybody.
         posix.close(posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise UsageError(f"cannot write the trace {path}: {error.strerror}", mend="name another file") from None
+        raise UsageError(f"cannot write the trace {path}: {error.strerror}", hint="name another file") from None
     return path
 
 

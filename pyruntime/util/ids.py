@@ -26,12 +26,12 @@ class _Name(str):
         if isinstance(text, cls):
             return text
         if not text:
-            raise StateError(f"{cls.KIND} cannot be empty", mend=f"give {cls.ARTICLE} {cls.KIND}")
+            raise StateError(f"{cls.KIND} cannot be empty", hint=f"give {cls.ARTICLE} {cls.KIND}")
         if len(text) > _LONGEST or text[0] not in _FIRST or not _REST.issuperset(text):
             shown = text if len(text) <= _LONGEST else f"{text[:40]}… ({len(text)} characters)"
             raise StateError(
                 f"invalid {cls.KIND} format: {shown!r}",
-                mend="use letters, digits, '_', '+', '-' and '.', not starting with '.'",
+                hint="use letters, digits, '_', '+', '-' and '.', not starting with '.'",
             )
         return str.__new__(cls, text)
 

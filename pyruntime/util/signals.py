@@ -37,4 +37,4 @@ def parse(word: str) -> int:
                 number = start + int(offset)
                 if RTMIN <= number <= RTMAX:
                     return number
-    raise UsageError(f"unknown signal {word!r}", mend="give a name such as TERM or SIGTERM, or a number from 0 to 64")
+    raise UsageError(f"unknown signal {word!r}", hint="give a name such as TERM or SIGTERM, or a number from 0 to 64")

@@ -133,7 +133,7 @@ def tell_of_snapshot(path: str) -> None:
     except (ValueError, KeyError, StopIteration):
         return
     if found["status"] != "ok":
-        print(f"note: {found['found']}, not its snapshot; mend: {found['mend']}", file=sys.stderr)
+        print(f"note: {found['found']}, not its snapshot; hint: {found['hint']}", file=sys.stderr)
 
 
 def run_case(case: str, workers: list[Worker], rounds: int) -> tuple[dict[str, Rows], dict[str, str]]:

@@ -429,7 +429,7 @@ def test_snapshot_is_not_used_when_a_source_has_changed(snapshot: Library) -> No
 
 
 def test_snapshot_is_not_used_with_another_interpreter(snapshot: Library, own_python: Path) -> None:
-    """As an update of the distribution's Python leaves it, whose mended code must run."""
+    """As an update of the distribution's Python leaves it, whose fixed code must run."""
     shutil.copy(PYTHON, own_python.with_suffix(".new"))
     own_python.with_suffix(".new").rename(own_python)
     assert not snapshot.is_snapshot_used()

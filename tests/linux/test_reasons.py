@@ -34,7 +34,7 @@ def told(box, call: str, errno: str, *words: str, verb: str = "create", **option
     nothing_left(box, before)
     line = error_lines(result)[-1]
     assert call in line or verb == "run", line
-    assert ";" in line, f"no mend: {line}"
+    assert ";" in line, f"no hint: {line}"
     return line
 
 

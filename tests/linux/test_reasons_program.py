@@ -116,7 +116,7 @@ def test_what_fails_after_the_gate_is_told_by_start(container):
 
 
 def test_a_person_gets_three_lines_and_a_log_one(container, runtime):
-    """At a terminal: where with its line, the reason, the mend. An engine reads the log, where nothing differs."""
+    """At a terminal: where with its line, the reason, the hint. An engine reads the log, where nothing differs."""
     box = container()
     bind(box.config, "/nosuch/data", "/data")
     box.bundle.save()
@@ -136,7 +136,7 @@ def test_a_person_gets_three_lines_and_a_log_one(container, runtime):
     assert lines == [
         f"pyruntime: create failed at /mounts/5 of config.json, line {line}",
         "  reason  bind /nosuch/data on /data: no such file or directory (ENOENT): the source of the mount is missing",
-        "  mend    make it on the host, or correct the source",
+        "  hint    make it on the host, or correct the source",
     ]
     assert len(log.read_text().splitlines()) == 1
     assert "open_tree(" in log.read_text()

@@ -395,7 +395,7 @@ def test_verb(bare: Installation) -> None:
     assert verb(bare, "remove").returncode == 0
 
 
-@pytest.mark.parametrize("words", [[], ["mend"], ["make", "status"], ["remove", "--again"], ["status", "-f", "xml"]])
+@pytest.mark.parametrize("words", [[], ["hint"], ["make", "status"], ["remove", "--again"], ["status", "-f", "xml"]])
 def test_verb_refuses(bare: Installation, words: list[str]) -> None:
     result = verb(bare, *words)
     assert result.returncode == 1

@@ -61,7 +61,7 @@ def fail(actor: Any, path: str) -> None:
 
 def refuse(actor: Any) -> None:
     """refuse"""
-    raise ConfigError("will not do", why="it is a test", mend="do not ask")
+    raise ConfigError("will not do", why="it is a test", hint="do not ask")
 
 
 def crash(actor: Any) -> None:

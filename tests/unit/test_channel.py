@@ -68,10 +68,10 @@ def test_the_end_is_no_message(pair: tuple[Channel, Channel]) -> None:
 
 
 def test_a_long_error_fits_into_a_packet(pair: tuple[Channel, Channel]) -> None:
-    pair[0].send_error(HookError("it said: " + "\x00" * 10 * channel.MAX_PACKET, mend="less"))
+    pair[0].send_error(HookError("it said: " + "\x00" * 10 * channel.MAX_PACKET, hint="less"))
     type, arg, _ = pair[1].receive()
     assert type == channel.ERROR
-    assert arg["mend"] == "less"
+    assert arg["hint"] == "less"
     assert arg["message"].startswith("it said: ")
 
 

@@ -31,7 +31,7 @@ def test_json() -> None:
     assert len(subjects) == len(set(subjects)) >= 14
     for one in answer["checks"]:
         assert one["found"]
-        assert bool(one["follows"]) is bool(one["mend"]) is (one["status"] != "ok"), one
+        assert bool(one["follows"]) is bool(one["hint"]) is (one["status"] != "ok"), one
 
 
 def test_wrong_words() -> None:
@@ -80,7 +80,7 @@ def test_without_a_place_for_state() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranges", "helper", "mend"),
+    ("ranges", "helper", "hint"),
     [
         ([(100000, 65536)], "", "install newuidmap (package uidmap)"),
         ([], "/usr/bin/newuidmap", "usermod --add-subuids 100000-165535 USER"),
@@ -88,12 +88,12 @@ def test_without_a_place_for_state() -> None:
     ],
 )
 def test_the_hint_is_for_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, ranges: object, helper: str, mend: str
+    monkeypatch: pytest.MonkeyPatch, ranges: object, helper: str, hint: str
 ) -> None:
     monkeypatch.setattr(host_facts, "subordinate", lambda file: ranges)
     monkeypatch.setattr(host_facts, "program", lambda name: helper)
     checks = {one.subject: one for one in doctor._rootless()}
-    assert checks["subuid"].mend == mend
+    assert checks["subuid"].hint == hint
 
 
 def test_criu_that_does_not_work_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_cgroups_that_are_read_only() -> None:
 def test_a_filter_that_hides_clone3() -> None:
     found = in_trouble(*without_clone3())["system calls"]
     assert (found["status"], found["found"]) == ("error", "not there: clone3")
-    assert "seccomp profile" in found["mend"]
+    assert "seccomp profile" in found["hint"]
 
 
 def test_lists_of_numbers() -> None:

@@ -31,11 +31,11 @@ KINDS = (PyruntimeError, UsageError, ConfigError, StateError, StepError, HookErr
     [
         (PyruntimeError("a"), "a"),
         (PyruntimeError("a", why="b"), "a: b"),
-        (PyruntimeError("a", mend="c"), "a; c"),
-        (PyruntimeError("a", why="b", mend="c"), "a: b; c"),
+        (PyruntimeError("a", hint="c"), "a; c"),
+        (PyruntimeError("a", why="b", hint="c"), "a: b; c"),
         (ConfigError("a", pointer="/x/0"), "config.json: /x/0: a"),
         (ConfigError("a", pointer=""), "config.json: : a"),
-        (ConfigError("two\nlines", mend="a\nb"), "two lines; a b"),
+        (ConfigError("two\nlines", hint="a\nb"), "two lines; a b"),
     ],
 )
 def test_one_line(error: PyruntimeError, line: str) -> None:
@@ -44,10 +44,10 @@ def test_one_line(error: PyruntimeError, line: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back(kind: type[PyruntimeError]) -> None:
-    error = kind("m", pointer="/p", why="w", mend="d", step="s", syscall="open()", errno="ENOENT")
+    error = kind("m", pointer="/p", why="w", hint="d", step="s", syscall="open()", errno="ENOENT")
     back = from_json(error.to_json())
     assert type(back) is kind
-    for name in ("message", "pointer", "why", "mend", "step", "syscall", "errno"):
+    for name in ("message", "pointer", "why", "hint", "step", "syscall", "errno"):
         assert getattr(back, name) == getattr(error, name)
     assert str(back) == str(error)
 
@@ -119,10 +119,10 @@ def test_the_words_that_engines_look_for(number: int, words: str) -> None:
 
 
 def test_reasons_are_of_known_calls_and_errors() -> None:
-    for (call, name), (why, mend) in hints.TABLE.items():
+    for (call, name), (why, hint) in hints.TABLE.items():
         assert call.replace("_", "").isalnum()
         assert hasattr(errno, name), name
-        for text in (why, mend):
+        for text in (why, hint):
             assert text and not text.endswith(".") and "\n" not in text
 
 
@@ -130,9 +130,9 @@ def test_a_reason_is_added_once() -> None:
     error = StepError("m", syscall='open_tree("/data")', errno="ENOENT")
     hints.add(error)
     assert error.why == "the source of the mount is missing"
-    own = StepError("m", why="mine", mend="mine too", syscall='open_tree("/data")', errno="ENOENT")
+    own = StepError("m", why="mine", hint="mine too", syscall='open_tree("/data")', errno="ENOENT")
     hints.add(own)
-    assert (own.why, own.mend) == ("mine", "mine too")
+    assert (own.why, own.hint) == ("mine", "mine too")
     unknown = StepError("m", syscall="frobnicate()", errno="ENOENT")
     hints.add(unknown)
     assert unknown.why is None

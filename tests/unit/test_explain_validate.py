@@ -66,7 +66,7 @@ def test_everything_at_once() -> None:
     found = {one["pointer"]: one for one in json.loads(result.stdout)}
     assert found["/process/args"]["severity"] == found["/process/cwd"]["severity"] == "error"
     assert found["/linux/rootPropagation"]["severity"] == "warning"
-    assert "rootfsPropagation" in found["/linux/rootPropagation"]["mend"]
+    assert "rootfsPropagation" in found["/linux/rootPropagation"]["hint"]
 
 
 def test_what_only_the_plan_can_know(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_flags_after_words(arguments: list[str], values: dict[str, Any], rest: l
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words", "mend"),
+    ("arguments", "words", "hint"),
     [
         (["--nosuch"], "flag provided but not defined: --nosuch", "see --help"),
         (["--nosuch=value"], "not defined: --nosuch;", "see --help"),
@@ -73,11 +73,11 @@ def test_flags_after_words(arguments: list[str], values: dict[str, Any], rest: l
         (["-fb"], "not defined: -fb", None),
     ],
 )
-def test_what_is_refused(arguments: list[str], words: str, mend: str | None) -> None:
+def test_what_is_refused(arguments: list[str], words: str, hint: str | None) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         parse(arguments, FLAGS)
-    if mend is not None:
-        assert caught.value.mend == mend
+    if hint is not None:
+        assert caught.value.hint == hint
 
 
 def test_defaults_are_not_shared() -> None:

@@ -71,7 +71,7 @@ def test_init_reports_what_it_refuses_in_every_phase(fake_parent: FakeParent, ph
         fake_parent.attend()
     error = caught.value
     assert (error.message, error.pointer) == ("will not do", "/hostname")
-    assert (error.why, error.mend) == ("it is a test", "do not ask")
+    assert (error.why, error.hint) == ("it is a test", "do not ask")
     assert done(fake_parent) == 1
 
 

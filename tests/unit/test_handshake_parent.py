@@ -48,7 +48,7 @@ def test_the_parent_answers_in_order(tmp_path: Path) -> None:
 
 def test_the_parent_raises_what_init_reports(tmp_path: Path) -> None:
     def script(init: Channel) -> None:
-        init.send_error(ConfigError("no such", pointer="/mounts/1", mend="make it"))
+        init.send_error(ConfigError("no such", pointer="/mounts/1", hint="make it"))
 
     with pytest.raises(ConfigError) as caught:
         attend(tmp_path, script)
@@ -86,7 +86,7 @@ def test_a_dead_init_is_noticed(tmp_path: Path, end: Callable[[Channel], Any], w
 
     with pytest.raises(StepError, match="init died: .*" + words) as caught:
         attend(tmp_path, script)
-    assert "dmesg" in (caught.value.mend or "")
+    assert "dmesg" in (caught.value.hint or "")
 
 
 def test_an_init_that_closes_and_lives_on_is_ended(tmp_path: Path) -> None:

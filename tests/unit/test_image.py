@@ -71,7 +71,7 @@ def test_a_script_without_its_interpreter(file: Path) -> None:
 def test_a_script_with_the_line_ends_of_windows(file: Path) -> None:
     error = problem(file, b"#!/bin/sh\r\necho\r\n")
     assert error is not None
-    assert "CRLF" in (error.why or "") and "dos2unix" in (error.mend or "")
+    assert "CRLF" in (error.why or "") and "dos2unix" in (error.hint or "")
 
 
 def test_a_text_without_a_first_line(file: Path) -> None:

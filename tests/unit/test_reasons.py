@@ -29,8 +29,8 @@ def test_each_row_is_provoked(row: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("row", sorted(hints.TABLE), ids="-".join)
 def test_each_row_is_in_the_document(row: tuple[str, str]) -> None:
-    why, mend = (text.replace("max_*_", "max_\\*_") for text in hints.TABLE[row])
-    assert f"| {row[0]} | {row[1]} | {why} | {mend} |" in (CHECKOUT / "docs/errors.md").read_text()
+    why, hint = (text.replace("max_*_", "max_\\*_") for text in hints.TABLE[row])
+    assert f"| {row[0]} | {row[1]} | {why} | {hint} |" in (CHECKOUT / "docs/errors.md").read_text()
 
 
 @pytest.mark.parametrize("row", sorted(causes.SITUATIONS), ids="-".join)
@@ -64,25 +64,25 @@ def test_three_short_lines() -> None:
     assert error_text.lines("create", error, PLAIN).splitlines() == [
         "pyruntime: create failed at /mounts/3 of config.json",
         "  reason  bind /srv/data on /data: no such file or directory (ENOENT): the source of the mount is missing",
-        "  mend    make it on the host, or correct the source",
+        "  hint    make it on the host, or correct the source",
     ]
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "hint"),
     [
         (UsageError("m"), "--help"),
         (NotFound("m"), "pyruntime list"),
         (ConfigError("m"), "pyruntime validate"),
         (StepError("m"), "--debug"),
         (HookError("m"), "--debug"),
-        (StepError("m", mend="own"), "own"),
+        (StepError("m", hint="own"), "own"),
     ],
 )
-def test_there_is_always_a_mend(error: PyruntimeError, mend: str) -> None:
+def test_there_is_always_a_hint(error: PyruntimeError, hint: str) -> None:
     lines = error_text.lines("start", error, PLAIN).splitlines()
     assert len(lines) == 3
-    assert mend in lines[2]
+    assert hint in lines[2]
 
 
 def test_of_several_problems_the_first() -> None:

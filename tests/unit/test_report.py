@@ -12,7 +12,7 @@ from pyruntime.util.colour import Painter
 TEXT = '{\n "mounts": [\n  {"destination": "/a"}\n ]\n}\n'
 FOUND = [
     Finding("note", "", "could not look", rule="one"),
-    Finding("error", "/mounts/0", "100% wrong\nline, two", why="because", mend="change: it", rule="two"),
+    Finding("error", "/mounts/0", "100% wrong\nline, two", why="because", hint="change: it", rule="two"),
 ]
 
 
@@ -27,7 +27,7 @@ def test_the_worst_comes_first_a_line_each() -> None:
     ]
 
 
-def test_a_person_gets_reason_and_mend_below() -> None:
+def test_a_person_gets_reason_and_hint_below() -> None:
     lines = shown("table", on=True).splitlines()
     assert "\x1b[31;1merror   \x1b[0m" in lines[0] and "/mounts/0" in lines[0] and "because" not in lines[0]
     assert "because" in lines[1] and "change: it" in lines[2]

@@ -45,7 +45,7 @@ def test_a_signal(word: str, number: int) -> None:
 def test_what_is_no_signal(word: str) -> None:
     with pytest.raises(UsageError, match="unknown signal") as caught:
         signals.parse(word)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_the_table_is_the_kernels() -> None:

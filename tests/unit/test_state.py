@@ -72,7 +72,7 @@ def test_an_id(id: str) -> None:
 def test_what_is_no_id(id: str, root: str) -> None:
     with pytest.raises(StateError, match="container id") as caught:
         ContainerId(id)
-    assert caught.value.mend
+    assert caught.value.hint
     with pytest.raises(StateError, match="container id"):
         store.load(root, id)
     with pytest.raises(StateError, match="container id"):

@@ -50,7 +50,7 @@ class Sample:
         """The only finding, which is at this pointer and has the words in it."""
         found = self.validate(*flags)
         assert [one["pointer"] for one in found] == [pointer], found
-        text = " ".join(found[0][part] for part in ("message", "why", "mend"))
+        text = " ".join(found[0][part] for part in ("message", "why", "hint"))
         for word in words:
             assert word in text, found
         assert found[0]["severity"] == severity
@@ -273,7 +273,7 @@ def test_a_seccomp_profile_with_an_agent_that_is_not_there(sample: Sample) -> No
 def test_a_network_device_that_is_not_there(sample: Sample) -> None:
     sample.linux["netDevices"] = {"loo": {}}
     found = {one["pointer"]: one for one in sample.validate()}
-    assert "did you mean lo?" in found["/linux/netDevices/loo"]["mend"]
+    assert "did you mean lo?" in found["/linux/netDevices/loo"]["hint"]
 
 
 def test_without_root_and_without_a_place_for_state(sample: Sample, tmp_path: Path) -> None:

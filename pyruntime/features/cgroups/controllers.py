@@ -74,7 +74,7 @@ def _absent(directory: str, missing: list[str]) -> StateError:
     return StateError(
         f"no cgroup controller {', '.join(missing)} for the container",
         why=f"{directory} has {have}",
-        mend="leave out the limit, or enable it (systemd: Delegate=, kernel: cgroup_disable=)",
+        hint="leave out the limit, or enable it (systemd: Delegate=, kernel: cgroup_disable=)",
     )
 
 
@@ -85,7 +85,7 @@ def _refused(directory: str, controller: str, error: KernelError) -> Exception:
         return StateError(
             f"cannot enable the cgroup controller {controller} below {directory}: that cgroup holds processes",
             why=f"a cgroup has either processes or children with limits; in it are {processes.shown(pids)}",
-            mend="move them into a cgroup below it, or give another linux.cgroupsPath",
+            hint="move them into a cgroup below it, or give another linux.cgroupsPath",
         )
     if error.errno == _ENOENT:
         return _absent(directory, [controller])

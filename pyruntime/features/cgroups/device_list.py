@@ -32,7 +32,7 @@ def of_rules(rules: list[str], pointer: str) -> list[str]:
         "cgroup v1 cannot express these rules: some deny a part of what others allow, and some the reverse",
         pointer=pointer,
         why=_conflict(tables),
-        mend="name the devices that are allowed, without *, or use cgroup v2",
+        hint="name the devices that are allowed, without *, or use cgroup v2",
     )
 
 

@@ -37,7 +37,7 @@ def attach(directory: str, rules: list[str]) -> None:
         raise StepError(
             f"put a BPF program for devices on {directory}: {error.call()}: {strerror(error.errno)}",
             why="root without CAP_BPF and CAP_NET_ADMIN, or a kernel without CONFIG_CGROUP_BPF",
-            mend="run with these capabilities",
+            hint="run with these capabilities",
             syscall=error.call(),
             errno=errno_name(error.errno),
         ) from None

@@ -59,7 +59,7 @@ def plan(entries: list[dict[str, Any]], request: Request) -> Iterator[Step]:
                 "this host has no cgroup controller devices",
                 pointer=POINTER,
                 why="its cgroups are not mounted or not visible" if request.layout.kind == "none" else None,
-                mend="mount or enable it, or leave out the rules",
+                hint="mount or enable it, or leave out the rules",
             )
         request.warn(f"config.json: {POINTER}: {_NOT_ROOT}")
 
@@ -85,11 +85,11 @@ def rules(entries: list[dict[str, Any]]) -> list[str]:
             raise ConfigError(
                 f'"{kind}" is no type of device that can be allowed or denied',
                 pointer=f"{POINTER}/{index}/type",
-                mend="give c, b or a",
+                hint="give c, b or a",
             )
         if not set("rwm").issuperset(access):
             raise ConfigError(
-                f'"{access}" is no access to a device', pointer=f"{POINTER}/{index}/access", mend="use r, w and m"
+                f'"{access}" is no access to a device', pointer=f"{POINTER}/{index}/access", hint="use r, w and m"
             )
         word = "allow" if entry["allow"] else "deny"
         number = f"{_or_any(entry.get('major'))}:{_or_any(entry.get('minor'))}"

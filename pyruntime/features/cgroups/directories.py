@@ -86,7 +86,7 @@ def _claim(directory: str, *, made: bool) -> None:
         posix.close(fd)
         raise StateError(
             f"container's cgroup is in use: another container is being created in {directory}",
-            mend="give another linux.cgroupsPath",
+            hint="give another linux.cgroupsPath",
         ) from None
     if not made:
         require_unused(directory)
@@ -150,7 +150,7 @@ def require_unused(directory: str) -> None:
         raise StateError(
             f"container's cgroup is not empty: {len(pids)} process(es) found in {directory}",
             why=processes.shown(pids),
-            mend="delete the container that uses it, or give another linux.cgroupsPath",
+            hint="delete the container that uses it, or give another linux.cgroupsPath",
         )
     for file, frozen in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
         try:
@@ -160,5 +160,5 @@ def require_unused(directory: str) -> None:
         if text == frozen:
             raise StateError(
                 f"container's cgroup unexpectedly frozen: {directory}/{file} is {text}",
-                mend="thaw it, or give another linux.cgroupsPath",
+                hint="thaw it, or give another linux.cgroupsPath",
             )

@@ -36,11 +36,11 @@ def chosen(cgroups: dict[str, str], words: list[str]) -> dict[str, str]:
     for word in words:
         names, colon, path = word.rpartition(":")
         if ":" in names:
-            raise UsageError(f"invalid --cgroup argument: {word}", mend="write it as CONTROLLER:PATH")
+            raise UsageError(f"invalid --cgroup argument: {word}", hint="write it as CONTROLLER:PATH")
         if not colon and len(words) > 1:
             raise UsageError(
                 f"invalid --cgroup argument: {word} (missing <controller>: prefix)",
-                mend="one path for all controllers, or one for each: --cgroup cpu:a --cgroup memory:b",
+                hint="one path for all controllers, or one for each: --cgroup cpu:a --cgroup memory:b",
             )
         if ".." in path.split("/"):
             raise UsageError(f"invalid --cgroup argument: {path} is not a sub cgroup path")
@@ -61,7 +61,7 @@ def _hierarchy(cgroups: dict[str, str], controller: str) -> str:
         return UNIFIED
     raise UsageError(
         f"invalid --cgroup argument: the container has no cgroup of the controller {controller}",
-        mend=f"it has those of {' '.join(cgroups) or 'none'}",
+        hint=f"it has those of {' '.join(cgroups) or 'none'}",
     )
 
 

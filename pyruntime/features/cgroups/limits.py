@@ -62,7 +62,7 @@ def plan_resources(resources: dict[str, Any], layout: Layout, warn: Any) -> Iter
                 f"this host has no cgroup controller {controller.name}",
                 pointer=pointer,
                 why="its cgroups are " + (layout.kind if layout.kind != "none" else "not mounted, or not to be seen"),
-                mend="leave out the limit, or mount or enable the controller",
+                hint="leave out the limit, or mount or enable the controller",
             )
         module = __import__(f"pyruntime.features.cgroups.{controller.module}", None, None, ("plan",))
         yield from module.plan(part, controller.hierarchy, pointer, warn)

@@ -133,4 +133,4 @@ def require_room(actor: Any, limit: int, hierarchy: str) -> None:
 
     used = int(read_file(f"{setting.directory_of(actor, hierarchy)}/memory.current"))
     if used > limit:
-        raise ConfigError(f"rejecting memory limit {limit} < usage {used}", mend="give a higher limit")
+        raise ConfigError(f"rejecting memory limit {limit} < usage {used}", hint="give a higher limit")

@@ -87,7 +87,7 @@ def directories_of(request: Request) -> dict[str, str]:
         return systemd.directories_of(request)
     path: str = request.linux.get("cgroupsPath") or request.id
     if ".." in path.split("/"):
-        raise ConfigError("may not contain ..", pointer=POINTER, mend="give the path without ..")
+        raise ConfigError("may not contain ..", pointer=POINTER, hint="give the path without ..")
     if "\n" in path or "\0" in path:
         raise ConfigError("may not contain line breaks or NUL", pointer=POINTER)
     return below(request.layout, path)
@@ -97,7 +97,7 @@ def below(layout: Layout, path: str) -> dict[str, str]:
     """hierarchy -> absolute directory, for a checked path as of cgroupsPath."""
     names = "/".join(name for name in path.split("/") if name not in ("", "."))
     if not names:
-        raise ConfigError("is the root cgroup", pointer=POINTER, mend="name a cgroup below it")
+        raise ConfigError("is the root cgroup", pointer=POINTER, hint="name a cgroup below it")
     if len(names) > _LONGEST_PATH or max(map(len, names.split("/"))) > _LONGEST_NAME:
         raise ConfigError(f"has names of more than {_LONGEST_NAME} bytes, or is too long", pointer=POINTER)
     found = {}

@@ -84,5 +84,5 @@ def _busy(directory: str) -> StateError:
     return StateError(
         f"cannot remove the cgroup {directory}: device or resource busy (EBUSY)",
         why=f"processes are in it: {processes.shown(pids)}" if pids else "the kernel has not let it go yet",
-        mend="end them, then delete again" if pids else "delete again",
+        hint="end them, then delete again" if pids else "delete again",
     )

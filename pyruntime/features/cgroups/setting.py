@@ -91,7 +91,7 @@ def directory_of(actor: Any, hierarchy: str) -> str:
         raise ConfigError(
             "cannot set limits: the container has no cgroup of its own",
             why="its user may not make one" if hierarchy else None,
-            mend="have a cgroup delegated to the user (systemd: Delegate=yes), or leave out the limit",
+            hint="have a cgroup delegated to the user (systemd: Delegate=yes), or leave out the limit",
         )
     return str(directory)
 

@@ -75,16 +75,16 @@ def unit_of(request: Request) -> tuple[str, str]:
         raise ConfigError(
             f'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got "{path}" instead',
             pointer=POINTER,
-            mend="write it so, or leave out --systemd-cgroup",
+            hint="write it so, or leave out --systemd-cgroup",
         )
     slice, prefix, name = parts
     slice = slice or default
     if name.endswith(".slice"):
         raise ConfigError(
-            f'"{name}" is the name of a slice, which holds no processes', pointer=POINTER, mend='as "a-b.slice:box:web"'
+            f'"{name}" is the name of a slice, which holds no processes', pointer=POINTER, hint='as "a-b.slice:box:web"'
         )
     if not slice.endswith(".slice") or "/" in path or ".." in path or not name:
-        raise ConfigError(f'"{path}" is no slice:prefix:name', pointer=POINTER, mend='as "system.slice:box:web"')
+        raise ConfigError(f'"{path}" is no slice:prefix:name', pointer=POINTER, hint='as "system.slice:box:web"')
     return slice, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
 
 
@@ -94,7 +94,7 @@ def expand(slice: str) -> str:
     if slice == "-.slice":
         return ""
     if "" in names:
-        raise ConfigError(f'"{slice}" is no name of a slice', pointer=POINTER, mend='as "machine-web.slice"')
+        raise ConfigError(f'"{slice}" is no name of a slice', pointer=POINTER, hint='as "machine-web.slice"')
     return "".join(f"/{'-'.join(names[: index + 1])}.slice" for index in range(len(names)))
 
 

@@ -47,7 +47,7 @@ class Bus:
             raise BusError(
                 f"cannot reach systemd over {which} D-Bus: {error}",
                 why="DBUS_SESSION_BUS_ADDRESS and XDG_RUNTIME_DIR do not lead to it" if user else None,
-                mend="log in with a session of systemd's (loginctl enable-linger)" if user else "start dbus",
+                hint="log in with a session of systemd's (loginctl enable-linger)" if user else "start dbus",
             ) from None
         # The signals have to be asked for twice: of systemd, and of the bus in between.
         self.call("Subscribe")

@@ -95,7 +95,7 @@ def mask(numbers: str) -> list[int]:
     for part in numbers.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdigit() or (last and not last.isdigit()):
-            raise ConfigError(f'"{numbers}" is no list of numbers', pointer="/linux/resources/cpu", mend='as "0-3,7"')
+            raise ConfigError(f'"{numbers}" is no list of numbers', pointer="/linux/resources/cpu", hint='as "0-3,7"')
         for number in range(int(first), int(last or first) + 1):
             bits |= 1 << number
     return list(bits.to_bytes((bits.bit_length() + 7) // 8 or 1, "little"))
@@ -123,7 +123,7 @@ def from_annotations(annotations: dict[str, str]) -> list[list[Any]]:
             raise ConfigError(
                 f"{text!r} is no value for {name}",
                 pointer=pointer,
-                mend="write it as GVariant text: 'words', true, 5, uint64 5, ['a', 'b']",
+                hint="write it as GVariant text: 'words', true, 5, uint64 5, ['a', 'b']",
             ) from None
         found.append([name, kind, value])
     return found

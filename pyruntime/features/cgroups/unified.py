@@ -21,9 +21,9 @@ _ENDS = {
 
 def check_new(unified: dict[str, str]) -> None:
     """Raise ConfigError for what may be written to a container that runs, but not to one that is being made."""
-    for file, (what, mend) in _ENDS.items():
+    for file, (what, hint) in _ENDS.items():
         if unified.get(file, "").strip() == "1":
-            raise ConfigError(f"{file}=1 {what}", pointer=f"{POINTER}/{file}", mend=mend)
+            raise ConfigError(f"{file}=1 {what}", pointer=f"{POINTER}/{file}", hint=hint)
 
 
 def plan(unified: dict[str, str], layout: Layout) -> Iterator[Step]:
@@ -31,16 +31,16 @@ def plan(unified: dict[str, str], layout: Layout) -> Iterator[Step]:
     for file, value in unified.items():
         pointer = f"{POINTER}/{file.replace('~', '~0').replace('/', '~1')}"
         if "/" in file or "." not in file:
-            raise ConfigError(f'"{file}" is no file of a cgroup', pointer=pointer, mend='write it as "memory.high"')
+            raise ConfigError(f'"{file}" is no file of a cgroup', pointer=pointer, hint='write it as "memory.high"')
         if layout.kind not in ("v2", "hybrid"):
-            raise ConfigError("this host has no cgroup2 tree", pointer=pointer, mend="leave out unified")
+            raise ConfigError("this host has no cgroup2 tree", pointer=pointer, hint="leave out unified")
         controller = file.partition(".")[0]
         if controller != "cgroup" and layout.serving(controller) != UNIFIED:
             raise ConfigError(
                 f"the cgroup2 tree of this host does not have the controller {controller}",
                 pointer=pointer,
                 why=f"it is {layout.kind}" + (": v1 has it" if layout.serving(controller) else ""),
-                mend="leave it out, or use the field of linux.resources that is meant",
+                hint="leave it out, or use the field of linux.resources that is meant",
             )
         lines = value.splitlines() or [""]
         yield Step(pointer, setting.write_lines, hierarchy=UNIFIED, file=file, value=lines)

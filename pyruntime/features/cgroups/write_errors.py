@@ -11,12 +11,12 @@ _ENOENT, _ENXIO, _EACCES, _EBUSY, _ENODEV, _EINVAL, _ERANGE, _ENOSPC = 2, 6, 13,
 
 def explain(directory: str, file: str, value: str, error: KernelError) -> StepError:
     """The error to show for `file = value` that failed."""
-    why, mend = _reason(directory, file, value, error.errno or 0)
+    why, hint = _reason(directory, file, value, error.errno or 0)
     reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
     return StepError(
         f"write {value} to {directory}/{file}: {reason}",
         why=why,
-        mend=mend,
+        hint=hint,
         syscall=error.call(),
         errno=errno_name(error.errno),
     )

@@ -38,7 +38,7 @@ def plan(request: Request) -> Iterator[Step]:
                 "is required for a new user namespace and missing",
                 pointer=f"/linux/{field}",
                 why="without a map no id of the container is one of the host, and nothing can be done in it",
-                mend='add one such as [{"containerID": 0, "hostID": 100000, "size": 65536}]',
+                hint='add one such as [{"containerID": 0, "hostID": 100000, "size": 65536}]',
             )
         yield Step(f"/linux/{field}", write_map, file=file, lines=lines, rootless=request.rootless)
 
@@ -51,7 +51,7 @@ def require_map(parent: Any, file: str, lines: list[list[int]], path: str) -> No
         raise ConfigError(
             f"is not the {file} of the user namespace {path}, which is {shown}",
             why="the maps of a namespace that is joined cannot be changed",
-            mend="leave out the mappings, or give those of the namespace",
+            hint="leave out the mappings, or give those of the namespace",
         )
 
 
@@ -97,7 +97,7 @@ def _run_helper(pid: int, file: str, lines: list[list[int]]) -> None:
         raise StepError(
             f"{name} is not installed",
             why="an ordinary user may map only one id, its own, without it",
-            mend="install the package uidmap, or map only your own id",
+            hint="install the package uidmap, or map only your own id",
         )
     arguments = [name, str(pid)] + [str(number) for line in lines for number in line]
     files.close_on_exec_from(3)
@@ -122,5 +122,5 @@ def _run_helper(pid: int, file: str, lines: list[list[int]]) -> None:
         raise StepError(
             f"{' '.join(arguments)}: exit status {code}" + (f" ({said})" if said else ""),
             why=f"the ids asked for are not all granted to user {posix.getuid()} in {subordinate}",
-            mend=f"add a line for the user to {subordinate}, or map other ids",
+            hint=f"add a line for the user to {subordinate}, or map other ids",
         )

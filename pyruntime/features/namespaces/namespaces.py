@@ -132,7 +132,7 @@ def open_namespace(kind: str, path: str) -> int:
         posix.close(fd)
         raise ConfigError(
             f"{path} is not a {kind} namespace" + (f" but one of kind {found}" if found else ""),
-            mend=f"give the path of a {kind} namespace, such as /proc/PID/ns/{wanted}",
+            hint=f"give the path of a {kind} namespace, such as /proc/PID/ns/{wanted}",
         )
     return fd
 

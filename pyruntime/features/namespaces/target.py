@@ -94,14 +94,14 @@ def find(record: Record) -> Target:
         raise StateError(
             f"cannot look at the init of container {record.id}: {there} is not visible",
             why="/proc is mounted with hidepid",
-            mend="exec with a /proc that shows all processes",
+            hint="exec with a /proc that shows all processes",
         ) from None
     except PermissionError as error:
         target.close()
         raise StateError(
             f"cannot look at the init of container {record.id}: {error.filename}: permission denied",
             why="it runs as another user, or does not run its program yet",
-            mend="exec as the user who created the container, once it is started",
+            hint="exec as the user who created the container, once it is started",
         ) from None
     except BaseException:
         target.close()
@@ -115,7 +115,7 @@ def find(record: Record) -> Target:
 
 def gone(id: str) -> StateError:
     """The error for a container without init."""
-    return StateError(f"cannot exec in a stopped container: {id}", mend="start a new one")
+    return StateError(f"cannot exec in a stopped container: {id}", hint="start a new one")
 
 
 def is_dead(pidfd: int) -> bool:

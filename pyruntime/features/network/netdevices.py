@@ -33,7 +33,7 @@ def plan(request: Request) -> Iterator[Step]:
         return
     if request.rootless:
         raise ConfigError(
-            "an ordinary user cannot move network devices", pointer="/linux/netDevices", mend="run as root"
+            "an ordinary user cannot move network devices", pointer="/linux/netDevices", hint="run as root"
         )
     _, path = request.namespace("network")
     for device, wanted in devices.items():
@@ -56,14 +56,14 @@ def move(parent: Any, device: str, name: str, namespace: str) -> None:
             raise StepError(
                 f"move the network device {device}: no such device (ENODEV)",
                 why="there is no device of that name in the runtime's network namespace",
-                mend="ip link shows those that are there",
+                hint="ip link shows those that are there",
                 errno="ENODEV",
             )
         # Asked before, because the kernel moves first, and what it moved is gone when the container is.
         if _find(there, name) is not None:
             raise StepError(
                 f"move the network device {device}: the container has a device called {name} (EEXIST)",
-                mend="set another name",
+                hint="set another name",
                 errno="EEXIST",
             )
         kept = _addresses(here, index)

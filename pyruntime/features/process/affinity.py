@@ -26,7 +26,7 @@ def parse_list(text: str, pointer: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
-            raise ConfigError(f"{text!r} is not a list of numbers", pointer=pointer, mend='write it as "0-3,7"')
+            raise ConfigError(f"{text!r} is not a list of numbers", pointer=pointer, hint='write it as "0-3,7"')
         high = last if dash else first
         # Not converted when it is long: int() refuses thousands of digits.
         if max(len(first), len(high)) > _LONGEST or int(first) > int(high) or int(high) > _HIGHEST:
@@ -85,7 +85,7 @@ def _set(pid: int, cpus: list[int]) -> None:
         raise StepError(
             f"run on the CPUs {shown}: invalid argument (EINVAL)",
             why="the cpuset has none of these CPUs, or the machine has none",
-            mend="name CPUs of the container's cpuset (linux.resources.cpu.cpus)",
+            hint="name CPUs of the container's cpuset (linux.resources.cpu.cpus)",
             syscall=f"sched_setaffinity({pid}, {shown})",
             errno="EINVAL",
         ) from error

@@ -78,7 +78,7 @@ def _refuse_unknown(request: Request) -> None:
                 raise ConfigError(
                     f"{name} is no capability",
                     pointer=f"/process/capabilities/{kind}",
-                    mend="correct the name, or set ociVersion to 1.1.0 or later, where it is a warning",
+                    hint="correct the name, or set ociVersion to 1.1.0 or later, where it is a warning",
                 )
 
 

@@ -68,7 +68,7 @@ def check_opened(fd: int, name: str, is_there: Callable[[bytes], bool]) -> None:
             f'exec: "{name}": exec format error',
             errno="ENOEXEC",
             why=NEITHER if head else "the file is empty",
-            mend="begin the script with #!/bin/sh, or run its interpreter" if head else "install the program again",
+            hint="begin the script with #!/bin/sh, or run its interpreter" if head else "install the program again",
         )
 
 
@@ -91,7 +91,7 @@ def _check_script(head: bytes, name: str, is_there: Callable[[bytes], bool]) -> 
             f'exec: "{name}": no such file or directory',
             errno="ENOENT",
             why=f'its first line ends with CRLF, so the interpreter asked for is "{shown}\\r"',
-            mend="save the script with Unix line ends (dos2unix)",
+            hint="save the script with Unix line ends (dos2unix)",
         )
     if not is_there(interpreter):
         raise _no_interpreter(interpreter, name, "its first line (#!) asks for the interpreter")
@@ -112,7 +112,7 @@ def _check_elf(fd: int, head: bytes, name: str, is_there: Callable[[bytes], bool
                 f'exec: "{name}": exec format error',
                 errno="ENOEXEC",
                 why=f"the program is for {theirs}, this machine is {own}",
-                mend="use an image for this architecture",
+                hint="use an image for this architecture",
             )
         return
     wide = head[4:5] == b"\x02"
@@ -142,7 +142,7 @@ def _no_interpreter(interpreter: bytes, name: str, what: str) -> StepError:
         f'exec: "{name}": no such file or directory',
         errno="ENOENT",
         why=f"the file is there, but {what} {shown}, which is not",
-        mend=f"put {shown} into the image, or use a static program",
+        hint=f"put {shown} into the image, or use a static program",
     )
 
 

@@ -34,7 +34,7 @@ def set_priority(parent: Any, klass: str, priority: int) -> None:
         raise StepError(
             f"set the I/O priority to {klass}, level {priority}: operation not permitted (EPERM)",
             why="the real-time class takes CAP_SYS_ADMIN or CAP_SYS_NICE",
-            mend="use IOPRIO_CLASS_BE",
+            hint="use IOPRIO_CLASS_BE",
             syscall=error.call(),
             errno="EPERM",
         ) from error

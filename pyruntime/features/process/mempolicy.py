@@ -41,9 +41,9 @@ def plan(request: Request) -> Iterator[Step]:
     here = "/linux/memoryPolicy"
     mode, nodes, flags = given["mode"], given.get("nodes") or "", list(given.get("flags") or ())
     if nodes and mode in _WITHOUT_NODES:
-        raise ConfigError(f"{mode} takes no nodes", pointer=f"{here}/nodes", mend="leave nodes out")
+        raise ConfigError(f"{mode} takes no nodes", pointer=f"{here}/nodes", hint="leave nodes out")
     if not nodes and mode not in _WITHOUT_NODES + _MAYBE_NODES:
-        raise ConfigError(f"{mode} needs nodes", pointer=here, mend='set nodes, such as "0-3,7"')
+        raise ConfigError(f"{mode} needs nodes", pointer=here, hint='set nodes, such as "0-3,7"')
     if "MPOL_F_STATIC_NODES" in flags and "MPOL_F_RELATIVE_NODES" in flags:
         raise ConfigError("MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other", pointer=here)
     listed = parse_list(nodes, f"{here}/nodes") if nodes else []
@@ -64,7 +64,7 @@ def set_policy(init: Any, mode: str, nodes: list[int], flags: list[str]) -> None
             why="this kernel has no NUMA"
             if name == "ENOSYS"
             else "the machine or the cpuset has none of the nodes, or this kernel not that mode",
-            mend="name nodes of /sys/devices/system/node/has_memory" if name == "EINVAL" else None,
+            hint="name nodes of /sys/devices/system/node/has_memory" if name == "EINVAL" else None,
             step=f"set the memory policy {mode}",
             syscall=error.call(),
             errno=name,

@@ -45,7 +45,7 @@ def set_score(parent: Any, value: int, rootless: bool) -> None:
         raise StepError(
             f"failed to update {path} to {value} (EACCES)",
             why=f"it is {before} here, and lowering it takes CAP_SYS_RESOURCE",
-            mend=f"ask for {before} or more, or run with CAP_SYS_RESOURCE",
+            hint=f"ask for {before} or more, or run with CAP_SYS_RESOURCE",
             step=f"set oom_score_adj to {value}",
             syscall=f'write("{path}", "{value}")',
             errno="EACCES",

@@ -103,7 +103,7 @@ def make_cwd(init: Any, cwd: str) -> None:
         posix.close(rootfs_path.make_directory(init.root_fd, cwd))
     except OSError as error:
         if error.errno == _ENOTDIR:
-            raise ConfigError(f"{cwd} is not a directory", mend="give a directory of the container") from None
+            raise ConfigError(f"{cwd} is not a directory", hint="give a directory of the container") from None
         if error.errno not in (_EACCES, _EPERM, 30):  # left for chdir(2) to judge, as the user
             raise
 
@@ -192,7 +192,7 @@ def change_directory_as_user(init: Any, cwd: str) -> None:
 def _cannot_enter(cwd: str, error: OSError) -> ConfigError:
     return ConfigError(
         f"chdir to cwd ({cwd!r}): {strerror(error.errno)} ({errno_name(error.errno)})",
-        mend="give a directory that is there and that the user may enter",
+        hint="give a directory that is there and that the user may enter",
     )
 
 
@@ -203,7 +203,7 @@ def _refuse_outside(cwd: str) -> None:
     except OSError:
         inside = False
     if not inside:
-        raise ConfigError(f"cwd {cwd!r} is outside of the container's root", mend="give a directory of the container")
+        raise ConfigError(f"cwd {cwd!r} is outside of the container's root", hint="give a directory of the container")
 
 
 def find(init: Any, name: str) -> None:
@@ -236,13 +236,13 @@ def look_up(name: str, search: str) -> str:
             f'exec: "{name}": permission denied',
             errno="EACCES",
             why=f"it is in $PATH ({search}), but not executable for this user",
-            mend="chmod +x it in the image",
+            hint="chmod +x it in the image",
         )
     raise StepError(
         f'exec: "{name}": executable file not found in $PATH',
         errno="ENOENT",
         why=f"PATH is {search}" if search else "PATH is not set",
-        mend="give an absolute path, or set PATH to the directories of the container's programs",
+        hint="give an absolute path, or set PATH to the directories of the container's programs",
     )
 
 
@@ -261,19 +261,19 @@ def _check_executable(file: str, name: str) -> None:
         raise StepError(
             f'exec: "{name}": stat {file}: {strerror(error.errno)}',
             errno=errno_name(error.errno),
-            mend="correct the path, or put the program into the image",
+            hint="correct the path, or put the program into the image",
         ) from None
     if found.st_mode & _S_IFMT == _S_IFDIR:
         # In execve(2)'s words too: docker 20.10 knows no others for its exit status 126.
         raise StepError(
-            f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", mend="give a program's path"
+            f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", hint="give a program's path"
         )
     if not _may_execute(file):
         raise StepError(
             f'exec: "{name}": permission denied',
             errno="EACCES",
             why="the file is not executable for this user, or its mount is noexec",
-            mend="chmod +x it in the image",
+            hint="chmod +x it in the image",
         )
 
 

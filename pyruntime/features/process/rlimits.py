@@ -78,7 +78,7 @@ def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
         raise StepError(
             f"set {limit} to soft {soft}, hard {hard}: operation not permitted (EPERM)",
             why=f"{why}, and this runtime lacks CAP_SYS_RESOURCE",
-            mend="ask for less, or run with CAP_SYS_RESOURCE",
+            hint="ask for less, or run with CAP_SYS_RESOURCE",
             step=f"set {limit} to soft {soft}, hard {hard}",
             syscall=error.call(),
             errno="EPERM",

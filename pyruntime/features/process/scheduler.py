@@ -71,12 +71,12 @@ def _plan(request: Request) -> Iterator[Step]:
         raise ConfigError(
             f"{policy} has no priority",
             pointer=f"{here}/priority",
-            mend=f"use nice, or {' or '.join(_REAL_TIME)}",
+            hint=f"use nice, or {' or '.join(_REAL_TIME)}",
         )
     times = {name: given.get(name) or 0 for name in ("runtime", "deadline", "period")}
     for name, value in times.items():
         if value and policy != _DEADLINE:
-            raise ConfigError(f"{policy} has no {name}", pointer=f"{here}/{name}", mend=f"use {_DEADLINE}")
+            raise ConfigError(f"{policy} has no {name}", pointer=f"{here}/{name}", hint=f"use {_DEADLINE}")
     yield Step(
         here,
         set_policy,
@@ -106,11 +106,11 @@ def set_policy(
         set_scheduler(parent.pid, POLICIES[policy], bits, nice, priority, runtime, deadline, period)
     except KernelError as error:
         name = errno_name(error.errno)
-        why, mend = _reason(policy, name)
+        why, hint = _reason(policy, name)
         raise StepError(
             f"schedule the process as {policy}: {strerror(error.errno)} ({name})",
             why=why,
-            mend=mend,
+            hint=hint,
             step=f"schedule the process as {policy}",
             syscall=error.call(),
             errno=name,

@@ -177,5 +177,5 @@ def _unmapped(call: str, ids: object, field: str, error: OSError) -> OSError | S
         syscall=f"{call}({ids})",
         errno="EINVAL",
         why=f"the container's user namespace has no such id: linux.{field} does not cover it",
-        mend=f"extend linux.{field}, or choose an id that it covers",
+        hint=f"extend linux.{field}, or choose an id that it covers",
     )

@@ -63,7 +63,7 @@ def enter(parent: Any, group: str, own: bool, lines: list[str]) -> None:
             raise StepError(
                 f"there is no resctrl group {group}",
                 why="a group without schemata must exist already",
-                mend=f"make {path}, or say what it allows",
+                hint=f"make {path}, or say what it allows",
             )
         parent.record.extra["rdt"] = path
         parent.record.save()
@@ -118,12 +118,12 @@ def _require() -> None:
     finally:
         posix.close(fd)
     if known:
-        raise StepError(f"resctrl is not mounted on {ROOT}", pointer=_FIELD, mend=f"mount -t resctrl resctrl {ROOT}")
+        raise StepError(f"resctrl is not mounted on {ROOT}", pointer=_FIELD, hint=f"mount -t resctrl resctrl {ROOT}")
     raise StepError(
         "this host has no resctrl",
         pointer=_FIELD,
         why="its kernel is built without it, or its processors have no cache or bandwidth control",
-        mend="leave intelRdt out",
+        hint="leave intelRdt out",
     )
 
 

@@ -71,6 +71,6 @@ def _mount_with_data(source: str | None, target: int, type: str | None, flags: i
         raise ConfigError(
             f"the options for the filesystem have {len(text.encode())} bytes",
             why=f"mount(2) takes fewer than {_PAGE}, and would cut the rest off",
-            mend="use shorter paths, or fewer layers",
+            hint="use shorter paths, or fewer layers",
         )
     mount.mount(source, f"/proc/self/fd/{target}", type, flags, text or None)

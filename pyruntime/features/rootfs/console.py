@@ -64,13 +64,13 @@ def check(request: Request) -> None:
         raise ConfigError(
             "cannot allocate tty if runc will detach without setting console socket".replace("runc", "pyruntime"),
             pointer="/process/terminal",
-            mend="give --console-socket, or set terminal to false",
+            hint="give --console-socket, or set terminal to false",
         )
     if request.console_socket and not terminal:
         raise ConfigError(
             "cannot use console socket if pyruntime will not allocate tty",
             pointer="/process/terminal",
-            mend="set terminal to true, or leave --console-socket out",
+            hint="set terminal to true, or leave --console-socket out",
         )
 
 
@@ -83,7 +83,7 @@ def connect(socket_path: str) -> _socket.socket:
         socket.close()
         raise StepError(
             f"connect to console socket {socket_path}: {error.strerror}",
-            mend="listen on it before calling pyruntime",
+            hint="listen on it before calling pyruntime",
         ) from None
     return socket
 
@@ -126,7 +126,7 @@ def _open_multiplexer(root_fd: int) -> int:
         posix.close(fd)
         raise ConfigError(
             "/dev/pts/ptmx of the container is no pseudoterminal multiplexer",
-            mend="mount a devpts on /dev/pts in /mounts",
+            hint="mount a devpts on /dev/pts in /mounts",
         )
     return fd
 

@@ -101,7 +101,7 @@ def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:
         raise ConfigError(
             f"filesystem {type} must be mounted on ordinary directory: {destination} goes through a "
             "symbolic link of the rootfs",
-            mend="make it a directory in the image",
+            hint="make it a directory in the image",
         )
 
     return path.make_directory(root_fd, destination, linked=linked)
@@ -115,7 +115,7 @@ def _refuse_root(init: Any, fd: int, destination: str) -> None:
         raise ConfigError(
             f'"{destination}" cannot be mounted because it is the root of the container',
             why="processes of `exec` would have another root than the container's",
-            mend="make the directory in the image, or set /root/path to the source of the mount",
+            hint="make the directory in the image, or set /root/path to the source of the mount",
         )
 
 
@@ -133,5 +133,5 @@ def _refuse_inside_proc(init: Any, fd: int, destination: str, type: str, source:
     raise ConfigError(
         f'"{destination}" cannot be mounted because it is inside /proc',
         why="what the runtime and the kernel's security modules read and write there must be the kernel's",
-        mend="mount it somewhere else",
+        hint="mount it somewhere else",
     )

@@ -115,7 +115,7 @@ def _is_there(directory: int, name: str, shown: str, kind: int, number: int) -> 
         return False
     raise ConfigError(
         f"the rootfs holds {shown}, and it is not the device {posix.major(number)}:{posix.minor(number)}",
-        mend="remove it from the image, or mount a tmpfs on /dev",
+        hint="remove it from the image, or mount a tmpfs on /dev",
     )
 
 
@@ -136,7 +136,7 @@ def _bind(init: Any, directory: int, name: str, shown: str, kind: int, number: i
             raise ConfigError(
                 f"{shown} of the host is not the device {posix.major(number)}:{posix.minor(number)}",
                 why="this container cannot make device nodes, so the host's are bound",
-                mend="make the device on the host, or leave it out",
+                hint="make the device on the host, or leave it out",
             )
         mount.set_attributes(fd, set=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, shown=shown)
         target = path.make_file(directory, "/" + name)
@@ -200,7 +200,7 @@ def _directory(init: Any, shown: str) -> int:
             raise ConfigError(
                 f"{shown} of the rootfs is a link into another mount",
                 why=f"devices would be made in {found.removeprefix(init.rootfs)}",
-                mend="make it a directory in the image, or mount a tmpfs on /dev",
+                hint="make it a directory in the image, or mount a tmpfs on /dev",
             )
 
     return path.make_directory(init.root_fd, shown, linked=linked)

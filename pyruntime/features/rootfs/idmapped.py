@@ -33,13 +33,13 @@ def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: b
             "mapped mounts are for root only",
             pointer=pointer,
             why="mount_setattr(2) with MOUNT_ATTR_IDMAP needs CAP_SYS_ADMIN over the filesystem",
-            mend="leave out idmap and the mappings of the mount",
+            hint="leave out idmap and the mappings of the mount",
         )
     if not entry.get("uidMappings") and not request.namespace("user")[0]:
         raise ConfigError(
             "has no mappings, and the container has no user namespace to take them from",
             pointer=pointer,
-            mend="add uidMappings and gidMappings to the mount",
+            hint="add uidMappings and gidMappings to the mount",
         )
     maps = {
         file: [[line["containerID"], line["hostID"], line["size"]] for line in entry.get(field) or ()]

@@ -69,7 +69,7 @@ def mask(init: Any, path: str) -> None:
         if found.st_mode & _S_IFMT == _S_IFDIR:
             if _is_root(init, target):
                 raise ConfigError(
-                    f"{path} is the root of the container and cannot be masked", mend="mask what is below it"
+                    f"{path} is the root of the container and cannot be masked", hint="mask what is below it"
                 )
             if init.empty_fd >= 0 and posix.fstat(init.empty_fd).st_dev == found.st_dev:
                 return  # masked already, by another name or the same
@@ -120,7 +120,7 @@ def _null_device() -> int:
     fd = mount.clone_tree("/dev/null")
     try:
         if not _is_null(posix.fstat(fd)):
-            raise StepError("the host's /dev/null is not the device 1:3", mend="mknod -m 666 /dev/null c 1 3")
+            raise StepError("the host's /dev/null is not the device 1:3", hint="mknod -m 666 /dev/null c 1 3")
         attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
         mount.set_attributes(fd, set=attributes, shown="/dev/null")
     except BaseException:

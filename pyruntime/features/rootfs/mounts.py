@@ -48,7 +48,7 @@ def plan(request: Request) -> Iterator[Step]:
                 "only a bind mount can have mappings of its own",
                 pointer=f"{pointer}/{'options' if parsed.idmap else 'uidMappings'}",
                 why="a new filesystem belongs to the container's user namespace already",
-                mend="leave out the mappings, or bind a directory of the host",
+                hint="leave out the mappings, or bind a directory of the host",
             )
         elif kind == "cgroup":
             from pyruntime.features.rootfs import cgroup_mounts
@@ -74,7 +74,7 @@ def _plan_bind(request: Request, pointer: str, entry: dict[str, Any], parsed: op
         raise ConfigError(
             "is required and missing",
             pointer=f"{pointer}/source",
-            mend="give the file or directory of the host that the bind mount shows",
+            hint="give the file or directory of the host that the bind mount shows",
         )
     dropped = parsed.data + ["tmpcopyup"] * parsed.copy_up + ["iversion"] * bool(parsed.legacy)
     if dropped:
@@ -320,7 +320,7 @@ def _copy_link(init: Any, source: str, destination: str) -> bool:
         if found != target:
             raise ConfigError(
                 f"{destination} exists and is not a symbolic link to {target}",
-                mend="remove it from the image, or leave out copy-symlink",
+                hint="remove it from the image, or leave out copy-symlink",
             ) from None
     finally:
         posix.close(directory)

@@ -47,7 +47,7 @@ def make(parent: Any, *, path: str, kind: int, number: int, mode: int, uid: int,
     if -1 in owner:
         raise StepError(
             f"the owner {uid}:{gid} of {path} is not mapped in the user namespace",
-            mend="correct uid and gid of the device, or the mappings",
+            hint="correct uid and gid of the device, or the mappings",
         )
     fd = mount.new_filesystem("tmpfs", "tmpfs", ["mode=755"], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     try:
@@ -57,7 +57,7 @@ def make(parent: Any, *, path: str, kind: int, number: int, mode: int, uid: int,
             raise StepError(
                 f"{path} is missing on the host, and this process may not make devices (mknod: EPERM)",
                 why="the container's user namespace cannot have other devices than the host's",
-                mend="make the device on the host, or leave it out",
+                hint="make the device on the host, or leave it out",
                 errno="ENOENT",
             ) from None
         except OSError as error:

@@ -34,7 +34,7 @@ def plan_prepare(request: Request) -> Iterator[Step]:
         raise ConfigError(
             "is required and missing",
             pointer="/root",
-            mend='add "root": {"path": "rootfs"}, with the unpacked image there',
+            hint='add "root": {"path": "rootfs"}, with the unpacked image there',
         )
     asked = request.linux.get("rootfsPropagation") or ""
     kind, _ = options.propagation_of(asked or "rslave")
@@ -81,7 +81,7 @@ def prepare(init: Any, rootfs: str, propagation: int, own_mounts: bool, top: int
         raise _no_rootfs(rootfs)
     real = posix.readlink(f"/proc/self/fd/{target}")
     if real == "/":
-        raise ConfigError("rootfs / is the host's own root", mend="give a directory of its own")
+        raise ConfigError("rootfs / is the host's own root", hint="give a directory of its own")
     if own_mounts:
         early = propagation if propagation in (MS_SHARED, MS_PRIVATE) else MS_SLAVE
         mount.set_propagation("/", early, recursive=True)
@@ -98,7 +98,7 @@ def prepare(init: Any, rootfs: str, propagation: int, own_mounts: bool, top: int
 def _no_rootfs(rootfs: str) -> ConfigError:
     return ConfigError(
         f"rootfs {rootfs} does not exist or is no directory",
-        mend="unpack an image there, or correct root.path",
+        hint="unpack an image there, or correct root.path",
     )
 
 

@@ -35,7 +35,7 @@ def set_profile(init: Any, profile: str) -> None:
         raise StepError(
             f"take on the AppArmor profile {profile}: no such file or directory (ENOENT)",
             why="the profile is not loaded into the kernel",
-            mend="load it with apparmor_parser -r FILE (aa-status lists those that are loaded)",
+            hint="load it with apparmor_parser -r FILE (aa-status lists those that are loaded)",
             errno="ENOENT",
         )
     if failure.errno not in (_ENOENT, _EINVAL):

@@ -44,7 +44,7 @@ def forward(
             f"send the system call listener to {path}: {error.strerror}",
             pointer="/linux/seccomp/listenerPath",
             why="no agent listens on that socket",
-            mend="start the agent before the container",
+            hint="start the agent before the container",
             step=f"send the system call listener to {path}",
         ) from error
     finally:

@@ -99,7 +99,7 @@ def check(section: dict[str, Any]) -> None:
             f"{_NOTIFY} cannot be the default action",
             pointer=f"{here}/defaultAction",
             why="init itself would wait for a listener that nobody has got yet",
-            mend="name the system calls to be handed over",
+            hint="name the system calls to be handed over",
         )
     for index, rule in enumerate(section.get("syscalls") or ()):
         if rule["action"] == _NOTIFY and "write" in rule["names"]:
@@ -107,7 +107,7 @@ def check(section: dict[str, Any]) -> None:
                 f"write cannot have the action {_NOTIFY}",
                 pointer=f"{here}/syscalls/{index}/names",
                 why="init tells the runtime about the listener with it",
-                mend="take write out of the rule",
+                hint="take write out of the rule",
             )
 
 
@@ -156,7 +156,7 @@ def load_bits(init: Any, program: bytes, flags: int) -> None:
         raise StepError(
             "load the system call filter: permission denied (EACCES)",
             why="without noNewPrivileges this takes CAP_SYS_ADMIN in init's user namespace",
-            mend="set /process/noNewPrivileges, or leave /linux/seccomp out",
+            hint="set /process/noNewPrivileges, or leave /linux/seccomp out",
             step="load the system call filter",
             syscall=error.call(),
             errno="EACCES",

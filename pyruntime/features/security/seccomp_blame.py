@@ -46,11 +46,11 @@ def explain(error: BaseException, config: dict[str, Any]) -> None:
         if "signal 31" not in error.message:
             return
         error.why = "signal 31 is SIGSYS: the filter of linux.seccomp killed it"
-        error.mend = "allow the system call that the kernel's log names (dmesg, ausearch -m SECCOMP)"
+        error.hint = "allow the system call that the kernel's log names (dmesg, ausearch -m SECCOMP)"
         return
     names = call if call in refused else ", ".join(refused)
     error.why = f"linux.seccomp refuses {names}, which init needs after it has loaded the filter"
-    error.mend = f"allow {names} in linux.seccomp"
+    error.hint = f"allow {names} in linux.seccomp"
 
 
 def refusals(section: dict[str, Any], no_new_privileges: bool) -> list[str]:

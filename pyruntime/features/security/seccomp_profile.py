@@ -179,7 +179,7 @@ def _too_long(message: str) -> ConfigError:
         message,
         pointer="/linux/seccomp",
         why=f"the kernel loads no more than {_MAX_INSTRUCTIONS}",
-        mend="use fewer rules with args, or fewer architectures",
+        hint="use fewer rules with args, or fewer architectures",
     )
 
 

@@ -57,5 +57,5 @@ def set_label(init: Any, label: str) -> None:
         raise StepError(
             f"take on the SELinux label {label}: {error.strerror}",
             why="the policy has no such label, or does not let this process take it on",
-            mend="see the audit log: ausearch -m AVC,SELINUX_ERR",
+            hint="see the audit log: ausearch -m AVC,SELINUX_ERR",
         ) from error
