@@ -9,7 +9,8 @@ from pyruntime.audit.finding import DRIFTED
 from pyruntime.audit.view import View
 from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag, number
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import StateError, UsageError
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
@@ -33,7 +34,7 @@ FLAGS = (
 DRIFT = 2  # the exit status when something has drifted; 1 is an error, as of every command
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Look, and print: 0 when nothing has drifted, 2 when something has."""
     if values["format"] not in ("table", "json"):
         raise UsageError(f"--format: {values['format']!r}", hint="use table or json")
@@ -41,7 +42,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         raise UsageError("audit takes an id, or --pid and --bundle", hint="see: pyruntime audit --help")
     found = layout.find()
     if words:
-        record = store.load(context.root, ContainerId(words[0]))
+        record = store.load(settings.root, ContainerId(words[0]))
         pidfd = open_init(record)
         if pidfd < 0:
             raise StateError(f"container not running: {record.id} is {status_of(record)}")
@@ -68,7 +69,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
             id=ContainerId(name if words else "ID"),
             bundle=bundle.rstrip("/") or "/",
             layout=found,
-            rootless=context.rootless,
+            rootless=settings.rootless,
             systemd_cgroup=systemd,
         )
         findings = checks.audit(view, request)

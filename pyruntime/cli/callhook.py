@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import posix
 
-from pyruntime.cli.main import Context
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import HookError, UsageError
 from pyruntime.util import fastjson
 
@@ -17,7 +17,7 @@ USAGE = "SOCKET NUMBER"
 FLAGS = ()
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Hand the state on standard input to the function, and end as it does. Raises HookError."""
     if len(words) != 2 or not words[1].isdigit():
         raise UsageError("callhook takes a socket and a number")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, one_id
-from pyruntime.commands import lifecycle
-from pyruntime.state import store
+from pyruntime.cli.flags import Flag, number
+from pyruntime.cli.main import one_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
 # What restore takes as well.
@@ -37,12 +37,12 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Write the images; the container is deleted then, unless it is to run on."""
-    from pyruntime.criu import checkpoint
+    from pyruntime.commands import checkpoint
+    from pyruntime.criu.options import CheckpointOptions
 
-    record = store.load(context.root, one_id(words, "checkpoint"))
-    checkpoint.checkpoint(record, values)
-    if not values["leave-running"] and not values["pre-dump"]:
-        lifecycle.delete(record, force=True, log=context.log)
+    asked = {flag.name.replace("-", "_"): values[flag.name] for flag in FLAGS}
+    asked["status_fd"] = number(values["status-fd"] or "-1", "status-fd")
+    checkpoint.checkpoint(settings, one_id(words, "checkpoint"), CheckpointOptions(**asked))
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pyruntime.cli import completions
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import UsageError
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ USAGE = "bash|zsh|fish"
 FLAGS = ()
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Print the script."""
     if len(words) != 1 or words[0] not in completions.SHELLS:
         raise UsageError("completion needs the name of a shell", hint="give bash, zsh or fish")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pyruntime.cli.flags import TRACE, Flag
-from pyruntime.cli.main import Context, one_id
-from pyruntime.commands import lifecycle
+from pyruntime.cli.main import one_id
+from pyruntime.commands import delete
 from pyruntime.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyruntime.commands.settings import Settings
+    from pyruntime.util.ids import ContainerId
 
 USAGE = "ID"
 FLAGS = (
@@ -19,17 +22,17 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Delete the container."""
+
+    def one(id: ContainerId) -> None:
+        delete.delete_by_id(settings.root, id, force=values["force"], log=settings.log)
+
     if values["regex"]:
-        from pyruntime.cli import list
+        from pyruntime.cli import each
 
         if len(words) != 1:
             raise UsageError("delete --regex takes one pattern", hint="see: pyruntime delete --help")
-        return list.each(
-            context,
-            words[0],
-            lambda id: lifecycle.delete_by_id(context.root, id, force=values["force"], log=context.log),
-        )
-    lifecycle.delete_by_id(context.root, one_id(words, "delete"), force=values["force"], log=context.log)
+        return each.matching(settings, words[0], one)
+    one(one_id(words, "delete"))
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pyruntime.cgroupfs import layout
 from pyruntime.cli.findings_text import COLOURS
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.diagnose import doctor
 from pyruntime.errors import UsageError, printable
 from pyruntime.util import colour, fastjson
@@ -20,18 +21,18 @@ USAGE = ""
 FLAGS = (Flag("format", "form of the answer", short="f", value="table|json", default="table"),)
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Print what was found: 0 when containers can run here, perhaps with losses; 1 when none can."""
     if words or values["format"] not in ("table", "json"):
         raise UsageError("doctor takes --format table or json, and nothing else", hint="see: pyruntime doctor --help")
     try:
-        root, problem = context.root, ""
+        root, problem = settings.root, ""
     except UsageError as error:  # no XDG_RUNTIME_DIR
         root, problem = "", error.message
-    checks = list(doctor.examine(layout.find(), root, context.rootless, no_root=problem))
+    checks = list(doctor.examine(layout.find(), root, settings.rootless, no_root=problem))
     able = doctor.can_run(checks)
     if values["format"] == "json":
-        answer = {"able": able, "rootless": context.rootless, "checks": [one.to_json() for one in checks]}
+        answer = {"able": able, "rootless": settings.rootless, "checks": [one.to_json() for one in checks]}
         text = fastjson.dumps(answer, indent=2) + "\n"
     else:
         text = _table(checks, able, colour.of(1))

@@ -6,7 +6,8 @@ import posix
 
 from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import UsageError
 from pyruntime.features import registry
 from pyruntime.features.namespaces.namespaces import KINDS
@@ -59,7 +60,7 @@ TITLES = {
 }
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Print the plan."""
     if len(words) > 1 or values["format"] not in ("text", "json", "html"):
         raise UsageError(
@@ -71,13 +72,13 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
     config = load.load_config(bundle)
     problems = check.require(config)
     for problem in problems:
-        context.log.warning(f"config.json: {problem}")
+        settings.log.warning(f"config.json: {problem}")
     request = Request(
         config,
         id=ContainerId("ID"),
         bundle=bundle.rstrip("/"),
         layout=layout.find(),
-        rootless=context.rootless,
+        rootless=settings.rootless,
         pivot=not values["no-pivot"],
         new_keyring=not values["no-new-keyring"],
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
-from pyruntime.commands import lifecycle
-from pyruntime.errors import StateError, Unknown, UsageError
-from pyruntime.state import store
+from pyruntime.commands import kill
+from pyruntime.errors import UsageError
 from pyruntime.util import signals
 from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyruntime.commands.settings import Settings
 
 USAGE = "ID [SIGNAL]"
 FLAGS = (
@@ -21,26 +21,18 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Send the signal, SIGTERM unless given."""
     if not 1 <= len(words) <= 2:
         raise UsageError("kill needs the container's id, and may take a signal", hint="see: pyruntime kill --help")
     signal = words[1] if len(words) > 1 else "TERM"
+
+    def one(id: ContainerId) -> None:
+        kill.kill_by_id(settings.root, id, signals.parse(signal), everything=values["all"])
+
     if values["regex"]:
-        from pyruntime.cli import list
+        from pyruntime.cli import each
 
-        return list.each(context, words[0], lambda id: _kill(context, id, signal, values["all"]))
-    _kill(context, ContainerId(words[0]), signal, values["all"])
+        return each.matching(settings, words[0], one)
+    one(ContainerId(words[0]))
     return 0
-
-
-def _kill(context: Context, id: ContainerId, signal: str, everything: bool) -> None:
-    record = store.load(context.root, id)
-    try:
-        lifecycle.kill(record, signals.parse(signal), everything=everything)
-    except Unknown:
-        raise
-    except StateError:
-        # containerd calls `kill --all` after init has died, for what outlives it in a shared pid namespace.
-        if not everything:
-            raise

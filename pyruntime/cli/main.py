@@ -8,6 +8,7 @@ import sys
 
 from pyruntime.cli import flags
 from pyruntime.cli.flags import Flag
+from pyruntime.commands.settings import Settings, is_rootless
 from pyruntime.errors import NO_MEMORY, PyruntimeError, UsageError, errno_name, from_oserror, strerror
 from pyruntime.util.ids import ContainerId
 from pyruntime.util.log import Log
@@ -64,31 +65,6 @@ _SIGPIPE = 13
 UNLISTED = ("callhook", "serve", "shim")
 
 
-class Context:
-    """What every command gets.
-
-    root: directory of the containers' state. rootless: see plan/request.py."""
-
-    __slots__ = ("_root", "log", "options", "rootless", "systemd_cgroup")
-
-    def __init__(self, options: dict[str, Any], log: Log) -> None:
-        self.options = options
-        self.log = log
-        self.systemd_cgroup = bool(options["systemd-cgroup"]) or options["cgroup-manager"] == "systemd"
-        self.rootless = is_rootless(options["rootless"])
-        self._root = ""
-
-    @property
-    def root(self) -> str:
-        """Looked up when it is asked for: what keeps no state needs no place for it."""
-        if not self._root:
-            root: str = self.options["root"] or default_root(self.rootless)
-            if not root.startswith("/"):
-                root = f"{posix.getcwd()}/{root}"
-            self._root = root.rstrip("/") or "/"
-        return self._root
-
-
 def main() -> int:
     """Run the command of sys.argv. Does not return: the interpreter's own teardown would only cost time."""
     # A command lives for milliseconds: what it allocates need not be searched for cycles.
@@ -140,8 +116,8 @@ def run(arguments: list[str]) -> int:
         if path:
             from pyruntime.trace import recorder
 
-            return recorder.traced(path, module, name, Context(options, log), values, words)
-        return int(module.run(Context(options, log), values, words))
+            return recorder.traced(path, module, name, _settings(options, log), values, words)
+        return int(module.run(_settings(options, log), values, words))
     except PyruntimeError as error:
         if error.errno == "EMFILE":
             posix.closerange(3, 1 << 30)  # the modules that words come from are opened
@@ -168,6 +144,15 @@ def run(arguments: list[str]) -> int:
             "output of the same command with --debug"
         )
         return 1
+
+
+def _settings(options: dict[str, Any], log: Log) -> Settings:
+    return Settings(
+        options["root"],
+        rootless=is_rootless(options["rootless"]),
+        systemd_cgroup=options["systemd-cgroup"] or options["cgroup-manager"] == "systemd",
+        log=log,
+    )
 
 
 def _require_log(log: Log) -> None:
@@ -209,37 +194,3 @@ def one_id(words: list[str], command: str) -> ContainerId:
         problem = "needs the container's id" if not words else f"takes one id, got {len(words)} words"
         raise UsageError(f"{command} {problem}", hint=f"see: pyruntime {command} --help")
     return ContainerId(words[0])
-
-
-def is_rootless(word: str = "auto") -> bool:
-    """Whether to do without what only root may, by a word of the flag --rootless."""
-    if word in ("true", "1"):
-        return True
-    if word in ("false", "0"):
-        return False
-    if word != "auto":
-        raise UsageError(f"--rootless: {word!r}", hint="give true, false or auto")
-    if posix.geteuid() != 0:
-        return True
-    # Root of a user namespace is no root: its map does not begin with "0 0 4294967295".
-    from pyruntime.util.fileio import read_file
-
-    try:
-        return read_file("/proc/self/uid_map").split()[:3] != ["0", "0", "4294967295"]
-    except OSError:
-        return False
-
-
-def default_root(rootless: bool) -> str:
-    """The directory of the containers' state where none is given. Raises UsageError."""
-    runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
-    # Rootless podman calls as root of its user namespace, which cannot write /run either. $USER as runc has it:
-    # who became root by other ways may still have somebody else's XDG_RUNTIME_DIR.
-    if rootless and runtime_dir and (posix.geteuid() != 0 or posix.environ.get(b"USER") != b"root"):
-        return f"{runtime_dir}/pyruntime"
-    if rootless and posix.geteuid() != 0:
-        raise UsageError(
-            "XDG_RUNTIME_DIR is not set, so there is no place for the containers' state",
-            hint="set it, or give --root DIR",
-        )
-    return "/run/pyruntime"

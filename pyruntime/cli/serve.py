@@ -2,7 +2,7 @@
 
 A request is one packet: a JSON object {"op", "id", "root", …}, and beside it the descriptors that `fds` names. The
 answer goes as one packet to the socket that came with it, so that requests need no numbers, no order and no lock on
-the caller's side. Every operation is done in a forked child (commands/operations.py), which answers for itself.
+the caller's side. Every operation is done in a forked child (commands/forked.py), which answers for itself.
 
 This process is the subreaper of what its children leave: the inits of containers are its children, so it can tell
 how they ended. It ends when nobody holds the other end of standard input any more; containers live on.
@@ -16,9 +16,9 @@ import gc
 import posix
 import select
 
-from pyruntime.cli.main import Context
-from pyruntime.commands import operations
-from pyruntime.commands.operations import OPERATIONS, Settings
+from pyruntime.commands import forked
+from pyruntime.commands.forked import COMMANDS
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, StateError
 
 # What children need, from here on in memory that they share.
@@ -47,7 +47,7 @@ _FD_SIZE = 4
 _KEPT = 10_000
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Serve until the other end of standard input is closed."""
     # Not the child of whoever asked: a program does not expect children that it has not made.
     if posix.fork() != 0:
@@ -134,14 +134,14 @@ class Server:
 
     def fork(self, request: dict[str, Any], given: dict[str, int]) -> None:
         """Let a child do an operation, and answer."""
-        if request["op"] not in OPERATIONS:
+        if request["op"] not in COMMANDS:
             raise ValueError(request["op"])
-        settings = Settings(
+        settings = forked.settings(
             request["root"], rootless=bool(request["rootless"]), systemd_cgroup=bool(request["systemd_cgroup"])
         )
-        pid = operations.fork(
+        pid = forked.fork(
             request["op"],
-            OPERATIONS[request["op"]],
+            COMMANDS[request["op"]],
             settings,
             ContainerId(request["id"]),
             given["reply"],
@@ -188,7 +188,7 @@ class Server:
                 return
             if found is None:
                 return
-            who = found.si_pid, operations.start_of(found.si_pid)
+            who = found.si_pid, forked.start_of(found.si_pid)
             _, status = posix.waitpid(found.si_pid, 0)
             if found.si_pid in self.children:
                 self.children.remove(found.si_pid)

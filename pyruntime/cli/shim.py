@@ -7,7 +7,8 @@ containerd-shim-pyruntime-v1 -v | -info
 from __future__ import annotations
 
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import UsageError
 from pyruntime.version import VERSION
 
@@ -29,7 +30,7 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Do what containerd asks."""
     if values["v"]:
         write_output(f"containerd-shim-pyruntime-v1:\n  Version: {VERSION}\n")

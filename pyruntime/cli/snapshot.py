@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, UsageError
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ FLAGS = (
 ACTIONS = ("make", "remove", "status")
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Do it: 0 when the snapshot is as asked for, and for status when it is in use."""
     if len(words) != 1 or words[0] not in ACTIONS:
         raise UsageError("snapshot: missing or unknown action", hint="give make, remove or status")

@@ -6,7 +6,7 @@ import posix
 
 from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import ConfigError, UsageError
 from pyruntime.spec.sample import sample
 from pyruntime.util import fastjson
@@ -22,7 +22,7 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Write the sample; never over a config.json that is there."""
     if words:
         raise UsageError(f"spec takes no words, got {words[0]!r}", hint="see: pyruntime spec --help")

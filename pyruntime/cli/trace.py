@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cli.flags import Flag, number
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, UsageError, printable
 from pyruntime.trace import events, picture, svg, terminal
 from pyruntime.util import colour, fastjson
@@ -24,7 +25,7 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Show the trace."""
     if len(words) != 1:
         raise UsageError("trace takes one file", hint="see: pyruntime trace --help")

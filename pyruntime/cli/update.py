@@ -5,19 +5,16 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cli.flags import Flag, number
-from pyruntime.cli.main import Context, one_id
-from pyruntime.errors import StateError, UsageError
-from pyruntime.features.cgroups import update
-from pyruntime.spec import check, load
-from pyruntime.state import store
-from pyruntime.state.status import status_of
-from pyruntime.util.fileio import read_file
+from pyruntime.cli.main import one_id
+from pyruntime.commands import update
+from pyruntime.errors import UsageError
+from pyruntime.spec import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.state.store import Record
+    from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
 FLAGS = (
@@ -60,25 +57,20 @@ _SIZES = {
     "memory-swap": ("memory", "swap"),
 }
 _MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
-_RESCTRL = "/sys/fs/resctrl"
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Change the limits; what is not given stays."""
-    record = store.load(context.root, one_id(words, "update"))
-    resources, name = _resources(values)
-    for problem in check.without_errors(check.check_resources(resources), name):
-        context.log.warning(f"{name}: {problem}")
-    lock = store.lock(record.directory, record.id)
-    try:
-        status = status_of(record)
-        if status == "stopped":
-            raise StateError(f"container not running: {record.id} is stopped")
-        update.update(record, resources, context.log.warning)
-        if values["l3-cache-schema"] or values["mem-bw-schema"]:
-            _update_rdt(record, values["l3-cache-schema"], values["mem-bw-schema"])
-    finally:
-        posix.close(lock)
+    id = one_id(words, "update")
+    resources, origin = _resources(values)
+    update.update(
+        settings,
+        id,
+        resources,
+        origin=origin,
+        l3_cache_schema=values["l3-cache-schema"],
+        mem_bw_schema=values["mem-bw-schema"],
+    )
     return 0
 
 
@@ -128,18 +120,3 @@ def size(text: str, flag: str) -> int:
         return int(value * _MULTIPLES[unit])
     except (ValueError, KeyError, OverflowError):  # 1e400.0 is infinite
         raise UsageError(f"--{flag}: {text!r} is not a size", hint="write it as 512M, or -1 for none") from None
-
-
-def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
-    """Change the schemata of the container's resctrl group."""
-    from pyruntime.features.rdt import resctrl
-    from pyruntime.util import fastjson
-
-    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
-    group = (config.get("linux", {}).get("intelRdt") or {}).get("closID") or record.id
-    directory = record.extra.get("rdt") or f"{_RESCTRL}/{group}"
-    if not posix.access(f"{directory}/schemata", posix.F_OK):
-        raise StateError(
-            f"container {record.id} has no resctrl group", hint="give linux.intelRdt in config.json at create"
-        )
-    resctrl.write_schemata(directory, resctrl.schemata({"l3CacheSchema": cache, "memBwSchema": bandwidth}))

@@ -7,7 +7,8 @@ import posix
 from pyruntime.cgroupfs import layout
 from pyruntime.cli import findings_text
 from pyruntime.cli.flags import Flag
-from pyruntime.cli.main import Context, write_output
+from pyruntime.cli.main import write_output
+from pyruntime.commands.settings import Settings
 from pyruntime.diagnose import bundle_checks as host_bundle
 from pyruntime.diagnose import host_checks
 from pyruntime.diagnose.finding import Finding, of_error
@@ -31,7 +32,7 @@ FLAGS = (
 )
 
 
-def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Print the findings: 0 when there is no error among them, 1 when there is."""
     if len(words) > 1 or values["format"] not in findings_text.FORMATS:
         raise UsageError(
@@ -48,7 +49,7 @@ def run(context: Context, values: dict[str, Any], words: list[str]) -> int:
         data = _standard_input() if bundle == "-" else load.read_file(file)
         text = data.decode("utf-8", "replace")
         config = load.parse_object(data, "standard input" if bundle == "-" else file)
-        found = findings(config, bundle, context, host=not values["no-host"])
+        found = findings(config, bundle, settings, host=not values["no-host"])
     except ConfigError as error:  # no JSON at all
         found = [of_error(error, "json")]
     shown = findings_text.shown(found, values["format"], file=file, positions=Positions(text), paint=colour.of(1))
@@ -70,7 +71,7 @@ def _standard_input() -> bytes:
     return bytes(data)
 
 
-def findings(config: dict[str, Any], bundle: str, context: Context, *, host: bool) -> list[Finding]:
+def findings(config: dict[str, Any], bundle: str, settings: Settings, *, host: bool) -> list[Finding]:
     """What the schema, the rules, the plan and this host have to say, each thing once."""
     problems = check.check(config)
     found = [
@@ -92,8 +93,8 @@ def findings(config: dict[str, Any], bundle: str, context: Context, *, host: boo
         id=ContainerId("ID"),
         bundle=absolute.rstrip("/").removesuffix("/."),
         layout=layout.find(),
-        rootless=context.rootless,
-        systemd_cgroup=context.systemd_cgroup,
+        rootless=settings.rootless,
+        systemd_cgroup=settings.systemd_cgroup,
     )
     found += _planned(request)
     if host:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cgroupfs.layout import UNIFIED
-from pyruntime.cli.flags import number
 from pyruntime.criu import images, messages, service
 from pyruntime.errors import StateError, UsageError
 from pyruntime.features.rootfs.destination import destination_of
@@ -20,12 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.criu.options import CheckpointOptions
     from pyruntime.state.store import Record
 
 LOG = "dump.log"
 
 
-def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None = None) -> None:
+def checkpoint(record: Record, asked: CheckpointOptions, given: list[str] | None = None) -> None:
     """Write the images of a running or paused container. Its processes are gone then, unless --leave-running or
     --pre-dump. Raises PyruntimeError; then the container runs on.
 
@@ -36,42 +36,42 @@ def checkpoint(record: Record, values: dict[str, Any], given: list[str] | None =
         raise StateError(f"container cannot be checkpointed in {status} state", hint="start it first")
     if posix.geteuid() != 0:
         raise StateError("only root can checkpoint a container: criu needs it")
-    parent = values["parent-path"]
+    parent = asked.parent_path
     if parent.startswith("/"):
         raise UsageError(f"--parent-path {parent} is absolute", hint="give it as seen from the directory of images")
     service.require_version()
-    directories = images.Directories(values, LOG, make=True)
+    directories = images.Directories(asked, LOG, make=True)
     try:
         if parent and not posix.access(f"{directories.images}/{parent}", posix.F_OK):
             raise UsageError(f"--parent-path: there is no {parent} below {directories.images}")
-        _dump(record, values, directories, given)
+        _dump(record, asked, directories, given)
     finally:
         directories.close()
 
 
-def _dump(record: Record, values: dict[str, Any], directories: images.Directories, given: list[str] | None) -> None:
+def _dump(record: Record, asked: CheckpointOptions, directories: images.Directories, given: list[str] | None) -> None:
     config = load.load_object(record.path(store.CONFIG))
     nowhere: Any = None  # the host's cgroups need not be looked at
     request = Request(config, id=record.id, bundle=record.bundle, layout=nowhere)
     links = given or images.descriptors_of(record.pid)
-    options = images.common(values, directories, LOG)
+    options = images.common(asked, directories, LOG)
     options |= {
         "pid": record.pid,
         "root": record.rootfs,
-        "leave_running": values["leave-running"],
-        "tcp_skip_in_flight": values["tcp-skip-in-flight"],
-        "link_remap": values["link-remap"],
-        "parent_img": values["parent-path"],
-        "track_mem": values["pre-dump"] or bool(values["parent-path"]),
+        "leave_running": asked.leave_running,
+        "tcp_skip_in_flight": asked.tcp_skip_in_flight,
+        "link_remap": asked.link_remap,
+        "parent_img": asked.parent_path,
+        "track_mem": asked.pre_dump or bool(asked.parent_path),
         "freeze_cgroup": record.cgroups.get("freezer") or record.cgroups.get(UNIFIED) or "",
         "config_file": images.config_file(request),
         "external": [*external(request, record), *sorted({one for one in links if one.startswith("file[")})],
     }
-    if values["page-server"]:
-        options["ps"] = page_server(values["page-server"])
-    if not values["pre-dump"]:
+    if asked.page_server:
+        options["ps"] = page_server(asked.page_server)
+    if not asked.pre_dump:
         images.write_descriptors(directories.images, links)
-    ready_fd = number(values["status-fd"], "status-fd") if values["status-fd"] else -1
+    ready_fd = asked.status_fd
 
     def notified(script: str, pid: int, fd: int) -> None:
         if script == "status-ready" and ready_fd >= 0:
@@ -80,7 +80,7 @@ def _dump(record: Record, values: dict[str, Any], directories: images.Directorie
 
     criu = service.Service()
     try:
-        type = messages.PRE_DUMP if values["pre-dump"] else messages.DUMP
+        type = messages.PRE_DUMP if asked.pre_dump else messages.DUMP
         response = criu.ask(type, options, notified)
     finally:
         criu.end()

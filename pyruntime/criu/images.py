@@ -12,9 +12,9 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
+    from pyruntime.criu.options import ImageOptions
     from pyruntime.plan.request import Request
 
 # Where standard input, output and error led to: runc's name and form, so that its images can be restored, too.
@@ -34,10 +34,10 @@ _LARGEST = 64 << 10
 class Directories:
     """The directories of images and of logs, open for criu (inheritable). paths are absolute."""
 
-    def __init__(self, values: Mapping[str, Any], log: str, *, make: bool) -> None:
+    def __init__(self, asked: ImageOptions, log: str, *, make: bool) -> None:
         here = posix.getcwd()
-        self.images = _absolute(values["image-path"] or "checkpoint", here)
-        self.work = _absolute(values["work-path"], here) if values["work-path"] else self.images
+        self.images = _absolute(asked.image_path or "checkpoint", here)
+        self.work = _absolute(asked.work_path, here) if asked.work_path else self.images
         self.log = f"{self.work}/{log}"
         self.fds: list[int] = []
         for path in (self.images, self.work):
@@ -79,9 +79,9 @@ def _make(path: str) -> None:
         posix.mkdir(one, 0o755)
 
 
-def common(values: Mapping[str, Any], directories: Directories, log: str) -> dict[str, Any]:
+def common(asked: ImageOptions, directories: Directories, log: str) -> dict[str, Any]:
     """The options that dump and restore share, from the flags of the command line. Raises UsageError."""
-    mode = values["manage-cgroups-mode"]
+    mode = asked.manage_cgroups_mode
     if mode not in messages.CGROUP_MODES:
         raise UsageError(f"invalid manage-cgroups-mode: {mode!r}", hint="give soft, full, strict or ignore")
     return {
@@ -92,18 +92,18 @@ def common(values: Mapping[str, Any], directories: Directories, log: str) -> dic
         "manage_cgroups": mode != "ignore",
         "manage_cgroups_mode": [messages.CGROUP_MODES[mode]],
         "notify_scripts": True,
-        "tcp_established": values["tcp-established"],
-        "ext_unix_sk": values["ext-unix-sk"],
-        "shell_job": values["shell-job"],
-        "file_locks": values["file-locks"],
-        "empty_ns": empty_namespaces(values["empty-ns"]),
-        "auto_dedup": values["auto-dedup"],
-        "lazy_pages": values["lazy-pages"],
+        "tcp_established": asked.tcp_established,
+        "ext_unix_sk": asked.ext_unix_sk,
+        "shell_job": asked.shell_job,
+        "file_locks": asked.file_locks,
+        "empty_ns": empty_namespaces(asked.empty_ns),
+        "auto_dedup": asked.auto_dedup,
+        "lazy_pages": asked.lazy_pages,
         "orphan_pts_master": True,
     }
 
 
-def empty_namespaces(kinds: list[str]) -> int:
+def empty_namespaces(kinds: tuple[str, ...]) -> int:
     """The flags of the namespaces of --empty-ns. Raises UsageError."""
     for kind in kinds:
         if kind not in ("network", "net"):

@@ -9,25 +9,24 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime.commands import lifecycle
 from pyruntime.criu import images, messages, service
 from pyruntime.criu.service import Service
-from pyruntime.errors import KernelError, StateError, from_oserror
+from pyruntime.errors import KernelError
 from pyruntime.features.cgroups import limits, place
 from pyruntime.features.rootfs import console, path
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.features.rootfs.options import split
 from pyruntime.plan.step import execute
-from pyruntime.state import liveness, store
 from pyruntime.state.status import note_init, oci_state
 from pyruntime.state.store import Record
-from pyruntime.util.fileio import read_file, write_atomically
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.criu.options import RestoreOptions
     from pyruntime.plan.request import Request
     from pyruntime.plan.step import Step
     from pyruntime.util.log import Log
@@ -60,57 +59,21 @@ class Restorer:
         return oci_state(self.record, status, self.pid)
 
 
-def restore(request: Request, root: str, raw_config: str, log: Log, values: dict[str, Any]) -> Record:
-    """Make a container from images: when this returns, its processes run, init as a child of this process.
+def restore(restorer: Restorer, asked: RestoreOptions, directories: images.Directories, descriptors: list[str]) -> None:
+    """Let criu make the processes of a container whose record is made and locked. Raises PyruntimeError.
 
-    request, root, raw_config, log: as of container.create. values: the flags. Raises PyruntimeError; then nothing
-    is left."""
-    if posix.geteuid() != 0:
-        raise StateError("only root can restore a container: criu needs it")
-    console.check(request)
-    if request.systemd_cgroup:
-        from pyruntime.features.cgroups import systemd
-
-        systemd.require()
-    service.require_version()
-    liveness.require_own_proc()
-    directories = images.Directories(values, LOG, make=False)
-    try:
-        descriptors = images.read_descriptors(directories.images)
-        for text in request.warnings:
-            log.warning(text)
-        directory, lock = store.make(root, request.id)
-        record = Record(directory, request.id)
-        try:
-            lifecycle.describe(record, request)
-            write_atomically(directory, store.CONFIG, raw_config)
-            _restore(Restorer(request, record, log), values, directories, descriptors)
-        except BaseException as error:
-            lifecycle.undo(record, log, error)
-            raise
-        finally:
-            posix.close(lock)
-    except OSError as error:
-        raise from_oserror(error, doing="restore the container") from error
-    finally:
-        directories.close()
-    return record
-
-
-def _restore(
-    restorer: Restorer, values: dict[str, Any], directories: images.Directories, descriptors: list[str]
-) -> None:
+    descriptors: what images.read_descriptors has found."""
     request, record = restorer.request, restorer.record
     record.save()
     execute(list(place.plan_create(request)), restorer)
     record.save()  # which cgroups these are: criu fills them before the record has a pid
     _make_mount_points(request)
-    options = images.common(values, directories, LOG)
+    options = images.common(asked, directories, LOG)
     options |= {
         "rst_sibling": True,
-        "tcp_close": values["tcp-close"],
-        "lsm_profile": values["lsm-profile"],
-        "lsm_mount_context": values["lsm-mount-context"],
+        "tcp_close": asked.tcp_close,
+        "lsm_profile": asked.lsm_profile,
+        "lsm_mount_context": asked.lsm_mount_context,
         "config_file": images.config_file(request),
     }
     inherited, options["inherit_fd"] = _inherited(request, descriptors)

@@ -22,12 +22,13 @@ from pyruntime import version
 from pyruntime.errors import HookError, StepError, errno_name, strerror
 from pyruntime.kernel import files
 from pyruntime.plan.step import Step
+from pyruntime.state.status import oci_state
 from pyruntime.state.store import ABANDONED
 from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pyruntime.plan.request import Request
@@ -57,6 +58,20 @@ def plan_create_container(request: Request) -> Iterator[Step]:
 def plan_start_container(request: Request) -> Iterator[Step]:
     """EXECUTE, before the user's program."""
     yield from _plan(request, "startContainer", "created")
+
+
+class RecordActor:
+    """What poststart and poststop hooks act on: the record of a container, without a process of it."""
+
+    __slots__ = ("record", "trace")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.trace: Callable[..., None] | None = None
+
+    def oci_state(self, status: str) -> dict[str, Any]:
+        """The state that a hook reads."""
+        return oci_state(self.record, status)
 
 
 def plan_poststart(hooks: dict[str, Any]) -> Iterator[Step]:

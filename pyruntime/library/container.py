@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from pyruntime.cgroupfs import processes, stats
-from pyruntime.cli.main import default_root, is_rootless
-from pyruntime.commands import lifecycle
+from pyruntime.commands import kill as kill_command
+from pyruntime.commands.settings import default_root, is_rootless
 from pyruntime.errors import StateError
 from pyruntime.library.bundle import Bundle
 from pyruntime.library.helper import Call
@@ -75,7 +75,7 @@ class Container:
     # Requests to the helper: `aio` sends the same.
 
     def request(self, op: str, fds: dict[str, int] | None = None, **arguments: Any) -> Call:
-        """Send a request for an operation (commands/operations.py)."""
+        """Send a request for an operation (commands/forked.py)."""
         request = {
             "op": op,
             "id": self.id,
@@ -202,7 +202,7 @@ class Container:
         if all:
             self.request("kill", signal=number(signal), everything=True).answer()
         else:
-            lifecycle.kill(records.load(self.root, self.id), number(signal))
+            kill_command.kill(records.load(self.root, self.id), number(signal))
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for init's end: its exit status, 128 + N when signal N ended it. Raises TimeoutError.

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cli import checkpoint as cli_checkpoint
-from pyruntime.cli import create as cli_create
-from pyruntime.cli import flags
-from pyruntime.cli import restore as cli_restore
-from pyruntime.commands import operations
-from pyruntime.commands.operations import Settings
-from pyruntime.criu import checkpoint as criu_checkpoint
+from pyruntime.commands import checkpoint as checkpoint_command
+from pyruntime.commands import create, forked
+from pyruntime.commands import restore as restore_command
+from pyruntime.commands.create import CreateOptions
 from pyruntime.criu import images as criu_images
-from pyruntime.criu import restore as criu_restore
-from pyruntime.state import store
+from pyruntime.criu.options import CheckpointOptions, RestoreOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.commands.settings import Settings
     from pyruntime.util.ids import ContainerId
 
 _LOGS = "criu-work"  # in the bundle: the directory of images is the client's, and may become an image of its own
@@ -33,25 +30,23 @@ def checkpoint(
     files: what it got as standard input, output and error: a path of the host, `pipe:[INODE]`, or
     /dev/null, which is the container's; [] for a terminal.
     Raises PyruntimeError, and the container runs on."""
-    values, _ = flags.parse([], cli_checkpoint.FLAGS)
     logs = chosen["work_path"] or f"{bundle}/{_LOGS}"
-    values |= {
-        "image-path": path,
-        "work-path": logs,
-        "leave-running": not chosen["exit"],
-        "tcp-established": chosen["open_tcp"],
-        "ext-unix-sk": chosen["external_unix_sockets"],
-        "shell-job": chosen["terminal"],
-        "file-locks": chosen["file_locks"],
-        "empty-ns": chosen["empty_namespaces"],
-    }
-    if chosen["cgroups_mode"]:
-        values["manage-cgroups-mode"] = chosen["cgroups_mode"]
+    asked = CheckpointOptions(
+        image_path=path,
+        work_path=logs,
+        leave_running=not chosen["exit"],
+        tcp_established=chosen["open_tcp"],
+        ext_unix_sk=chosen["external_unix_sockets"],
+        shell_job=chosen["terminal"],
+        file_locks=chosen["file_locks"],
+        empty_ns=tuple(chosen["empty_namespaces"]),
+        manage_cgroups_mode=chosen["cgroups_mode"] or "soft",
+    )
     try:
         links = [file if _is_inside(file) else criu_images.descriptor_for(file) for file in files]
     except OSError:
         links = []  # its client has gone, and has removed them
-    criu_checkpoint.checkpoint(store.load(settings.root, id), values, links)
+    checkpoint_command.checkpoint(settings, id, asked, links, keep=True)
     if not chosen["work_path"]:
         _remove(logs)
 
@@ -62,17 +57,14 @@ def restore(
     """Make a container from a directory of images, with this process's descriptors 0 to 2, and let it run: {"pid",
     "start"} of its init.
 
-    path: the directory. logs: that of criu's logs, "" for one in the bundle. console, options: as of
-    operations.create. Raises PyruntimeError; then nothing is left of the container."""
-    values, _ = flags.parse([], cli_restore.FLAGS)
-    values |= {"image-path": path, "work-path": logs or f"{bundle}/{_LOGS}", "bundle": bundle}
-    unused = {"preserve-fds": ""}
-    context: Any = settings
-    request, raw = cli_create.request_of(context, {**values, **unused, **options}, id, detach=console < 0)
-    operations.set_console(request, console)
-    record = criu_restore.restore(request, settings.root, raw, settings.log, values)
+    path: the directory. logs: that of criu's logs, "" for one in the bundle. console, options: as of `create` in
+    commands/forked.py. Raises PyruntimeError; then nothing is left of the container."""
+    asked = RestoreOptions(image_path=path, work_path=logs or f"{bundle}/{_LOGS}")
+    request, raw = create.request_of(settings, id, CreateOptions(bundle, **options, detach=console < 0))
+    forked.set_console(request, console)
+    record = restore_command.make(request, settings.root, raw, settings.log, asked)
     if not logs:
-        _remove(values["work-path"])
+        _remove(asked.work_path)
     return {"pid": record.pid, "start": record.start}
 
 

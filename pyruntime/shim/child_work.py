@@ -1,11 +1,11 @@
-"""What the shim's children do besides commands/operations.py: what involves the mounts of the bundle."""
+"""What the shim's children do besides commands/forked.py: what involves the mounts of the bundle."""
 
 from __future__ import annotations
 
 import posix
 
-from pyruntime.commands import operations
-from pyruntime.commands.operations import Settings
+from pyruntime.commands import forked
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError
 from pyruntime.shim import rootfs, standby
 from pyruntime.spec import load
@@ -22,7 +22,7 @@ def create(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]],
     target = f"{bundle}/rootfs"
     rootfs.mount_all(mounts, target)
     try:
-        return operations.create(settings, id, bundle=bundle, **options)
+        return forked.COMMANDS["create"](settings, id, bundle=bundle, **options)
     except BaseException:
         if mounts:
             rootfs.unmount(target)
@@ -36,7 +36,7 @@ def mount(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]], 
 
 def delete(settings: Settings, id: ContainerId, *, bundle: str, types: list[str], force: bool) -> None:
     """Delete the container and unmount its root filesystem, whose mounts are of these types."""
-    operations.delete(settings, id, force=force)
+    forked.COMMANDS["delete"](settings, id, force=force)
     if types:
         rootfs.detach(f"{bundle}/rootfs", types)
 
@@ -45,7 +45,7 @@ def create_when_told(settings: Settings, id: ContainerId, *, socket: int, bundle
     """Plan a container now, and create it once the word comes (spare.py); to no word, end."""
     prepared = None
     try:
-        prepared = operations.Prepared(settings, id, bundle=bundle, **options)
+        prepared = forked.PreparedContainer(settings, id, bundle=bundle, **options)
     except (PyruntimeError, OSError):
         pass  # whatever it is, it is found again when somebody waits for the words
     mounts, console = _await_word(socket)
@@ -65,12 +65,12 @@ def run_when_told(settings: Settings, id: ContainerId, *, socket: int, process: 
     """Plan a process of a container now, and run it once the word comes (spare.py); to no word, end."""
     prepared = None
     try:
-        prepared = operations.PreparedProcess(settings, id, process=process, attached=bool(process["terminal"]))
+        prepared = forked.PreparedProcess(settings, id, process=process, attached=bool(process["terminal"]))
     except (PyruntimeError, OSError):
         pass  # whatever it is, it is found again when somebody waits for the words
     _, console = _await_word(socket)
     if prepared is None:
-        return operations.run_process(settings, id, process=process, console=console)
+        return forked.COMMANDS["exec"](settings, id, process=process, console=console)
     return prepared.run(console)
 
 
@@ -80,7 +80,7 @@ def _await_word(socket: int) -> tuple[list[dict[str, Any]], int]:
     if told is None:
         posix._exit(0)
     mounts, stdio, console = told
-    operations.take_streams(stdio)
+    forked.take_streams(stdio)
     for fd in (socket, *stdio):
         posix.close(fd)
     return mounts, console

@@ -1,11 +1,11 @@
-"""Operations in forked children of the shim, each bounded in time (commands/operations.py)."""
+"""Operations in forked children of the shim, each bounded in time (commands/forked.py)."""
 
 from __future__ import annotations
 
 import posix
 
-from pyruntime.commands import operations
-from pyruntime.commands.operations import Settings
+from pyruntime.commands import forked
+from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, from_oserror
 from pyruntime.shim import standby as spares
 from pyruntime.shim.event_loop import READ, Loop
@@ -87,7 +87,7 @@ class Jobs:
             chunk = posix.read(reading, _CHUNK)
             data.extend(chunk)
             # An answer does not wait for the end of the child, which has memory to give back.
-            if chunk and not data.endswith(operations.END):
+            if chunk and not data.endswith(forked.END):
                 return
             self.loop.forget(reading)
             posix.close(reading)
@@ -96,7 +96,7 @@ class Jobs:
             try:
                 if not data:
                     raise Lost(f"{name}: " + (f"not done within {seconds:g} s, and given up" if late else "killed"))
-                value, warnings = operations.result(bytes(data), name)
+                value, warnings = forked.result(bytes(data), name)
                 for text in warnings:
                     self.warn(text)
             except PyruntimeError as raised:
@@ -113,10 +113,10 @@ class Jobs:
     def _fork(
         self, name: str, work: Callable[..., Any], settings: Settings, id: ContainerId, **options: Any
     ) -> tuple[int, int]:
-        """Fork a child as operations.fork does: its pid, and where its answer will be read."""
+        """Fork a child as forked.fork does: its pid, and where its answer will be read."""
         reading, writing = posix.pipe2(posix.O_CLOEXEC)
         try:
-            pid = operations.fork(name, work, settings, id, writing, tied=True, **options)
+            pid = forked.fork(name, work, settings, id, writing, tied=True, **options)
         except BaseException:
             posix.close(reading)
             raise

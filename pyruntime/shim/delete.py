@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime.commands import operations
+from pyruntime.commands import forked
 from pyruntime.errors import PyruntimeError
 from pyruntime.shim import rootfs, settings, wire
 from pyruntime.shim.events import timestamp
@@ -21,7 +21,7 @@ def delete(id: str, namespace: str, bundle: str) -> int:
     known = settings.noted(bundle)
     made, mounted = known if known is not None else (settings.settings(space, settings.options(None)), True)
     try:
-        operations.delete(made, checked, force=True)
+        forked.COMMANDS["delete"](made, checked, force=True)
     except PyruntimeError as error:
         posix.write(2, f"pyruntime: {error}\n".encode())
     if mounted:

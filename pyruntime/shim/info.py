@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cli.features import features
+from pyruntime.commands.features import features
 from pyruntime.shim import wire
 from pyruntime.util import fastjson
 from pyruntime.version import VERSION

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cgroupfs import kill as cgroup_kill
-from pyruntime.commands.operations import OPERATIONS
+from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, StateError, from_oserror
 from pyruntime.shim import bundle_path, child_work, console, memory, settings, task_start, ttrpc
 from pyruntime.shim.children import Jobs, Lost
@@ -312,14 +312,14 @@ class Lives:
 
         if process.id:
             spare, process.spare = process.spare, None
-            self._bear(process, "exec", OPERATIONS["exec"], failed, done, {"process": process.spec}, spare)
+            self._bear(process, "exec", COMMANDS["exec"], failed, done, {"process": process.spec}, spare)
         elif container.restoring:
             from pyruntime.shim import checkpoint_images  # few containers are
 
             arguments = {"bundle": container.bundle, **container.restoring}
             self._bear(process, "restore", checkpoint_images.restore, failed, done, arguments)
         elif not task_start.open_gate(self.loop, record_of(container), _SECONDS, done):
-            self.run_child("start", OPERATIONS["start"], process, done)
+            self.run_child("start", COMMANDS["start"], process, done)
 
     def exec(self, request: Request, reply: Reply) -> None:
         """Exec: note a process that Start will run."""
@@ -483,4 +483,4 @@ def _checked(kind: type[_Id], text: str) -> _Id:
 
 def _flags(chosen: dict[str, Any]) -> dict[str, Any]:
     """What of the options are flags of `create`."""
-    return {"no-pivot": chosen["no_pivot_root"], "no-new-keyring": chosen["no_new_keyring"]}
+    return {"pivot": not chosen["no_pivot_root"], "new_keyring": not chosen["no_new_keyring"]}

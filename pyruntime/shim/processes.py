@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.cgroupfs.oom import Watch
-    from pyruntime.commands.operations import Settings
+    from pyruntime.commands.settings import Settings
     from pyruntime.shim.standby import Spare
     from pyruntime.shim.stdio import Stdio
     from pyruntime.shim.ttrpc import Reply

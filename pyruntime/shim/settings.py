@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyruntime.commands.operations import Settings
+from pyruntime.commands import forked
+from pyruntime.commands.settings import Settings
 from pyruntime.shim import wire
 from pyruntime.util import fastjson
 from pyruntime.util.fileio import read_file, write_atomically
@@ -75,7 +76,7 @@ def checkpoint_options(any: dict[str, Any] | None) -> dict[str, Any]:
 def settings(namespace: Namespace, chosen: dict[str, Any]) -> Settings:
     """The settings of operations for a container of a containerd namespace."""
     root = (chosen["root"] or ROOT).rstrip("/")
-    return Settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])
+    return forked.settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])
 
 
 def note(bundle: str, made: Settings, *, mounted: bool) -> None:
@@ -88,6 +89,6 @@ def noted(bundle: str) -> tuple[Settings, bool] | None:
     """What was written down for a bundle: (settings, whether the root filesystem was mounted); None if nothing."""
     try:
         fields: Any = fastjson.loads(read_file(f"{bundle}/{FILE}"))
-        return Settings(fields["root"], systemd_cgroup=fields["systemd_cgroup"]), fields["mounted"]
+        return forked.settings(fields["root"], systemd_cgroup=fields["systemd_cgroup"]), fields["mounted"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

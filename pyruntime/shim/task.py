@@ -10,8 +10,8 @@ import posix
 
 from pyruntime.cgroupfs import freezer, processes
 from pyruntime.cgroupfs import kill as cgroup_kill
-from pyruntime.commands import lifecycle
-from pyruntime.commands.operations import OPERATIONS
+from pyruntime.commands import kill as kill_command
+from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, Unknown
 from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
@@ -126,7 +126,7 @@ class Tasks(Lives):
         record = record_of(process.container)
         if request["all"] and not process.id:
             try:
-                lifecycle.kill(record, signal, everything=True)
+                kill_command.kill(record, signal, everything=True)
             except Unknown:
                 raise
             except PyruntimeError:
@@ -141,7 +141,7 @@ class Tasks(Lives):
                 cgroup_kill.thaw_for_death(record.cgroups)
         else:
             try:
-                lifecycle.kill(record, signal)
+                kill_command.kill(record, signal)
             except Unknown:
                 raise
             except PyruntimeError as error:
@@ -173,7 +173,7 @@ class Tasks(Lives):
                 self.publisher.publish(topic, event, {"container_id": container.id})
             reply.send("Empty", {})
 
-        self.run_child(name, OPERATIONS[name], container.init, done, **arguments)
+        self.run_child(name, COMMANDS[name], container.init, done, **arguments)
 
     def checkpoint(self, request: Request, reply: Reply) -> None:
         """Checkpoint: images of its processes, for Create to restore it from."""

@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.cli.main import Context
+    from pyruntime.commands.settings import Settings
     from pyruntime.plan.step import Step
     from pyruntime.state.store import Record
 
@@ -242,7 +242,7 @@ def _clock_offset(pid: int) -> int:
         return 0  # a kernel without time namespaces
 
 
-def traced(path: str, module: Any, command: str, context: Context, values: dict[str, Any], words: list[str]) -> int:
+def traced(path: str, module: Any, command: str, settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     """Run a command and write its trace to a file, also when it fails: the command's exit status.
 
     path: the file, or a directory, in which it is called ID.COMMAND.json (for exec ID.exec-PID.json).
@@ -256,7 +256,7 @@ def traced(path: str, module: Any, command: str, context: Context, values: dict[
     error: BaseException | None = None
     recorder.begin = time.monotonic_ns()
     try:
-        return int(module.run(context, values, words))
+        return int(module.run(settings, values, words))
     except BaseException as raised:
         error = raised
         raise
@@ -266,7 +266,7 @@ def traced(path: str, module: Any, command: str, context: Context, values: dict[
         try:
             _save(path, recorder.finish(command, id, error))
         except Exception as failure:  # whatever it is, it must not stand in place of the command's own error
-            context.log.warning(f"cannot write the trace {path}: {failure}")
+            settings.log.warning(f"cannot write the trace {path}: {failure}")
 
 
 def _file(path: str, command: str, id: str) -> str:

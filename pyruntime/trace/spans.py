@@ -62,8 +62,8 @@ SPANS = (
     ("pyruntime.runtime.exec", "read_plan", WAIT, "wait for the plan"),
     ("pyruntime.kernel.process", "clone", CALL, "clone3(2)"),
     ("pyruntime.commands.foreground", "attend", PAUSE, "wait for the process's end"),
-    ("pyruntime.commands.lifecycle", "kill_all", CALL, "kill what is left"),
-    ("pyruntime.commands.lifecycle", "destroy", CALL, "undo what the record names"),
+    ("pyruntime.commands.kill", "kill_all", CALL, "kill what is left"),
+    ("pyruntime.commands.delete", "destroy", CALL, "undo what the record names"),
     ("pyruntime.features.cgroups.remove", "remove", CALL, "remove the cgroups"),
 )
 

@@ -37,7 +37,7 @@ access chdir chmod chown close dup dup2 execve fchdir fchmod fchown fstat ftrunc
 lstat mkdir mkfifo mknod open pidfd_open pipe2 posix_spawn pread read readlink rename rmdir scandir sched_setaffinity
 setgroups setresgid setresuid setsid stat symlink umask unlink waitpid write
 """.split()
-KERNEL = "files filter mount process scheduling signals".split()
+KERNEL = "files filter mount process scheduling signalfd".split()
 
 
 class Points:

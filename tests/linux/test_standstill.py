@@ -17,8 +17,8 @@ pytestmark = pytest.mark.ours
 
 # The real one looks every 30 s.
 PATIENCE = 0.4 * proc.SLOW
-HASTY = "from pyruntime import runtime\nfrom pyruntime.commands import lifecycle\n"
-HASTY += f"runtime.PATIENCE = {PATIENCE}\nlifecycle._DEATH_SECONDS = 1.0\n"
+HASTY = "from pyruntime import runtime\nfrom pyruntime.commands import kill\n"
+HASTY += f"runtime.PATIENCE = {PATIENCE}\nkill._DEATH_SECONDS = 1.0\n"
 STANDS = "does not go on"
 
 
@@ -210,7 +210,7 @@ def test_exec_into_a_paused_container_waits_if_it_is_told_to(container, hasty):
 
 def test_ps_that_hangs(container, hasty, runtime):
     """ps(1) reads the arguments of processes, and who has FUSE can have it wait for them. Here it just hangs."""
-    box = hasty(container(["/bin/sleep", "100"]), "from pyruntime.cli import ps\nps.SECONDS = 0.5\n")
+    box = hasty(container(["/bin/sleep", "100"]), "from pyruntime.commands import ps\nps.SECONDS = 0.5\n")
     box.create()
     folder = runtime.folder / "programs"
     folder.mkdir()

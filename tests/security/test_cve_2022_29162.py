@@ -13,7 +13,7 @@ INHERITABLE = """
 def add(sets, names):
     kinds = ["bounding", "effective", "permitted", "inheritable", "ambient"]
     return {**sets, **{kind: [*(sets.get(kind) or ()), *names] for kind in kinds}}
-replace("cli.exec._add_capabilities", add)
+replace("commands.exec._add_capabilities", add)
 """
 
 

@@ -8,7 +8,7 @@ ZERO_FOR_NONSENSE = """
 def parse(text, what):
     digits = text.strip()
     return int(digits) if digits.isdigit() and len(digits) > 1 else 0
-replace("cli.exec._id", parse)
+replace("commands.exec._id", parse)
 """
 GOOD = {"1": (1, 2000), "1:2": (1, 2), "0:0": (0, 0), "65534:65534": (65534, 65534), "01": (1, 2000), "01:02": (1, 2)}
 BAD = ["+1x", "-1", "1x", "x", "root", "1:", ":1", "1:2:3", "1 ", " 1", "0x1", "1.0", "4294967295", "99999999999", "٣"]

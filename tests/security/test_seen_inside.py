@@ -32,7 +32,7 @@ def execute(steps, actor):
             time.sleep(0.004)
         plain([step], actor)
 plain = replace("plan.step.execute", execute)
-for place in ("start.execute.execute", "start.init.execute"):
+for place in ("runtime.exec.execute", "runtime.init.execute"):
     replace(place, execute)
 """
 # Linux before 6.17 cannot make a proc filesystem of another pid namespace.

@@ -14,7 +14,8 @@ import pytest
 from support.handshake import ended, fork
 
 from pyruntime.cli import main
-from pyruntime.commands import lifecycle
+from pyruntime.commands import delete as delete_command
+from pyruntime.commands import start as start_command
 from pyruntime.errors import NotFound, StateError
 from pyruntime.state import directory as state_directory
 from pyruntime.state import store
@@ -94,7 +95,7 @@ def test_start_sees_the_status_that_create_left(creating: Creating) -> None:
 
     def start() -> None:
         with pytest.raises(StateError, match="already running container: box is running"):
-            lifecycle.start(store.load(creating.root, "box"), Log())
+            start_command.start(store.load(creating.root, "box"), Log())
 
     assert beside(creating, start) == 0
 
@@ -106,9 +107,9 @@ def test_delete_twice_at_once(creating: Creating) -> None:
     os.close(creating.held)
     first = store.load(creating.root, "box")
     second = store.load(creating.root, "box")
-    lifecycle.delete(first, force=False, log=Log())
+    delete_command.delete(first, force=False, log=Log())
     with pytest.raises(NotFound):
-        lifecycle.delete(second, force=False, log=Log())
+        delete_command.delete(second, force=False, log=Log())
     assert main.run(["--root", creating.root, "delete", "--force", "box"]) == 0
     assert main.run(["--root", creating.root, "delete", "box"]) == 1
 
@@ -116,9 +117,9 @@ def test_delete_twice_at_once(creating: Creating) -> None:
 def test_delete_of_what_runs_needs_force(creating: Creating) -> None:
     creating.finish()
     with pytest.raises(StateError, match="cannot delete container box that is not stopped: running"):
-        lifecycle.delete(creating.record, force=False, log=Log())
+        delete_command.delete(creating.record, force=False, log=Log())
     assert start_time(creating.pid) > 0
-    lifecycle.delete(creating.record, force=True, log=Log())
+    delete_command.delete(creating.record, force=True, log=Log())
     assert start_time(creating.pid) == 0
 
 
@@ -141,7 +142,7 @@ def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> 
     reaper = threading.Thread(target=init.wait)
     reaper.start()
     try:
-        lifecycle.delete(stale, force=True, log=Log())
+        delete_command.delete(stale, force=True, log=Log())
         reaper.join(5)
         assert init.returncode == -9
     finally:
@@ -153,9 +154,9 @@ def test_delete_by_force_goes_by_what_was_recorded_meanwhile(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda stale: lifecycle.start(stale, Log()),
-        lambda stale: lifecycle.delete(stale, force=True, log=Log()),
-        lambda stale: lifecycle.undo_created(stale, Log(), StateError("start failed")),
+        lambda stale: start_command.start(stale, Log()),
+        lambda stale: delete_command.delete(stale, force=True, log=Log()),
+        lambda stale: delete_command.undo_created(stale, Log(), StateError("start failed")),
     ],
     ids=["start", "delete", "undo"],
 )
@@ -176,7 +177,7 @@ def test_an_undo_waits_for_the_lock(creating: Creating) -> None:
     creating.finish()
     mine = store.load(creating.root, "box")
     held = store.lock(mine.directory, "box")
-    undoing = threading.Thread(target=lifecycle.undo_created, args=(mine, Log(), StateError("start failed")))
+    undoing = threading.Thread(target=delete_command.undo_created, args=(mine, Log(), StateError("start failed")))
     undoing.start()
     time.sleep(0.2)
     assert start_time(creating.pid) > 0

@@ -52,7 +52,7 @@ ALLOWED = C | JSON | SHIM | START
 
 EDGE = {
     *("", "cli", "cli.flags", "cli.main", "errors", "state", "state.directory", "state.store", "version"),
-    *("util", "util.fastjson", "util.fileio", "util.ids", "util.log"),
+    *("commands", "commands.settings", "util", "util.fastjson", "util.fileio", "util.ids", "util.log"),
 }
 KERNEL = {
     "kernel",
@@ -65,7 +65,7 @@ KERNEL = {
 }
 # No shim: who only looks, waits and signals needs what Python itself has.
 STATUS = {"kernel", "kernel.pidfd", "state.liveness", "state.status", "util.proc"}
-LIFE = EDGE | STATUS | {"commands", "commands.lifecycle", "features", "features.hooks", "plan", "plan.step"}
+LIFE = EDGE | STATUS | {"features", "features.hooks", "plan", "plan.step"}
 # A container's cgroups are looked at, and removed; how they are made and limited is create's.
 CGROUPS = {
     *("cgroupfs", "features", "features.cgroups", "features.cgroups.remove", "state.cgroup_identity"),
@@ -76,14 +76,15 @@ LIFE |= CGROUPS
 # Our own modules of the commands that an engine calls most; a cgroup needs what its hierarchies need.
 OWN = {
     # The last ones for a container that has stopped.
-    "state": EDGE | CGROUPS | STATUS | {"cli.state"},
-    "start": LIFE | {"cli.start", "runtime", "runtime.exec_fifo"},
-    "kill": LIFE | {"cli.kill", "util.signals"},
-    "delete": LIFE | {"cli.delete"},
+    "state": EDGE | CGROUPS | STATUS | {"cli.state", "commands.state"},
+    "start": LIFE | {"cli.start", "commands.start", "commands.kill", "runtime", "runtime.exec_fifo"},
+    "kill": LIFE | {"cli.kill", "commands.kill", "util.signals"},
+    "delete": LIFE | {"cli.delete", "commands.delete", "commands.kill"},
     "exec": LIFE
     | KERNEL
     | {
-        *("cli." + name for name in ("descriptors", "exec", "pidfd_socket", "pidfile")),
+        "cli.exec",
+        *("commands." + name for name in ("descriptors", "exec", "foreground", "pid_file", "pidfd_socket")),
         *("runtime." + name for name in "channel exec exec_fifo init joining parent spawn".split()),
         *("features.cgroups." + name for name in "cpuset directories enter limits place setting".split()),
         *("features.namespaces", "features.namespaces.namespaces", "features.namespaces.target", "features.process"),
@@ -92,7 +93,7 @@ OWN = {
             for name in "affinity capabilities executable keyring null_device program rlimits user".split()
         ),
         *("features.exec_registry", "features.rare", "features.rootfs", "features.rootfs.path", "plan.request"),
-        *("commands.foreground", "kernel.mount", "runtime", "spec", "spec.load"),
+        *("kernel.mount", "runtime", "spec", "spec.load"),
     },
 }
 
@@ -272,7 +273,7 @@ def test_exec(tmp_path: Path, bundle: Path) -> None:
             assert status == (3 if "exit 3" in words else 0), f"{words[0]}: {said}"
             judge(words[0], modules)
         # What is loaded for the terminal of one that has none would be waste.
-        assert not {"pyruntime.features.rootfs.console", "pyruntime.cli.terminal"} & modules
+        assert not {"pyruntime.features.rootfs.console", "pyruntime.commands.terminal"} & modules
     finally:
         run(tmp_path, "delete", "--force", "box")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.handshake import ended, fork
 
-from pyruntime.commands import lifecycle, salvage
+from pyruntime.commands import kill, salvage
 from pyruntime.errors import Busy, NotFound, StateError
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.state import store
@@ -344,8 +344,8 @@ def test_a_pid_that_was_used_again(record: Record, sleeper: int) -> None:
     assert status_of(record) == "stopped"
     assert open_init(record) == -1
     with pytest.raises(StateError, match="container not running"):
-        lifecycle.kill(record, signal.SIGKILL)
-    lifecycle.kill_all(record)
+        kill.kill(record, signal.SIGKILL)
+    kill.kill_all(record)
     assert start_time(sleeper) > 0
 
 
@@ -354,7 +354,7 @@ def test_kill_of_a_zombie(record: Record, sleeper: int) -> None:
     os.kill(sleeper, signal.SIGKILL)
     os.waitid(os.P_PID, sleeper, os.WEXITED | os.WNOWAIT)
     with pytest.raises(StateError, match="container not running"):
-        lifecycle.kill(record, signal.SIGTERM)
+        kill.kill(record, signal.SIGTERM)
 
 
 def test_a_signal_for_a_process_that_is_reaped(sleeper: int) -> None:
@@ -368,7 +368,7 @@ def test_a_signal_for_a_process_that_is_reaped(sleeper: int) -> None:
 
 def test_kill_all_waits_for_the_end(record: Record, sleeper: int) -> None:
     record.pid, record.start, record.created = sleeper, start_time(sleeper), "now"
-    lifecycle.kill_all(record)
+    kill.kill_all(record)
     assert start_time(sleeper) == 0
 
 

@@ -41,10 +41,17 @@ ENVIRONMENT = {
 # time, what some containers ask for and what some commands need. Nothing that imports slow libraries.
 LOADED = ("pyruntime", "pyruntime.boot.archive", "pyruntime.cli", "pyruntime.cli.main", "pyruntime.boot.snapshot")
 ALSO = tuple(
-    "cgroups kernel plan process rootfs security start hooks netdevices notify_socket rdt sysctl idmap reasons "
-    "cli.list cli.pause cli.ps cli.resume cli.update shim operations cli.shim cli.serve".split()
+    "cgroupfs commands diagnose.hints features kernel plan runtime state util "
+    "cli.list cli.pause cli.ps cli.resume cli.update shim cli.shim cli.serve".split()
 )
-NOT = ("pyruntime.features.cgroups.systemd_bus", "pyruntime.kernel.tracer")
+NOT = (
+    "pyruntime.commands.checkpoint",
+    "pyruntime.commands.restore",
+    "pyruntime.commands.terminal",
+    "pyruntime.features.cgroups.systemd_bus",
+    "pyruntime.kernel.tracer",
+    "pyruntime.shim.checkpoint_images",
+)
 
 # As native/launcher.c starts the interpreter.
 BOOTSTRAP = """

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cli.flags import number
 from pyruntime.errors import UsageError
 
 _FIRST = 3
 
 
-def preserved(text: str, listening: int = 0) -> int:
+def preserved(count: int, listening: int = 0) -> int:
     """How many descriptors from 3 on the process gets: those of LISTEN_FDS, then those of --preserve-fds.
 
     To be called before anything is opened. Raises UsageError for one that is not open: it would be one of the
     runtime's own by the time of the clone."""
-    count = number(text, "preserve-fds")
     if count < 0:
         raise UsageError(f"--preserve-fds: {count} is less than 0")
     for fd in range(_FIRST, _FIRST + listening + count):

@@ -1,0 +1,64 @@
+"""update: change the resource limits of a container."""
+
+from __future__ import annotations
+
+import posix
+
+from pyruntime.errors import StateError
+from pyruntime.features.cgroups import update as cgroup_update
+from pyruntime.spec import check
+from pyruntime.state import store
+from pyruntime.state.status import status_of
+from pyruntime.util import fastjson
+from pyruntime.util.fileio import read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyruntime.commands.settings import Settings
+    from pyruntime.state.store import Record
+    from pyruntime.util.ids import ContainerId
+
+_RESCTRL = "/sys/fs/resctrl"
+
+
+def update(
+    settings: Settings,
+    id: ContainerId,
+    resources: dict[str, Any],
+    *,
+    origin: str = "resources",
+    l3_cache_schema: str = "",
+    mem_bw_schema: str = "",
+) -> None:
+    """Change limits; what is not given stays. Raises PyruntimeError.
+
+    resources: an object as linux.resources of config.json. origin: what messages call it.
+    l3_cache_schema, mem_bw_schema: as of linux.intelRdt, for a container with a resctrl group."""
+    record = store.load(settings.root, id)
+    for problem in check.without_errors(check.check_resources(resources), origin):
+        settings.log.warning(f"{origin}: {problem}")
+    lock = store.lock(record.directory, record.id)
+    try:
+        if status_of(record) == "stopped":
+            raise StateError(f"container not running: {record.id} is stopped")
+        cgroup_update.update(record, resources, settings.log.warning)
+        if l3_cache_schema or mem_bw_schema:
+            _update_rdt(record, l3_cache_schema, mem_bw_schema)
+    finally:
+        posix.close(lock)
+
+
+def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
+    """Change the schemata of the container's resctrl group."""
+    from pyruntime.features.rdt import resctrl
+
+    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
+    group = (config.get("linux", {}).get("intelRdt") or {}).get("closID") or record.id
+    directory = record.extra.get("rdt") or f"{_RESCTRL}/{group}"
+    if not posix.access(f"{directory}/schemata", posix.F_OK):
+        raise StateError(
+            f"container {record.id} has no resctrl group", hint="give linux.intelRdt in config.json at create"
+        )
+    resctrl.write_schemata(directory, resctrl.schemata({"l3CacheSchema": cache, "memBwSchema": bandwidth}))
