@@ -54,7 +54,7 @@ class Restorer:
         """Tell a person."""
         self.log.warning(text)
 
-    def oci_state(self, status: str) -> dict[str, Any]:
+    def oci_state(self, status: str) -> dict[str, object]:
         """The state for a hook."""
         return oci_state(self.record, status, self.pid)
 

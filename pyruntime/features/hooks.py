@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import HookActor, InitActor
     from pyruntime.plan.request import Request
     from pyruntime.state.store import Record
 
@@ -69,7 +70,7 @@ class RecordActor:
         self.record = record
         self.trace: Callable[..., None] | None = None
 
-    def oci_state(self, status: str) -> dict[str, Any]:
+    def oci_state(self, status: str) -> dict[str, object]:
         """The state that a hook reads."""
         return oci_state(self.record, status)
 
@@ -106,7 +107,7 @@ def _steps(hooks: dict[str, Any], kind: str, status: str, inherited: list[str] |
 
 
 def run(
-    actor: Any,
+    actor: HookActor,
     kind: str,
     index: int,
     path: str,
@@ -118,13 +119,13 @@ def run(
     """run the {kind} hook {index}: {path}"""
     state = fastjson.dumps(actor.oci_state(status)).encode("utf-8", "surrogateescape")
     title = f"{kind} hook #{index}: {path}"
-    record = getattr(actor, "record", None)  # init has none: `delete --force` kills it, and its hook with it
+    record = actor.record  # init has none: `delete --force` kills it, and its hook with it
     abandoned = record.path(ABANDONED) if record is not None and kind != "poststop" else ""
     environment: dict[Any, Any]
     if env is not None:
         environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
     else:
-        environment = actor.environment if kind == "startContainer" else posix.environ
+        environment = _init(actor).environment if kind == "startContainer" else posix.environ
     # What the caller left open is neither the hook's nor, but for --preserve-fds, the container's.
     files.close_on_exec_from(3)
     files_of_output = _open_output(record)
@@ -201,6 +202,11 @@ def _open_output(record: Record | None) -> list[int]:
     return found
 
 
+def _init(actor: HookActor) -> InitActor:
+    """The actor of createContainer and startContainer hooks, which are in phases of init."""
+    return actor  # type: ignore[return-value]
+
+
 def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:
     """Why a hook cannot be executed, and what to do: the file is looked at where execve(2) does not say."""
     if number in (_ENOENT, _ENOEXEC) and posix.access(path, posix.F_OK):
@@ -213,14 +219,14 @@ def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:
     return None, f"correct the path in hooks.{kind}, or install the program"
 
 
-def _enter_directory(actor: Any, kind: str, record: Record | None) -> int:
+def _enter_directory(actor: HookActor, kind: str, record: Record | None) -> int:
     """Change into the directory that a hook starts in: the descriptor of the way back, -1 where none is needed."""
     if kind == "startContainer" or (record is None and kind != "createContainer"):
         return -1
     here = posix.open(".", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         if record is None:
-            posix.fchdir(actor.root_fd)
+            posix.fchdir(_init(actor).root_fd)
         else:
             try:
                 posix.chdir(record.bundle)

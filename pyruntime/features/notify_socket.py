@@ -13,8 +13,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 DIRECTORY = "notify"  # below ROOT/ID
@@ -44,6 +44,6 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("", make_directory)
 
 
-def make_directory(parent: Any) -> None:
+def make_directory(parent: ParentActor) -> None:
     """make the directory of the notify socket"""
     posix.mkdir(parent.record.path(DIRECTORY), 0o755)

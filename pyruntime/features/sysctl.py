@@ -16,8 +16,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _IPC = frozenset(
@@ -72,7 +72,7 @@ def _check(request: Request, name: str, pointer: str) -> None:
         )
 
 
-def write(init: Any, name: str, path: str, value: str) -> None:
+def write(init: InitActor, name: str, path: str, value: str) -> None:
     """set sysctl {name} to {value}"""
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
     fd = files.open_resolved(init.proc_fd, f"sys/{path}", posix.O_WRONLY, resolve)

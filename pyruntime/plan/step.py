@@ -18,9 +18,13 @@ from pyruntime.errors import PyruntimeError, from_oserror
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Concatenate, ParamSpec, TypeVar
 
-    from pyruntime.trace.recorder import Recorder
+    from pyruntime.plan.actors import Recorder, StepActor
+
+    # The type checker compares what a step is given with what its function takes.
+    Actor = TypeVar("Actor", contravariant=True)
+    Args = ParamSpec("Args")
 
 # With --trace: who does the steps and keeps the time (docs/trace.md). Else nobody is asked, and nothing is imported.
 _recorder: Recorder | None = None
@@ -49,10 +53,14 @@ class Step:
 
     __slots__ = ("args", "do", "pointer")
 
-    def __init__(self, pointer: str, do: Callable[..., None], **args: Any) -> None:
+    def __init__(
+        self, pointer: str, do: Callable[Concatenate[Actor, Args], None], *none: Args.args, **args: Args.kwargs
+    ) -> None:
+        if none:
+            raise TypeError("the arguments of a step are given by name")
         self.pointer = pointer
-        self.do = do
-        self.args = args
+        self.do: Callable[..., None] = do
+        self.args: dict[str, Any] = args
 
     def describe(self) -> str:
         """The step in one line: the first line of the function's docstring with the arguments in place."""
@@ -91,7 +99,7 @@ def record_with(recorder: Recorder | None) -> None:
     _recorder = recorder
 
 
-def execute(steps: list[Step], actor: Any) -> None:
+def execute(steps: list[Step], actor: StepActor) -> None:
     """Do the steps in order. Raises the error of the first that fails, with its pointer and description."""
     trace, recorder = actor.trace, _recorder
     for step in steps:
@@ -110,7 +118,7 @@ def execute(steps: list[Step], actor: Any) -> None:
             raise
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
         return ",".join(_shown(item) for item in value) or "none"
     return str(value)

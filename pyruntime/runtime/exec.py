@@ -34,8 +34,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
+    from pyruntime.features.exec_registry import ExecPlan, ExecRequest
     from pyruntime.features.namespaces.target import Target
     from pyruntime.runtime.channel import Channel
     from pyruntime.state.store import Record
@@ -70,8 +71,11 @@ class ExecParent(Parent):
 
     __slots__ = ("patient",)
 
-    def __init__(self, plan: Any, record: Record, log: Log) -> None:
-        super().__init__(plan, record, log)
+    plan: ExecPlan  # type: ignore[assignment]  # nothing that `exec` calls asks for the rest of a Plan
+    request: ExecRequest
+
+    def __init__(self, plan: ExecPlan, record: Record, log: Log) -> None:
+        super().__init__(plan, record, log)  # type: ignore[arg-type]
         self.awaited = messages.READY
         self.patient = False  # into a paused container: it waits until that goes on
 
@@ -83,7 +87,7 @@ class ExecParent(Parent):
     def thaw(self) -> None:
         """Nothing: the cgroup is the container's, and paused for a reason. The process dies when it is resumed."""
 
-    def oci_state(self, status: str) -> dict[str, Any]:
+    def oci_state(self, status: str) -> dict[str, object]:
         """The container's state; its pid is init's."""
         return oci_state(self.record, status)
 
@@ -140,7 +144,7 @@ def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
     parent.channel.overdue = parent.overdue
     parent.spawned = process.SharedInt()
     proc_fd = open_proc()
-    request: Any = parent.request
+    request = parent.request
     terminal = request.console
     dumpable = process.prctl(_PR_GET_DUMPABLE)
     recorder = recording()

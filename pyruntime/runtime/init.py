@@ -49,6 +49,8 @@ class Init:
     spawn:    what is left to the process that this one clones to execute the program; None when it does so itself.
     """
 
+    record = None  # it is the parent's
+
     __slots__ = (
         "cgroup_tasks",
         "channel",
@@ -88,18 +90,23 @@ class Init:
         self.rootfs = ""
         self.setgroups_denied = False
         self.spawn: Spawn | None = None
-        self.state: dict[str, Any] = {}
+        self.state: dict[str, object] = {}
         self.trace: Callable[[Step], None] | None = None
 
     def warn(self, text: str) -> None:
         """Let the parent tell a person."""
         self.channel.send(messages.LOG, ["warning", text])
 
+    def ask_parent(self, wanted: dict[str, object]) -> int:
+        """Let the parent open what init may not: a descriptor. Raises what the parent's attempt raised."""
+        self.channel.send(messages.MOUNT_PLEASE, wanted)
+        return self.channel.expect(messages.MOUNT_FD)[1][0]
+
     def tell_step(self, step: Step) -> None:
         """With --debug: say which step comes."""
         self.channel.send(messages.LOG, ["debug", f"init: {step.describe()}"])
 
-    def oci_state(self, status: str) -> dict[str, Any]:
+    def oci_state(self, status: str) -> dict[str, object]:
         """The state for a hook that runs in the container: the pid is the one seen there."""
         return {**self.state, "status": status, "pid": posix.getpid()}
 

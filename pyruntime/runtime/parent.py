@@ -6,7 +6,7 @@ import posix
 import select
 import time
 
-from pyruntime.errors import StepError, from_json, from_oserror
+from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.features.cgroups import place
 from pyruntime.features.process import program
 from pyruntime.kernel import files, process
@@ -109,7 +109,7 @@ class Parent:
 
         kill.thaw_for_death(self.record.cgroups)
 
-    def oci_state(self, status: str) -> dict[str, Any]:
+    def oci_state(self, status: str) -> dict[str, object]:
         """The state for a hook that runs in the runtime's namespaces."""
         return oci_state(self.record, status, self.pid)
 
@@ -282,9 +282,7 @@ def _attend(parent: Parent) -> None:
             parent.awaited = messages.WAITING
             channel.send(messages.RUN)
         elif type == messages.MOUNT_PLEASE:
-            from pyruntime.features.rootfs import sources
-
-            sources.serve(parent, arg)
+            _open_for_init(parent, channel, arg)
         elif type == messages.SPAWN:
             if not adopt(parent):
                 raise _died(parent)
@@ -308,6 +306,22 @@ def _attend(parent: Parent) -> None:
             return
         else:
             raise StepError(f"init sent {type}, which the parent does not know")
+
+
+def _open_for_init(parent: Parent, channel: Channel, wanted: dict[str, Any]) -> None:
+    """Answer `procMountPlease`, with a descriptor or with what went wrong."""
+    from pyruntime.features.rootfs import sources  # few containers have such mounts
+
+    try:
+        fd = sources.open_for_init(parent, wanted)
+    except OSError as error:
+        channel.send_error(from_oserror(error, doing=f"open {wanted['source']}"))
+        return
+    except PyruntimeError as error:
+        channel.send_error(error)
+        return
+    channel.send(messages.MOUNT_FD, None, (fd,))
+    posix.close(fd)
 
 
 def _forward_listener(parent: Parent, number: int) -> None:

@@ -10,8 +10,6 @@ from pyruntime.util.proc import start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.state.store import Record
 
 _NO_PROCESS = (3, 22)  # ESRCH; EINVAL: the number lives on as that of a session or thread
@@ -68,9 +66,9 @@ def waits_for_start(record: Record) -> bool:
     return True
 
 
-def oci_state(record: Record, status: str, pid: int | None = None) -> dict[str, Any]:
+def oci_state(record: Record, status: str, pid: int | None = None) -> dict[str, object]:
     """The state of runtime-spec runtime.md, "State", as hooks and `state` get it."""
-    state: dict[str, Any] = {"ociVersion": record.oci_version, "id": record.id, "status": status}
+    state: dict[str, object] = {"ociVersion": record.oci_version, "id": record.id, "status": status}
     if status != "stopped":
         state["pid"] = record.pid if pid is None else pid
     state["bundle"] = record.bundle

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.commands.settings import Settings
+    from pyruntime.plan.actors import PlannedActor, StepActor
     from pyruntime.plan.step import Step
     from pyruntime.state.store import Record
 
@@ -51,10 +52,10 @@ class Recorder:
     def __init__(self) -> None:
         self.begin = time.monotonic_ns()
         self.events: list[Event] = []
-        self.done: list[tuple[Step, Any, int, int, str]] = []
+        self.done: list[tuple[Step, StepActor, int, int, str]] = []
         self.sent: list[tuple[int, str]] = []
         self.received: list[tuple[int, str]] = []
-        self.actor: Any = None
+        self.actor: PlannedActor | None = None
         self.gate: Record | None = None
         self.phases: tuple[str, ...] = ()
         self.spool = -1
@@ -66,7 +67,7 @@ class Recorder:
 
     # What start/ and plan/step.py call.
 
-    def before_clone(self, parent: Any, phases: tuple[str, ...], directory: str = "", target: int = 0) -> None:
+    def before_clone(self, parent: PlannedActor, phases: tuple[str, ...], directory: str = "", target: int = 0) -> None:
         """Make the spool. phases: init's, in order. target: the pid of the container that `exec` joins."""
         self.actor = parent
         self.phases = phases
@@ -83,7 +84,7 @@ class Recorder:
         self._shift(_clock_offset(0))
         return self.spool
 
-    def do(self, step: Step, actor: Any) -> None:
+    def do(self, step: Step, actor: StepActor) -> None:
         """Do a step, and note when it began and ended."""
         if self._child:
             self._do_in_child(step, actor)
@@ -96,7 +97,7 @@ class Recorder:
         finally:
             self.done.append((step, actor, begin, time.monotonic_ns(), result))
 
-    def _do_in_child(self, step: Step, actor: Any) -> None:
+    def _do_in_child(self, step: Step, actor: StepActor) -> None:
         number = self._count
         self._count += 1
         self._write(b"B %d %d\n" % (number, time.monotonic_ns()))
@@ -198,7 +199,7 @@ class Recorder:
 
     def _read_spool(self) -> Spool | None:
         """What init has written: to our own spool, or, for `start`, to that of `create`."""
-        if self.spool >= 0:
+        if self.spool >= 0 and self.actor is not None:
             steps = [
                 [step.describe(), phase, step.pointer, step.name]
                 for phase in self.phases
@@ -228,7 +229,7 @@ def _whole_of_init(trace: Trace) -> list[Event]:
     return [Event(INIT, COMMAND, trace.name_of_init(), found[0].start, end, result)]
 
 
-def _words(error: BaseException | None) -> dict[str, Any] | None:
+def _words(error: BaseException | None) -> dict[str, object] | None:
     return None if error is None else {"kind": type(error).__name__, "message": str(error)}
 
 

@@ -75,35 +75,35 @@ RESOURCES: dict[str, Any] = {
 
 def test_properties_of_v2() -> None:
     assert from_resources(RESOURCES, v2=True) == [
-        ["MemoryMax", "t", 100],
-        ["MemoryLow", "t", 50],
-        ["MemorySwapMax", "t", 50],
-        ["CPUWeight", "t", 100],
-        ["CPUQuotaPeriodUSec", "t", 200000],
-        ["CPUQuotaPerSecUSec", "t", 250000],
-        ["AllowedCPUs", "ay", [0b11, 0b10]],
-        ["AllowedMemoryNodes", "ay", [1]],
-        ["TasksMax", "t", INFINITY],
-        ["IOWeight", "t", 10000],
-        ["MemoryHigh", "t", 70],
-        ["MemoryMin", "t", INFINITY],
+        ("MemoryMax", "t", 100),
+        ("MemoryLow", "t", 50),
+        ("MemorySwapMax", "t", 50),
+        ("CPUWeight", "t", 100),
+        ("CPUQuotaPeriodUSec", "t", 200000),
+        ("CPUQuotaPerSecUSec", "t", 250000),
+        ("AllowedCPUs", "ay", [0b11, 0b10]),
+        ("AllowedMemoryNodes", "ay", [1]),
+        ("TasksMax", "t", INFINITY),
+        ("IOWeight", "t", 10000),
+        ("MemoryHigh", "t", 70),
+        ("MemoryMin", "t", INFINITY),
     ]
 
 
 def test_properties_of_v1() -> None:
     assert from_resources(RESOURCES, v2=False) == [
-        ["MemoryLimit", "t", 100],
-        ["CPUShares", "t", 1024],
-        ["CPUQuotaPeriodUSec", "t", 200000],
-        ["CPUQuotaPerSecUSec", "t", 250000],
-        ["TasksMax", "t", INFINITY],
-        ["BlockIOWeight", "t", 1000],
+        ("MemoryLimit", "t", 100),
+        ("CPUShares", "t", 1024),
+        ("CPUQuotaPeriodUSec", "t", 200000),
+        ("CPUQuotaPerSecUSec", "t", 250000),
+        ("TasksMax", "t", INFINITY),
+        ("BlockIOWeight", "t", 1000),
     ]
 
 
 def test_zeros_ask_for_nothing() -> None:
     assert from_resources({"memory": {"limit": 0}, "cpu": {"shares": 0, "quota": 0}, "blockIO": {}}, v2=True) == []
-    assert from_resources({"pids": {"limit": 0}}, v2=True) == [["TasksMax", "t", 1]]
+    assert from_resources({"pids": {"limit": 0}}, v2=True) == [("TasksMax", "t", 1)]
 
 
 def test_quota() -> None:
@@ -122,16 +122,16 @@ def test_mask() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "found"),
     [
-        ("TimeoutStopUSec", "uint64 5000", ["TimeoutStopUSec", "t", 5000]),
-        ("TimeoutStopSec", "1.5", ["TimeoutStopUSec", "t", 1500000]),
-        ("CollectMode", "'inactive'", ["CollectMode", "s", "inactive"]),
-        ("Before", "['a.service', \"b, c\"]", ["Before", "as", ["a.service", "b, c"]]),
-        ("Delegate", "false", ["Delegate", "b", False]),
-        ("X", "-5", ["X", "i", -5]),
-        ("X", "double 3", ["X", "d", 3.0]),
+        ("TimeoutStopUSec", "uint64 5000", ("TimeoutStopUSec", "t", 5000)),
+        ("TimeoutStopSec", "1.5", ("TimeoutStopUSec", "t", 1500000)),
+        ("CollectMode", "'inactive'", ("CollectMode", "s", "inactive")),
+        ("Before", "['a.service', \"b, c\"]", ("Before", "as", ["a.service", "b, c"])),
+        ("Delegate", "false", ("Delegate", "b", False)),
+        ("X", "-5", ("X", "i", -5)),
+        ("X", "double 3", ("X", "d", 3.0)),
     ],
 )
-def test_annotations(name: str, text: str, found: list[Any]) -> None:
+def test_annotations(name: str, text: str, found: tuple[str, str, object]) -> None:
     assert from_annotations({f"org.systemd.property.{name}": text, "other": "x"}) == [found]
 
 

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("never_hang", "leaves_nothing")
 class Actor:
     """What a hook is run for: anything that has a state."""
 
+    record = None
     trace = None
 
     def __init__(self, **state: Any) -> None:

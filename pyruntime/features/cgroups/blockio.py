@@ -8,7 +8,7 @@ from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 # member -> (file of v1, key in io.max of v2)
@@ -20,7 +20,7 @@ THROTTLES = {
 }
 
 
-def plan(block: dict[str, Any], hierarchy: str, pointer: str, warn: Any) -> Iterator[Step]:
+def plan(block: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for linux.resources.blockIO. Weights are 10 to 1000, in v1's scale."""
     if hierarchy == UNIFIED:
         yield from _v2(block, pointer, warn)
@@ -49,7 +49,7 @@ def _both(prefix: str, file: str, value: str) -> list[list[str]]:
     return [[f"blkio.{file}", value], [f"blkio.bfq.{file}", value]]
 
 
-def _v2(block: dict[str, Any], pointer: str, warn: Any) -> Iterator[Step]:
+def _v2(block: dict[str, Any], pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     if block.get("leafWeight"):
         warn(f"config.json: {pointer}/leafWeight is ignored: cgroup v2 has none")
     weight = block.get("weight") or 0

@@ -9,13 +9,13 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 FILES = ("cpuset.cpus", "cpuset.mems")
 
 
-def plan(cpu: dict[str, Any], hierarchy: str, pointer: str, warn: Any) -> Iterator[Step]:
+def plan(cpu: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for cpus and mems; lists as of cpuset(7), "0-3,7"."""
     for name in ("cpus", "mems"):
         if cpu.get(name):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import CgroupActor
     from pyruntime.plan.request import Request
 
 POINTER = "/linux/resources/devices"
@@ -109,7 +110,7 @@ def _or_any(number: int | None) -> str:
     return "*" if number is None or number < 0 else str(number)
 
 
-def set_v1(parent: Any, hierarchy: str, rules: list[str], rootless: bool, asked: bool) -> None:
+def set_v1(parent: CgroupActor, hierarchy: str, rules: list[str], rootless: bool, asked: bool) -> None:
     """allow and deny devices: {rules}
 
     asked: config.json has rules of its own."""
@@ -138,7 +139,7 @@ def set_v1(parent: Any, hierarchy: str, rules: list[str], rootless: bool, asked:
             posix.close(fd)
 
 
-def set_v2(parent: Any, hierarchy: str, rules: list[str]) -> None:
+def set_v2(parent: CgroupActor, hierarchy: str, rules: list[str]) -> None:
     """allow and deny devices by a BPF program, the last rule that fits: {rules}"""
     from pyruntime.features.cgroups import device_program
 

@@ -14,8 +14,7 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.state.store import Record
 
 _ENOENT, _EEXIST = 2, 17
@@ -24,7 +23,9 @@ _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 
 
-def create(parent: Any, directories: list[str], hierarchies: list[str], controllers: list[str], rootless: bool) -> None:
+def create(
+    parent: ParentActor, directories: list[str], hierarchies: list[str], controllers: list[str], rootless: bool
+) -> None:
     """make the cgroup {directories}
 
     hierarchies: the name of each directory's hierarchy, in the same order.

@@ -18,9 +18,9 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.features.exec_registry import ExecRequest
+    from pyruntime.plan.actors import EntrantActor, ParentActor
 
 _O_PATH = 0o10000000
 _ENOENT, _EACCES, _EPERM, _EBUSY, _EOPNOTSUPP, _ENODEV = 2, 13, 1, 16, 95, 19
@@ -78,7 +78,7 @@ def plan(request: ExecRequest) -> Iterator[Step]:
         yield Step("", join)
 
 
-def open_tasks(parent: Any, directories: list[str], rootless: bool) -> None:
+def open_tasks(parent: ParentActor, directories: list[str], rootless: bool) -> None:
     """open the cgroups {directories}"""
     for directory in directories:
         try:
@@ -91,7 +91,7 @@ def open_tasks(parent: Any, directories: list[str], rootless: bool) -> None:
             raise
 
 
-def join(entrant: Any) -> None:
+def join(entrant: EntrantActor) -> None:
     """enter the container's cgroup"""
     for fd in entrant.cgroup_tasks:
         posix.write(fd, b"0")  # see place.py for why it is `tasks`, and the process itself that writes

@@ -11,7 +11,7 @@ from pyruntime.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from pyruntime.plan.request import Request
@@ -53,7 +53,7 @@ def plan(request: Request) -> Iterator[Step]:
     yield from devices.plan(resources.get("devices") or [], request)
 
 
-def plan_resources(resources: dict[str, Any], layout: Layout, warn: Any) -> Iterator[Step]:
+def plan_resources(resources: dict[str, Any], layout: Layout, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for all but the device rules. Raises ConfigError for what this host's cgroups cannot do."""
     for member, part, controller in asked(resources, layout):
         pointer = f"{POINTER}/{member}"

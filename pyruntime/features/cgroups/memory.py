@@ -9,11 +9,13 @@ from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import CgroupActor
 
-def plan(memory: dict[str, Any], hierarchy: str, pointer: str, warn: Any) -> Iterator[Step]:
+
+def plan(memory: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for linux.resources.memory."""
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
     if swap > 0 and limit > swap:
@@ -83,7 +85,7 @@ def _v1_if_possible(pointer: str, hierarchy: str, file: str, value: str, otherwi
     return Step(pointer, setting.write_if_possible, hierarchy=hierarchy, file=file, value=value, otherwise=otherwise)
 
 
-def _v2(memory: dict[str, Any], limit: int, swap: int, pointer: str, warn: Any) -> Iterator[Step]:
+def _v2(memory: dict[str, Any], limit: int, swap: int, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     for name, reason in (
         ("kernelTCP", "cgroup v2 counts it in the memory limit"),
         ("swappiness", "cgroup v2 has no swappiness of a cgroup"),
@@ -125,7 +127,7 @@ def _or_max(value: int) -> str:
     return "max" if value < 0 else str(value)
 
 
-def require_room(actor: Any, limit: int, hierarchy: str) -> None:
+def require_room(actor: CgroupActor, limit: int, hierarchy: str) -> None:
     """refuse a memory limit of {limit} below what the container uses
 
     Without this the kernel would kill until it fits (runtime-spec, "checkBeforeUpdate")."""

@@ -7,11 +7,11 @@ from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
-def plan(pids: dict[str, Any], hierarchy: str, pointer: str, warn: Any) -> Iterator[Step]:
+def plan(pids: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The step for the limit: -1 (and any other negative number) is none, 0 forbids every new task (runtime-spec 1.3;
     it was "no limit" before).
 

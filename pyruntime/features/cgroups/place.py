@@ -20,8 +20,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
 
 POINTER = "/linux/cgroupsPath"
@@ -110,7 +110,7 @@ def below(layout: Layout, path: str) -> dict[str, str]:
     return found
 
 
-def clone(parent: Any, flags: int) -> tuple[int, int]:
+def clone(parent: ParentActor, flags: int) -> tuple[int, int]:
     """clone3(2) of init into its cgroup2 cgroup: (pid, pidfd), (0, -1) in init.
 
     Where that cannot be (Linux before 5.7, a seccomp filter around us) init enters by cgroup.procs, as it does the
@@ -128,7 +128,7 @@ def clone(parent: Any, flags: int) -> tuple[int, int]:
     return process.clone(flags)
 
 
-def join(init: Any, rootless: bool) -> None:
+def join(init: InitActor, rootless: bool) -> None:
     """enter the container's cgroup"""
     for fd in init.cgroup_tasks:
         try:

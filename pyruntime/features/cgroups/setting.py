@@ -12,20 +12,21 @@ from pyruntime.errors import ConfigError, KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
+    from pyruntime.plan.actors import CgroupActor
     from pyruntime.plan.step import Step
 
 _ENOENT, _EACCES, _EOPNOTSUPP = 2, 13, 95
 _EBUSY, _EINVAL = 16, 22
 
 
-def write(actor: Any, hierarchy: str, file: str, value: str) -> None:
+def write(actor: CgroupActor, hierarchy: str, file: str, value: str) -> None:
     """limit {hierarchy}: {file} = {value}"""
     _write(directory_of(actor, hierarchy), file, value)
 
 
-def write_lines(actor: Any, hierarchy: str, file: str, value: list[str]) -> None:
+def write_lines(actor: CgroupActor, hierarchy: str, file: str, value: list[str]) -> None:
     """limit {hierarchy}: {file} = {value}
 
     One write(2) a line: the kernel takes one entry at a time."""
@@ -34,7 +35,7 @@ def write_lines(actor: Any, hierarchy: str, file: str, value: list[str]) -> None
         _write(directory, file, line)
 
 
-def write_first(actor: Any, hierarchy: str, choices: list[list[str]]) -> None:
+def write_first(actor: CgroupActor, hierarchy: str, choices: list[list[str]]) -> None:
     """limit {hierarchy}: the first that is there of (file, value) {choices}
 
     Which file there is depends on the kernel's version and configuration."""
@@ -47,7 +48,7 @@ def write_first(actor: Any, hierarchy: str, choices: list[list[str]]) -> None:
     _write(directory, file, value)
 
 
-def write_if_possible(actor: Any, hierarchy: str, file: str, value: str, otherwise: str) -> None:
+def write_if_possible(actor: CgroupActor, hierarchy: str, file: str, value: str, otherwise: str) -> None:
     """limit {hierarchy}, if this kernel can: {file} = {value}
 
     otherwise: the warning for a kernel that cannot, "" for none."""
@@ -60,7 +61,7 @@ def write_if_possible(actor: Any, hierarchy: str, file: str, value: str, otherwi
             actor.warn(otherwise)
 
 
-def write_together(actor: Any, hierarchy: str, writes: list[list[str]]) -> None:
+def write_together(actor: CgroupActor, hierarchy: str, writes: list[list[str]]) -> None:
     """limit {hierarchy}: (file, value) {writes}
 
     Values that bound each other (a quota and its burst, memory and memory with swap): which must be first
@@ -84,7 +85,7 @@ def write_together(actor: Any, hierarchy: str, writes: list[list[str]]) -> None:
         waiting = [one for _, one, _ in refused]
 
 
-def directory_of(actor: Any, hierarchy: str) -> str:
+def directory_of(actor: CgroupActor, hierarchy: str) -> str:
     """The container's cgroup in a hierarchy. Raises ConfigError when it could not have one (rootless)."""
     directory = actor.record.cgroups.get(hierarchy)
     if directory is None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.features.cgroups.systemd_bus import Bus, Property
+    from pyruntime.plan.actors import CgroupActor, ParentActor
     from pyruntime.plan.request import Request
     from pyruntime.state.store import Record
 
@@ -123,7 +124,7 @@ def require() -> None:
         raise StateError("systemd not running on this host, cannot use systemd cgroups manager")
 
 
-def note(parent: Any, unit: str, user: bool) -> None:
+def note(parent: ParentActor, unit: str, user: bool) -> None:
     """note that systemd makes {unit}"""
     parent.record.cgroup_manager = "systemd"
     parent.record.extra["systemd"] = {"unit": unit, "user": user}
@@ -131,14 +132,14 @@ def note(parent: Any, unit: str, user: bool) -> None:
 
 
 def start(
-    parent: Any,
+    parent: ParentActor,
     unit: str,
     slice: str,
     user: bool,
     id: str,
     mount_points: dict[str, str],
     controllers: list[str],
-    properties: list[Any],
+    properties: list[tuple[str, str, object]],
 ) -> None:
     """let systemd make {unit} in {slice}"""
     from pyruntime.features.cgroups.systemd_bus import EXISTS, Bus, BusError
@@ -175,7 +176,9 @@ def start(
         bus.close()
 
 
-def _enter_all(parent: Any, path: str, mount_points: dict[str, str], required: list[str], *, rootless: bool) -> None:
+def _enter_all(
+    parent: ParentActor, path: str, mount_points: dict[str, str], required: list[str], *, rootless: bool
+) -> None:
     """Note where the scope is; on v1, put init into the hierarchies that systemd does not use too."""
     from pyruntime.cgroupfs import control_files
     from pyruntime.cgroupfs.layout import UNIFIED
@@ -204,7 +207,7 @@ def _enter_all(parent: Any, path: str, mount_points: dict[str, str], required: l
         control_files.write(directory, "cgroup.procs", str(parent.pid))
 
 
-def set_properties(actor: Any, unit: str, user: bool, properties: list[Any]) -> None:
+def set_properties(actor: CgroupActor, unit: str, user: bool, properties: list[tuple[str, str, object]]) -> None:
     """let systemd keep the limits of {unit}: {properties}"""
     from pyruntime.features.cgroups.systemd_bus import Bus
 

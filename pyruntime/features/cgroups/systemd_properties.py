@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    Property = tuple[str, str, object]
+
 ANNOTATION = "org.systemd.property."
 INFINITY = (1 << 64) - 1
 _SECOND = 1_000_000  # microseconds
@@ -37,12 +39,12 @@ _TYPES = {
 }
 
 
-def from_resources(resources: dict[str, Any], *, v2: bool) -> list[list[Any]]:
-    """Properties as [name, D-Bus type, value]. What systemd has none for is left to the files."""
-    found: list[list[Any]] = []
+def from_resources(resources: dict[str, Any], *, v2: bool) -> list[Property]:
+    """Properties as (name, D-Bus type, value). What systemd has none for is left to the files."""
+    found: list[Property] = []
 
     def add(name: str, value: int) -> None:
-        found.append([name, "t", INFINITY if value < 0 else value])
+        found.append((name, "t", INFINITY if value < 0 else value))
 
     memory = resources.get("memory") or {}
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
@@ -66,7 +68,7 @@ def from_resources(resources: dict[str, Any], *, v2: bool) -> list[list[Any]]:
     if v2:
         for name, property in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
             if processor.get(name):
-                found.append([property, "ay", mask(processor[name])])
+                found.append((property, "ay", mask(processor[name])))
     tasks = (resources.get("pids") or {}).get("limit")
     if tasks is not None:
         add("TasksMax", tasks or 1)  # systemd takes no 0
@@ -101,11 +103,11 @@ def mask(numbers: str) -> list[int]:
     return list(bits.to_bytes((bits.bit_length() + 7) // 8 or 1, "little"))
 
 
-def from_annotations(annotations: dict[str, str]) -> list[list[Any]]:
+def from_annotations(annotations: dict[str, str]) -> list[Property]:
     """The properties of annotations `org.systemd.property.NAME`, whose values are in GVariant's text format.
 
     A name that ends with Sec stands for the property with USec, and its value is seconds. Raises ConfigError."""
-    found = []
+    found: list[Property] = []
     for key, text in annotations.items():
         if not key.startswith(ANNOTATION):
             continue
@@ -125,7 +127,7 @@ def from_annotations(annotations: dict[str, str]) -> list[list[Any]]:
                 pointer=pointer,
                 hint="write it as GVariant text: 'words', true, 5, uint64 5, ['a', 'b']",
             ) from None
-        found.append([name, kind, value])
+        found.append((name, kind, value))
     return found
 
 

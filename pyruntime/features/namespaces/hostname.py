@@ -8,8 +8,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 
@@ -21,11 +21,11 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("/domainname", set_domainname, name=name)
 
 
-def set_hostname(init: Any, name: str) -> None:
+def set_hostname(init: InitActor, name: str) -> None:
     """set the hostname to {name}"""
     process.set_hostname(name)
 
 
-def set_domainname(init: Any, name: str) -> None:
+def set_domainname(init: InitActor, name: str) -> None:
     """set the domainname to {name}"""
     process.set_domainname(name)

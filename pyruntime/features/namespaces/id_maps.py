@@ -12,8 +12,8 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import HasPid
     from pyruntime.plan.request import Request
 
 _HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
@@ -43,7 +43,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step(f"/linux/{field}", write_map, file=file, lines=lines, rootless=request.rootless)
 
 
-def require_map(parent: Any, file: str, lines: list[list[int]], path: str) -> None:
+def require_map(parent: HasPid, file: str, lines: list[list[int]], path: str) -> None:
     """compare {file} of the user namespace {path} with {lines}"""
     found = [[int(number) for number in line.split()] for line in read_file(f"/proc/{parent.pid}/{file}").splitlines()]
     if sorted(found) != sorted(lines):
@@ -55,7 +55,7 @@ def require_map(parent: Any, file: str, lines: list[list[int]], path: str) -> No
         )
 
 
-def write_map(parent: Any, file: str, lines: list[list[int]], rootless: bool) -> None:
+def write_map(parent: HasPid, file: str, lines: list[list[int]], rootless: bool) -> None:
     """write {file} of the user namespace: {lines}"""
     text = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in lines)
     own = posix.geteuid() if file == "uid_map" else posix.getegid()

@@ -32,8 +32,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 # kind in config.json -> (flag, name in /proc/PID/ns)
@@ -103,7 +103,7 @@ def plan_maps(request: Request) -> Iterator[Step]:
         yield from id_maps.plan(request)
 
 
-def join(init: Any, kind: str, path: str) -> None:
+def join(init: InitActor, kind: str, path: str) -> None:
     """join the {kind} namespace {path}"""
     fd = open_namespace(kind, path)
     try:
@@ -112,7 +112,7 @@ def join(init: Any, kind: str, path: str) -> None:
         posix.close(fd)
 
 
-def make_cgroup_namespace(init: Any) -> None:
+def make_cgroup_namespace(init: InitActor) -> None:
     """make a cgroup namespace rooted at the container's cgroup"""
     process.unshare(CLONE_NEWCGROUP)
 

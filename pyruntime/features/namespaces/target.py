@@ -20,9 +20,9 @@ from pyruntime.state.status import open_init
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.features.exec_registry import ExecRequest
+    from pyruntime.plan.actors import EntrantActor, TargetProcess
     from pyruntime.state.store import Record
 
 _O_PATH = 0o10000000
@@ -134,7 +134,7 @@ def plan(request: ExecRequest) -> Iterator[Step]:
         yield Step("", enter_root)
 
 
-def join(entrant: Any, kinds: list[str]) -> None:
+def join(entrant: EntrantActor, kinds: list[str]) -> None:
     """join the namespaces {kinds} of the container's init"""
     # One call, so all or none; what the kernel has of init, no path and no /proc (setns(2), Linux 5.8).
     process.setns(entrant.target.pidfd, entrant.target.flags(), "of the container's init")
@@ -143,14 +143,14 @@ def join(entrant: Any, kinds: list[str]) -> None:
     entrant.root_fd = _open_root()
 
 
-def become_root(target: Target) -> None:
+def become_root(target: TargetProcess) -> None:
     """Become root of the user namespace that was joined: from outside one is nobody there."""
     user.become(*target.root_ids)  # by what /proc said before: in the container's there may be nothing of this process
     if not target.setgroups_denied:
         posix.setgroups([])
 
 
-def enter_root(entrant: Any) -> None:
+def enter_root(entrant: EntrantActor) -> None:
     """change into the root of the container's init, with which the host's mounts are shared"""
     posix.fchdir(entrant.target.root)
     posix.chroot(".")

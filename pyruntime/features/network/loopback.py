@@ -11,8 +11,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 # struct ifreq of netdevice(7): a name of 16 bytes, then a union of 24 of which the flags are the first two.
@@ -26,7 +26,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("/linux/namespaces", raise_loopback)
 
 
-def raise_loopback(init: Any) -> None:
+def raise_loopback(init: InitActor) -> None:
     """bring the loopback interface up"""
     socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:

@@ -18,9 +18,9 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.kernel.netlink import Address, Netlink
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 _ENODEV = 19
@@ -41,7 +41,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step(f"/linux/netDevices/{device}", move, device=device, name=name, namespace=path)
 
 
-def move(parent: Any, device: str, name: str, namespace: str) -> None:
+def move(parent: ParentActor, device: str, name: str, namespace: str) -> None:
     """move the network device {device} into the container as {name}"""
     # Only a container with netDevices needs it.
     from pyruntime.kernel.netlink import Netlink

@@ -10,8 +10,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 _FIELD = "/process/execCPUAffinity"
@@ -57,17 +57,17 @@ def plan_final(request: Request) -> Iterator[Step]:
         yield from plan_reset(request)
 
 
-def set_initial(parent: Any, cpus: list[int]) -> None:
+def set_initial(parent: ParentActor, cpus: list[int]) -> None:
     """run on the CPUs {cpus} until the process is in the container's cgroup"""
     _set(0, cpus)
 
 
-def set_final(parent: Any, cpus: list[int]) -> None:
+def set_final(parent: ParentActor, cpus: list[int]) -> None:
     """let the process run on the CPUs {cpus}"""
     _set(parent.pid, cpus)
 
 
-def reset(parent: Any) -> None:
+def reset(parent: ParentActor) -> None:
     """let the process run on every CPU of its cpuset"""
     online = posix.cpu_count() or 1
     if len(posix.sched_getaffinity(parent.pid)) < online:

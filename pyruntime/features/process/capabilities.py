@@ -16,8 +16,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 # In the kernel's order: the index is the number (linux/capability.h).
@@ -87,7 +87,7 @@ def names(mask: int) -> str:
     return " ".join(name for name, number in NUMBERS.items() if mask >> number & 1)
 
 
-def limit(init: Any, mask: int) -> None:
+def limit(init: InitActor, mask: int) -> None:
     """cut the bounding set to the wanted capabilities"""
     missing = 0
     for number in range(len(NAMES)):
@@ -113,7 +113,7 @@ def _drop_unknown(number: int) -> bool:
     return True
 
 
-def apply(init: Any, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
+def apply(init: InitActor, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
     """set the capabilities"""
     process.prctl(PR_SET_KEEPCAPS, 0)
     _, have, _ = process.get_capabilities()

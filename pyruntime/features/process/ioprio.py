@@ -9,8 +9,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
@@ -24,7 +24,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("/process/ioPriority", set_priority, klass=given["class"], priority=given.get("priority") or 0)
 
 
-def set_priority(parent: Any, klass: str, priority: int) -> None:
+def set_priority(parent: ParentActor, klass: str, priority: int) -> None:
     """set the I/O priority to {klass}, level {priority}"""
     try:
         set_io_priority(parent.pid, CLASSES[klass], priority)

@@ -9,8 +9,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _ENOSYS = 38
@@ -25,7 +25,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("", join, name=f"_ses.{request.id}")
 
 
-def join(init: Any, name: str) -> None:
+def join(init: InitActor, name: str) -> None:
     """join the session keyring {name}"""
     try:
         process.set_keyring_permissions(process.join_session_keyring(name), _PERMISSIONS)

@@ -10,8 +10,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 # linux/mempolicy.h
@@ -50,7 +50,7 @@ def plan(request: Request) -> Iterator[Step]:
     yield Step(here, set_policy, mode=mode, nodes=listed, flags=flags)
 
 
-def set_policy(init: Any, mode: str, nodes: list[int], flags: list[str]) -> None:
+def set_policy(init: InitActor, mode: str, nodes: list[int], flags: list[str]) -> None:
     """set the memory policy {mode} for the nodes {nodes}"""
     value = MODES[mode]
     for flag in flags:

@@ -16,8 +16,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _S_IFMT, _S_IFCHR = 0o170000, 0o020000
@@ -38,7 +38,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("", reopen)
 
 
-def reopen(init: Any) -> None:
+def reopen(init: InitActor) -> None:
     """take the container's /dev/null as standard input and output in place of the host's"""
     for number in (0, 1, 2):
         if not _is_stream_null(number):

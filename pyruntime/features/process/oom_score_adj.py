@@ -10,8 +10,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 
@@ -24,7 +24,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("/process/oomScoreAdj", set_score, value=value, rootless=request.rootless)
 
 
-def set_score(parent: Any, value: int, rootless: bool) -> None:
+def set_score(parent: ParentActor, value: int, rootless: bool) -> None:
     """set oom_score_adj to {value}"""
     path = f"/proc/{parent.pid}/oom_score_adj"
     # O_RDWR: what it was before makes the message.

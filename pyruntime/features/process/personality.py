@@ -8,8 +8,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 # runtime-spec config-linux.md, "Personality": these two, and no flags are defined yet.
@@ -23,6 +23,6 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("/linux/personality", set_domain, domain=personality["domain"])
 
 
-def set_domain(init: Any, domain: str) -> None:
+def set_domain(init: InitActor, domain: str) -> None:
     """set the personality {domain}"""
     process.set_personality(DOMAINS[domain])

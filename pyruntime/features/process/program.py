@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _S_IFMT, _S_IFDIR, _S_IFREG = 0o170000, 0o040000, 0o100000
@@ -97,7 +98,7 @@ def may_forget(steps: list[Any], seccomp: dict[str, Any] | None) -> bool:
     )
 
 
-def make_cwd(init: Any, cwd: str) -> None:
+def make_cwd(init: InitActor, cwd: str) -> None:
     """make sure that the working directory {cwd} is there"""
     try:
         posix.close(rootfs_path.make_directory(init.root_fd, cwd))
@@ -108,7 +109,7 @@ def make_cwd(init: Any, cwd: str) -> None:
             raise
 
 
-def set_environment(init: Any, env: list[str]) -> None:
+def set_environment(init: InitActor, env: list[str]) -> None:
     """set the environment"""
     environment = {}
     for entry in env:
@@ -118,7 +119,7 @@ def set_environment(init: Any, env: list[str]) -> None:
     init.environment = environment
 
 
-def set_home(init: Any, uid: int) -> None:
+def set_home(init: InitActor, uid: int) -> None:
     """set HOME from the entry of uid {uid} in /etc/passwd"""
     init.environment["HOME"] = home_of(uid)
 
@@ -166,7 +167,7 @@ def _holds_data(found: posix.stat_result) -> bool:
     return found.st_mode & _S_IFMT == _S_IFREG and not made_up
 
 
-def change_directory(init: Any, cwd: str) -> None:
+def change_directory(init: InitActor, cwd: str) -> None:
     """change into {cwd}"""
     try:
         posix.chdir(cwd)
@@ -178,7 +179,7 @@ def change_directory(init: Any, cwd: str) -> None:
     _refuse_outside(cwd)
 
 
-def change_directory_as_user(init: Any, cwd: str) -> None:
+def change_directory_as_user(init: InitActor, cwd: str) -> None:
     """change into {cwd} as the user, if root could not"""
     if not init.cwd_pending:
         return
@@ -206,7 +207,7 @@ def _refuse_outside(cwd: str) -> None:
         raise ConfigError(f"cwd {cwd!r} is outside of the container's root", hint="give a directory of the container")
 
 
-def find(init: Any, name: str) -> None:
+def find(init: InitActor, name: str) -> None:
     """find the program {name}"""
     init.program = look_up(name, init.environment.get("PATH", ""))
     executable.check(init.program, name)
@@ -277,7 +278,7 @@ def _check_executable(file: str, name: str) -> None:
         )
 
 
-def keep_descriptors(init: Any, preserve_fds: int) -> None:
+def keep_descriptors(init: InitActor, preserve_fds: int) -> None:
     """let execve keep standard input, output, error and {preserve_fds} more descriptors"""
     init.close_descriptors(3 + preserve_fds)
     for fd in range(3, 3 + preserve_fds):
@@ -287,12 +288,12 @@ def keep_descriptors(init: Any, preserve_fds: int) -> None:
             pass  # the caller counted one that is not open, as runc allows
 
 
-def reset_signals(init: Any) -> None:
+def reset_signals(init: InitActor) -> None:
     """give all signals their default action, and block none"""
     process.reset_signals()
 
 
-def wait_and_execute(init: Any, args: list[str], preserve_fds: int) -> None:
+def wait_and_execute(init: InitActor, args: list[str], preserve_fds: int) -> None:
     """Wait at the gate and execute, as the step `execute` does, but with no more memory than that takes.
 
     Returns where it cannot be done: on other architectures than x86-64, or when mmap(2) fails."""
@@ -310,7 +311,7 @@ def not_executed(program: str, number: int) -> StepError:
     )
 
 
-def execute(init: Any, args: list[str], preserve_fds: int) -> None:
+def execute(init: InitActor, args: list[str], preserve_fds: int) -> None:
     """execute {args}"""
     try:
         # Once more, for what a hook may have left.

@@ -12,8 +12,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
 
 # setrlimit(2); the numbers of x86 and ARM (and of every architecture but alpha, mips and sparc).
@@ -56,12 +56,13 @@ def plan_spawned(request: Request) -> Iterator[Step]:
             yield Step(f"/process/rlimits/{index}", leave_limit, limit=_PROCESSES, soft=soft, hard=hard)
 
 
-def leave_limit(init: Any, limit: str, soft: int, hard: int) -> None:
+def leave_limit(init: InitActor, limit: str, soft: int, hard: int) -> None:
     """leave {limit} to the process that executes the program"""
+    assert init.spawn is not None  # as `plan_spawned` asked
     init.spawn.limit = (soft, hard)
 
 
-def set_limit(parent: Any, limit: str, soft: int, hard: int) -> None:
+def set_limit(parent: ParentActor, limit: str, soft: int, hard: int) -> None:
     """set {limit} to soft {soft}, hard {hard}"""
     if limit == _PROCESSES and parent.request.spawns():
         _lift(parent.pid)  # `leave_limit` has the rest

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 # linux/sched.h; SCHED_ISO is a number that Linux keeps free and refuses.
@@ -89,7 +90,7 @@ def _plan(request: Request) -> Iterator[Step]:
 
 
 def set_policy(
-    parent: Any,
+    parent: ParentActor,
     policy: str,
     nice: int,
     priority: int,

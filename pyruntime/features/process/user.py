@@ -13,8 +13,8 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
 
 _EINVAL, _EPERM, _EROFS = 22, 1, 30
@@ -85,17 +85,17 @@ def root_ids(pid: str) -> tuple[int, int]:
     return ids[0], ids[1]
 
 
-def set_umask(init: Any, umask: str) -> None:
+def set_umask(init: InitActor, umask: str) -> None:
     """set the umask to {umask}"""
     posix.umask(int(umask, 8))
 
 
-def set_no_new_privileges(init: Any) -> None:
+def set_no_new_privileges(init: InitActor) -> None:
     """give up new privileges (no_new_privs)"""
     process.prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
-def own_stdio(init: Any, uid: int) -> None:
+def own_stdio(init: InitActor, uid: int) -> None:
     """give standard input and output to uid {uid}"""
     # So that /proc/self/fd/1 and /dev/stdout can be opened again. Devices stay the host's: a chown of
     # /dev/null through a container's stdin would be a chown of the host's /dev/null.
@@ -110,7 +110,7 @@ def own_stdio(init: Any, uid: int) -> None:
                 raise
 
 
-def give_stdio(parent: Any, uid: int) -> None:
+def give_stdio(parent: ParentActor, uid: int) -> None:
     """give pipes and terminals among standard input and output to uid {uid} of the user namespace"""
     # For /dev/stdout, as own_stdio. What has a name on the host stays the host's (regular files, FIFOs, devices), since
     # an owner may change the mode; except for the caller's own terminal.
@@ -141,7 +141,7 @@ def outside(pid: int, file: str, id: int) -> int:
     return -1
 
 
-def set_groups(init: Any, groups: list[int]) -> None:
+def set_groups(init: InitActor, groups: list[int]) -> None:
     """set the additional groups to {groups}"""
     if init.setgroups_denied:  # user_namespaces(7): how an ordinary user maps groups at all
         if groups:
@@ -153,7 +153,7 @@ def set_groups(init: Any, groups: list[int]) -> None:
         raise _unmapped("setgroups", groups, "gidMappings", error) from error
 
 
-def set_gid(init: Any, gid: int) -> None:
+def set_gid(init: InitActor, gid: int) -> None:
     """become gid {gid}"""
     try:
         posix.setresgid(gid, gid, gid)
@@ -161,7 +161,7 @@ def set_gid(init: Any, gid: int) -> None:
         raise _unmapped("setresgid", gid, "gidMappings", error) from error
 
 
-def set_uid(init: Any, uid: int) -> None:
+def set_uid(init: InitActor, uid: int) -> None:
     """become uid {uid}"""
     try:
         posix.setresuid(uid, uid, uid)

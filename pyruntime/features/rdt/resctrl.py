@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
     from pyruntime.state.store import Record
 
@@ -53,7 +54,7 @@ def schemata(given: dict[str, Any]) -> list[str]:
     return cache + [line.strip() for line in given.get("schemata") or () if line.strip()]
 
 
-def enter(parent: Any, group: str, own: bool, lines: list[str]) -> None:
+def enter(parent: ParentActor, group: str, own: bool, lines: list[str]) -> None:
     """put init into the resctrl group {group}"""
     _require()
     path = _path(group)
@@ -72,7 +73,7 @@ def enter(parent: Any, group: str, own: bool, lines: list[str]) -> None:
     _write(f"{path}/tasks", str(parent.pid))
 
 
-def join(parent: Any, paths: list[str]) -> None:
+def join(parent: ParentActor, paths: list[str]) -> None:
     """put the process into the resctrl groups {paths}"""
     # The monitoring group is of the other one, and is left when that is entered: so it comes after.
     for path in paths:
@@ -89,7 +90,7 @@ def write_schemata(path: str, lines: list[str]) -> None:
         _write(f"{path}/schemata", line + "\n")
 
 
-def monitor(parent: Any, group: str, name: str) -> None:
+def monitor(parent: ParentActor, group: str, name: str) -> None:
     """count what the container uses in the monitoring group {name}"""
     path = f"{_path(group)}/mon_groups/{name}"
     parent.record.extra["rdt_monitor"] = path

@@ -13,13 +13,13 @@ from pyruntime.kernel import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.plan.actors import InitActor
 
 _PAGE = 4096  # what mount(2) copies of its data
 
 
 def mount_filesystem(
-    init: Any,
+    init: InitActor,
     target: int,
     destination: str,
     type: str,
@@ -28,7 +28,7 @@ def mount_filesystem(
     set: int,
     legacy: int,
     copy_up: bool,
-    propagation: list[list[Any]],
+    propagation: list[tuple[int, bool]],
 ) -> None:
     """Mount what fsconfig(2) cannot take: MS_I_VERSION, and values of more than 255 bytes."""
     flags = legacy
@@ -50,7 +50,7 @@ def mount_filesystem(
         posix.close(mounted)
 
 
-def remount(init: Any, destination: str, flags: int, data: list[str]) -> None:
+def remount(init: InitActor, destination: str, flags: int, data: list[str]) -> None:
     """change the mount on {destination}"""
     target = path.resolve(init.root_fd, destination)
     try:

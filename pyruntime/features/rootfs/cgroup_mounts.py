@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _DENIED = (1, 13)  # EPERM, EACCES
@@ -46,18 +47,33 @@ def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step
     own = request.namespace("cgroup")[0]
     # Whatever the options say: there is nothing to execute in a cgroup filesystem.
     attributes = parsed.for_one_mount() | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-    common = {"destination": destination, "set": attributes, "propagation": parsed.propagation}
     if request.layout.kind == "v2":
-        yield Step(pointer, mount_unified, directories=directories[UNIFIED], own=own, **common)
+        yield Step(
+            pointer,
+            mount_unified,
+            directories=directories[UNIFIED],
+            own=own,
+            destination=destination,
+            set=attributes,
+            propagation=parsed.propagation,
+        )
         return
     hierarchies = [
-        [h.name, directories[h.name], list(h.controllers)] for h in request.layout.hierarchies if h.name != UNIFIED
+        (h.name, directories[h.name], list(h.controllers)) for h in request.layout.hierarchies if h.name != UNIFIED
     ]
-    yield Step(pointer, mount_hierarchies, hierarchies=hierarchies, own=own, **common)
+    yield Step(
+        pointer,
+        mount_hierarchies,
+        hierarchies=hierarchies,
+        own=own,
+        destination=destination,
+        set=attributes,
+        propagation=parsed.propagation,
+    )
 
 
 def mount_unified(
-    init: Any, destination: str, directories: list[str], own: bool, set: int, propagation: list[list[Any]]
+    init: InitActor, destination: str, directories: list[str], own: bool, set: int, propagation: list[tuple[int, bool]]
 ) -> None:
     """mount the cgroup hierarchy on {destination}
 
@@ -82,12 +98,12 @@ def mount_unified(
 
 
 def mount_hierarchies(
-    init: Any,
+    init: InitActor,
     destination: str,
-    hierarchies: list[list[Any]],
+    hierarchies: list[tuple[str, list[str], list[str]]],
     own: bool,
     set: int,
-    propagation: list[list[Any]],
+    propagation: list[tuple[int, bool]],
 ) -> None:
     """mount the cgroup hierarchies below {destination}
 

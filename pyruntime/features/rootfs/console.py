@@ -26,8 +26,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _PTMX = posix.makedev(5, 2)
@@ -88,7 +88,7 @@ def connect(socket_path: str) -> _socket.socket:
     return socket
 
 
-def make(init: Any, height: int, width: int, uid: int, mounted: bool) -> None:
+def make(init: InitActor, height: int, width: int, uid: int, mounted: bool) -> None:
     """make the terminal"""
     master = _open_multiplexer(init.root_fd)
     fcntl.ioctl(master, TIOCSPTLCK, (0).to_bytes(4, "little"))
@@ -100,6 +100,7 @@ def make(init: Any, height: int, width: int, uid: int, mounted: bool) -> None:
         posix.fchown(terminal, uid, -1)
     if mounted:
         _bind_console(devices.open_dev(init), terminal)
+    assert init.console is not None  # as `check` asked
     send(init.console, master)
     posix.close(master)
     for fd in (0, 1, 2):

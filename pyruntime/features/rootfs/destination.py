@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 # What may be mounted inside /proc: files that lxcfs shows a container of its own (CVE-2019-16884: anything else
@@ -47,7 +48,7 @@ def destination_of(request: Request, entry: dict[str, Any]) -> str:
 
 
 def open_destination(
-    init: Any,
+    init: InitActor,
     destination: str,
     type: str,
     *,
@@ -107,7 +108,7 @@ def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:
     return path.make_directory(root_fd, destination, linked=linked)
 
 
-def _refuse_root(init: Any, fd: int, destination: str) -> None:
+def _refuse_root(init: InitActor, fd: int, destination: str) -> None:
     """Raise ConfigError for a mount over the root itself, which a link of the rootfs may lead to.
 
     init would go on below it, and each `exec` enter it: another root, without /proc, masks and read-only paths."""
@@ -119,7 +120,7 @@ def _refuse_root(init: Any, fd: int, destination: str) -> None:
         )
 
 
-def _refuse_inside_proc(init: Any, fd: int, destination: str, type: str, source: int) -> None:
+def _refuse_inside_proc(init: InitActor, fd: int, destination: str, type: str, source: int) -> None:
     """Raise ConfigError for a mount over /proc, or inside it, that could fool what reads and writes there."""
     shown = posix.readlink(f"/proc/self/fd/{fd}")
     inside = shown[len(init.rootfs) :] if shown.startswith(init.rootfs + "/") else shown

@@ -14,8 +14,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
@@ -79,7 +79,9 @@ def _dev_is_bound(request: Request) -> bool:
     return False
 
 
-def make(init: Any, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int, bound: bool) -> None:
+def make(
+    init: InitActor, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int, bound: bool
+) -> None:
     """make the device {path} ({type} {major}:{minor})"""
     directory, name = _parent(init, path)
     kind, number = _KINDS[type], posix.makedev(major, minor)
@@ -123,7 +125,9 @@ def _is_device(found: posix.stat_result, kind: int, number: int) -> bool:
     return found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
 
 
-def _bind(init: Any, directory: int, name: str, shown: str, kind: int, number: int, owner: dict[str, int]) -> None:
+def _bind(
+    init: InitActor, directory: int, name: str, shown: str, kind: int, number: int, owner: dict[str, int]
+) -> None:
     """Bind the host's device of the same path, if it is the one that is wanted, or a new one that the host lacks."""
     try:
         fd = sources.clone(init, shown)
@@ -146,7 +150,7 @@ def _bind(init: Any, directory: int, name: str, shown: str, kind: int, number: i
         posix.close(fd)
 
 
-def make_link(init: Any, path: str, target: str) -> None:
+def make_link(init: InitActor, path: str, target: str) -> None:
     """link {path} to {target}"""
     directory, name = _parent(init, path)
     try:
@@ -157,7 +161,7 @@ def make_link(init: Any, path: str, target: str) -> None:
         posix.close(directory)
 
 
-def link_ptmx(init: Any) -> None:
+def link_ptmx(init: InitActor) -> None:
     """link /dev/ptmx to pts/ptmx"""
     directory, name = _parent(init, "/dev/ptmx")
     try:
@@ -170,7 +174,7 @@ def link_ptmx(init: Any) -> None:
         posix.close(directory)
 
 
-def _parent(init: Any, shown: str) -> tuple[int, str]:
+def _parent(init: InitActor, shown: str) -> tuple[int, str]:
     """The directory of a device or link (O_PATH), made if missing, and its name there."""
     directory, _, name = shown.rpartition("/")
     if directory == "/dev":
@@ -178,7 +182,7 @@ def _parent(init: Any, shown: str) -> tuple[int, str]:
     return _directory(init, directory or "/"), name
 
 
-def open_dev(init: Any) -> int:
+def open_dev(init: InitActor) -> int:
     """The container's /dev (O_PATH), opened once: init keeps it.
 
     Raises ConfigError when a link of the image leads to it in a mount of the config's."""
@@ -187,7 +191,7 @@ def open_dev(init: Any) -> int:
     return int(init.dev_fd)
 
 
-def _directory(init: Any, shown: str) -> int:
+def _directory(init: InitActor, shown: str) -> int:
     """A directory for devices (O_PATH), made if missing.
 
     Where the image's links decide what it is, it must be the image's own, or in the mount on /dev: another mount may be

@@ -20,13 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
 
 _SIGKILL = 9
 _EINVAL = 22
 
 
-def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: bool) -> dict[str, Any]:
+def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: bool) -> dict[str, object]:
     """What init asks the parent for, of an entry of /mounts. Raises ConfigError for what cannot be mapped."""
     if request.rootless:
         raise ConfigError(
@@ -49,7 +50,7 @@ def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: b
 
 
 def open_mapped(
-    parent: Any,
+    parent: ParentActor,
     *,
     source: str,
     recursive: bool,

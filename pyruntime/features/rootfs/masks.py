@@ -18,8 +18,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _S_IFMT = 0o170000
@@ -36,7 +36,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step(f"/linux/maskedPaths/{index}", mask, path=name)
 
 
-def make_readonly(init: Any, path: str) -> None:
+def make_readonly(init: InitActor, path: str) -> None:
     """make {path} read-only"""
     target = _open(init, path)
     if target < 0:
@@ -58,7 +58,7 @@ def make_readonly(init: Any, path: str) -> None:
         posix.close(target)
 
 
-def mask(init: Any, path: str) -> None:
+def mask(init: InitActor, path: str) -> None:
     """mask {path}"""
     target = _open(init, path)
     if target < 0:
@@ -85,7 +85,7 @@ def mask(init: Any, path: str) -> None:
         posix.close(target)
 
 
-def _is_root(init: Any, fd: int) -> bool:
+def _is_root(init: InitActor, fd: int) -> bool:
     return bool(posix.readlink(f"/proc/self/fd/{fd}") == init.rootfs)
 
 
@@ -93,7 +93,7 @@ def _is_null(found: posix.stat_result) -> bool:
     return found.st_mode & _S_IFMT == _S_IFCHR and found.st_rdev == posix.makedev(1, 3)
 
 
-def _open(init: Any, name: str) -> int:
+def _open(init: InitActor, name: str) -> int:
     """Open a path below the root (O_PATH); -1 when it is not there: nothing to hide, nothing to protect.
 
     Below /proc and /sys from the very mount that is to be hidden: who shares the rootfs could have swapped the
@@ -129,7 +129,7 @@ def _null_device() -> int:
     return fd
 
 
-def _empty_directory(init: Any) -> int:
+def _empty_directory(init: InitActor) -> int:
     """A detached read-only mount of an empty directory: one tmpfs for all masks of a container.
 
     A tmpfs for each would cost a superblock each, and its teardown at the container's end."""

@@ -15,13 +15,13 @@ from pyruntime.features.rootfs.destination import destination_of, open_destinati
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT
 from pyruntime.plan.step import Step
-from pyruntime.runtime import channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _S_IFMT = 0o170000
@@ -168,7 +168,7 @@ def late_readonly(request: Request, entry: dict[str, Any], parsed: options.Optio
 
 
 def mount_filesystem(
-    init: Any,
+    init: InitActor,
     destination: str,
     type: str,
     source: str,
@@ -177,7 +177,7 @@ def mount_filesystem(
     legacy: int,
     by_string: bool,
     copy_up: bool,
-    propagation: list[list[Any]],
+    propagation: list[tuple[int, bool]],
     instead: str,
     label: str,
     late: bool,
@@ -222,7 +222,7 @@ def mount_filesystem(
         posix.close(target)
 
 
-def _mode_of(init: Any, destination: str) -> list[str]:
+def _mode_of(init: InitActor, destination: str) -> list[str]:
     """The mode of the directory that a tmpfs covers, as a word for it; none where there is no directory."""
     try:
         fd = path.resolve(init.root_fd, destination, path.O_PATH | posix.O_DIRECTORY)
@@ -235,7 +235,7 @@ def _mode_of(init: Any, destination: str) -> list[str]:
 
 
 def bind(
-    init: Any,
+    init: InitActor,
     destination: str,
     source: str,
     recursive: bool,
@@ -243,8 +243,8 @@ def bind(
     clear: int,
     tree_set: int,
     tree_clear: int,
-    propagation: list[list[Any]],
-    idmap: dict[str, Any] | None,
+    propagation: list[tuple[int, bool]],
+    idmap: dict[str, object] | None,
     unnamed: int,
     links: list[str],
 ) -> None:
@@ -254,8 +254,7 @@ def bind(
     if idmap is None:
         fd = sources.clone(init, source, recursive=recursive, follow="src-nofollow" not in links)
     else:
-        init.channel.send(channel.MOUNT_PLEASE, {"source": source, "recursive": recursive, **idmap})
-        fd = init.channel.expect(channel.MOUNT_FD)[1][0]
+        fd = init.ask_parent({"source": source, "recursive": recursive, **idmap})
     try:
         is_directory = posix.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
         target = open_destination(
@@ -273,7 +272,7 @@ def bind(
         posix.close(fd)
 
 
-def make_readonly(init: Any, destination: str) -> None:
+def make_readonly(init: InitActor, destination: str) -> None:
     """make the mount on {destination} read-only"""
     # The very mount: whoever shares the rootfs may have put a link in the place of the name since.
     fd = init.late.pop(destination, -1)
@@ -299,7 +298,7 @@ def _set_attributes(fd: int, set: int, clear: int, unnamed: int, shown: str) -> 
             mount.set_attributes(fd, set=set, clear=clear, shown=shown)
 
 
-def _copy_link(init: Any, source: str, destination: str) -> bool:
+def _copy_link(init: InitActor, source: str, destination: str) -> bool:
     """Make the symbolic link that the source is at the destination; False when it is none. Raises ConfigError."""
     fd = sources.open_path(init, source, follow=False)
     try:
@@ -327,7 +326,7 @@ def _copy_link(init: Any, source: str, destination: str) -> bool:
     return True
 
 
-def _attach(init: Any, fd: int, target: int, destination: str, propagation: list[list[Any]]) -> None:
+def _attach(init: InitActor, fd: int, target: int, destination: str, propagation: list[tuple[int, bool]]) -> None:
     for kind, tree in propagation:
         mount.set_attributes(fd, propagation=kind, recursive=tree, shown=destination)
     mount.attach(fd, target, destination)

@@ -12,25 +12,24 @@ from pyruntime.errors import KernelError, StepError
 from pyruntime.features.process import user
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import MNT_DETACH, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
-from pyruntime.runtime import channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.plan.actors import InitActor, ParentActor
 
 _NAME = "node"
 _EPERM = 1
 
 
-def clone(init: Any, directory: int, **node: Any) -> int:
+def clone(init: InitActor, directory: int, **node: str | int) -> int:
     """In init: a detached mount of a new device node; directory is any of the container's. Raises StepError.
 
     node: what `make` takes."""
-    init.channel.send(channel.MOUNT_PLEASE, {"source": node["path"], "node": node})
-    made = init.channel.expect(channel.MOUNT_FD)[1][0]
+    shown = str(node["path"])
+    made = init.ask_parent({"source": shown, "node": node})
     try:
         # A mount that is mounted nowhere cannot be copied from before Linux 6.15: mount it for a moment.
-        mount.attach(made, directory, node["path"])
+        mount.attach(made, directory, shown)
         try:
             return mount.clone_tree(_NAME, dirfd=made)
         finally:
@@ -39,7 +38,7 @@ def clone(init: Any, directory: int, **node: Any) -> int:
         posix.close(made)
 
 
-def make(parent: Any, *, path: str, kind: int, number: int, mode: int, uid: int, gid: int) -> int:
+def make(parent: ParentActor, *, path: str, kind: int, number: int, mode: int, uid: int, gid: int) -> int:
     """In the parent: a detached tmpfs with the node in it, uid and gid being those of the container's user namespace.
 
     Raises StepError."""

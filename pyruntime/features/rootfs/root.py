@@ -20,8 +20,8 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _EINVAL = 22
@@ -71,7 +71,7 @@ def plan_readonly(request: Request) -> Iterator[Step]:
         yield Step("/root/readonly", make_readonly)
 
 
-def prepare(init: Any, rootfs: str, propagation: int, own_mounts: bool, top: int) -> None:
+def prepare(init: InitActor, rootfs: str, propagation: int, own_mounts: bool, top: int) -> None:
     """bind the rootfs {rootfs} on itself"""
     try:
         target = sources.open_path(init, rootfs)
@@ -114,7 +114,7 @@ def _make_containing_mount_private(directory: str) -> None:
         directory = directory.rpartition("/")[0]
 
 
-def pivot(init: Any, shared: bool) -> None:
+def pivot(init: InitActor, shared: bool) -> None:
     """pivot_root(2) into the rootfs"""
     old = posix.open("/", path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
@@ -130,7 +130,7 @@ def pivot(init: Any, shared: bool) -> None:
         posix.close(old)
 
 
-def move_root(init: Any) -> None:
+def move_root(init: InitActor) -> None:
     """move the rootfs over / and chroot(2) into it"""
     # The host's proc and sysfs stay mounted beneath the new root. Who may make a user namespace could reach
     # them again by mounting proc anew, for which the kernel wants to see a whole one: so cover them.
@@ -162,18 +162,18 @@ def _unescaped(text: str) -> str:
     return text
 
 
-def change_root(init: Any) -> None:
+def change_root(init: InitActor) -> None:
     """chroot(2) into the rootfs: without a mount namespace of its own, a pivot would take the host's root"""
     posix.fchdir(init.root_fd)
     posix.chroot(".")
     posix.chdir("/")
 
 
-def set_propagation(init: Any, word: str, propagation: int, tree: bool) -> None:
+def set_propagation(init: InitActor, word: str, propagation: int, tree: bool) -> None:
     """make the propagation of the root {word}"""
     mount.set_attributes(init.root_fd, propagation=propagation, recursive=tree, shown="/")
 
 
-def make_readonly(init: Any) -> None:
+def make_readonly(init: InitActor) -> None:
     """make the root read-only"""
     mount.set_attributes(init.root_fd, set=MOUNT_ATTR_RDONLY, shown="/")

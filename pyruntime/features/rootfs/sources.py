@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import KernelError, PyruntimeError, from_oserror
+from pyruntime.errors import KernelError
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import CLONE_NEWNS
-from pyruntime.runtime import channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.plan.actors import InitActor, ParentActor
+
 _O_PATH = 0o10000000
 _EPERM, _EACCES = 1, 13
 
 
-def clone(init: Any, source: str, *, recursive: bool = False, follow: bool = True) -> int:
+def clone(init: InitActor, source: str, *, recursive: bool = False, follow: bool = True) -> int:
     """In init: a detached copy of the mount, or the tree of mounts, at a path of the host. Raises KernelError.
 
     follow: a symbolic link at the end of the path stands for its target."""
@@ -38,7 +39,7 @@ def clone(init: Any, source: str, *, recursive: bool = False, follow: bool = Tru
         posix.close(fd)
 
 
-def open_path(init: Any, source: str, *, follow: bool = True) -> int:
+def open_path(init: InitActor, source: str, *, follow: bool = True) -> int:
     """In init: open a path of the host (O_PATH). Raises OSError."""
     try:
         return _open(source, follow)
@@ -52,40 +53,29 @@ def _open(source: str, follow: bool) -> int:
     return posix.open(source, _O_PATH | posix.O_CLOEXEC | (0 if follow else posix.O_NOFOLLOW))
 
 
-def _may_ask(init: Any, source: str, error: OSError) -> bool:
+def _may_ask(init: InitActor, source: str, error: OSError) -> bool:
     """Whether the parent may open what init may not: nothing below the rootfs, whose links the image decides."""
     return error.errno == _EACCES and not (init.rootfs and source.startswith(init.rootfs + "/"))
 
 
-def _ask(init: Any, source: str, follow: bool) -> int:
-    init.channel.send(channel.MOUNT_PLEASE, {"source": source, "follow": follow})
-    return int(init.channel.expect(channel.MOUNT_FD)[1][0])
+def _ask(init: InitActor, source: str, follow: bool) -> int:
+    return init.ask_parent({"source": source, "follow": follow})
 
 
-def serve(parent: Any, arg: dict[str, Any]) -> None:
-    """In the parent: answer `procMountPlease`, with a descriptor or with what went wrong."""
-    try:
-        if "maps" in arg:
-            from pyruntime.features.rootfs import idmapped
+def open_for_init(parent: ParentActor, wanted: dict[str, Any]) -> int:
+    """In the parent: open what init asks for with `ask_parent`. Raises OSError or PyruntimeError."""
+    if "maps" in wanted:
+        from pyruntime.features.rootfs import idmapped
 
-            fd = idmapped.open_mapped(parent, **arg)
-        elif "node" in arg:
-            from pyruntime.features.rootfs import nodes
+        return idmapped.open_mapped(parent, **wanted)
+    if "node" in wanted:
+        from pyruntime.features.rootfs import nodes
 
-            fd = nodes.make(parent, **arg["node"])
-        else:
-            fd = _open_for_init(parent, **arg)
-    except OSError as error:
-        parent.channel.send_error(from_oserror(error, doing=f"open {arg['source']}"))
-        return
-    except PyruntimeError as error:
-        parent.channel.send_error(error)
-        return
-    parent.channel.send(channel.MOUNT_FD, None, (fd,))
-    posix.close(fd)
+        return nodes.make(parent, **wanted["node"])
+    return _open_source(parent, **wanted)
 
 
-def _open_for_init(parent: Any, *, source: str, follow: bool) -> int:
+def _open_source(parent: ParentActor, *, source: str, follow: bool) -> int:
     if not parent.request.has_new("mount"):
         # What a path means in a namespace that others have is theirs to decide, and the rights here are the host's.
         raise KernelError(_EACCES, "open_tree", (source,))

@@ -9,8 +9,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _ENOENT, _EINVAL = 2, 22
@@ -23,7 +23,7 @@ def plan(request: Request) -> Iterator[Step]:
         yield Step("/process/apparmorProfile", set_profile, profile=profile)
 
 
-def set_profile(init: Any, profile: str) -> None:
+def set_profile(init: InitActor, profile: str) -> None:
     """take on the AppArmor profile {profile} at execve"""
     try:
         labels.write(init.proc_fd, "apparmor/exec", f"exec {profile}")

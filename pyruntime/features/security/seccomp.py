@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
 
 _NOTIFY = "SCMP_ACT_NOTIFY"
@@ -111,7 +112,7 @@ def check(section: dict[str, Any]) -> None:
             )
 
 
-def prepare(parent: Any, rules: int, otherwise: str) -> None:
+def prepare(parent: ParentActor, rules: int, otherwise: str) -> None:
     """compile the system call filter ({rules} rules, otherwise {otherwise})"""
     global _program
     from pyruntime.features.security import seccomp_cache
@@ -133,7 +134,7 @@ def prepare(parent: Any, rules: int, otherwise: str) -> None:
         from pyruntime.features.security import seccomp_evaluate  # noqa: F401  # nothing can be imported after the clone
 
 
-def load(init: Any, flags: list[str], visible: bool, needs: int) -> None:
+def load(init: InitActor, flags: list[str], visible: bool, needs: int) -> None:
     """load the system call filter ({flags})"""
     listens = "SECCOMP_FILTER_FLAG_NEW_LISTENER" in flags
     if listens and visible:
@@ -146,7 +147,7 @@ def load(init: Any, flags: list[str], visible: bool, needs: int) -> None:
     load_bits(init, _program, flag_bits(flags))
 
 
-def load_bits(init: Any, program: bytes, flags: int) -> None:
+def load_bits(init: InitActor, program: bytes, flags: int) -> None:
     """Load a filter with flags as seccomp(2) takes them; a listener is handed to the parent. Raises StepError."""
     try:
         listener = load_filter(program, flags)
@@ -162,7 +163,7 @@ def load_bits(init: Any, program: bytes, flags: int) -> None:
             errno="EACCES",
         ) from error
     if flags & FLAGS["SECCOMP_FILTER_FLAG_NEW_LISTENER"]:
-        _hand_over(init.channel.socket.fileno(), listener)
+        _hand_over(init.channel.fileno(), listener)
         posix.close(listener)
 
 

@@ -9,8 +9,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
 _LABELLED_BY_POLICY = ("proc", "sysfs", "mqueue")
@@ -30,20 +30,20 @@ def plan_mount_label(request: Request) -> Iterator[Step]:
         yield Step("/linux/mountLabel", check_mount_label, label=label)
 
 
-def check_mount_label(init: Any, label: str) -> None:
+def check_mount_label(init: InitActor, label: str) -> None:
     """see whether mounts can get the SELinux label {label}"""
     if not labels.has_filesystem(init.proc_fd, "selinuxfs"):
         init.warn(f"SELinux is not enabled on this host: the label {label} is not given to mounts")
 
 
-def mount_context(init: Any, type: str, label: str) -> list[str]:
+def mount_context(init: InitActor, type: str, label: str) -> list[str]:
     """The word that gives a new filesystem its label: none where the policy labels each file by itself."""
     if type in _LABELLED_BY_POLICY or not labels.has_filesystem(init.proc_fd, "selinuxfs"):
         return []
     return [f"context={label}"]
 
 
-def set_label(init: Any, label: str) -> None:
+def set_label(init: InitActor, label: str) -> None:
     """take on the SELinux label {label} at execve"""
     # With another security module in place of SELinux the same file is that one's.
     if not labels.has_filesystem(init.proc_fd, "selinuxfs"):
