@@ -242,7 +242,7 @@ def _explained(request: Request) -> tuple[set[str], list[str]]:
     """Places of mounts that config.json explains: (these, and whatever is below those)."""
     linux = request.linux
     exact = {"/", "/dev/console", "/dev/ptmx"}
-    exact |= {clean(path) for name in ("maskedPaths", "readonlyPaths") for path in linux.get(name) or ()}
+    exact |= {clean(path) for path in (*(linux.get("maskedPaths") or ()), *(linux.get("readonlyPaths") or ()))}
     exact |= {clean(entry["path"]) for entry in linux.get("devices") or ()}
     exact |= {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
     # A read-only path is bound with what is mounted below it.

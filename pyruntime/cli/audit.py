@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Config
+
 USAGE = "ID, or --pid PID --bundle DIR"
 FLAGS = (
     Flag("pid", "the container's init, as this host numbers it", value="PID"),
@@ -86,7 +88,7 @@ def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     return DRIFT if drifts else 0
 
 
-def _is_unit(config: dict[str, Any]) -> bool:
+def _is_unit(config: Config) -> bool:
     """Whether cgroupsPath is slice:prefix:name, as engines write it for --systemd-cgroup."""
     path = (config.get("linux") or {}).get("cgroupsPath") or ""
     return path.count(":") == 2 and not path.startswith("/")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.commands.settings import Settings
+    from pyruntime.spec.sections import Resources
 
 USAGE = "ID"
 FLAGS = (
@@ -74,14 +75,14 @@ def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     return 0
 
 
-def _resources(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _resources(values: dict[str, Any]) -> tuple[Resources, str]:
     """What to change, as of linux.resources, and how to call it in messages."""
     path = values["resources"]
     if path:
         if path == "-":
             return _of(load.parse_object(_read_all(0), "standard input")), "standard input"
         return _of(load.load_given(path)), path
-    found: dict[str, Any] = {}
+    found: Any = {}
     for flag, (member, name) in (*_NUMBERS.items(), *_TEXTS.items(), *_SIZES.items()):
         if values[flag] != "":
             text = values[flag]
@@ -90,13 +91,13 @@ def _resources(values: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return found, "the command line"
 
 
-def _of(given: dict[str, Any]) -> dict[str, Any]:
+def _of(given: Any) -> Resources:
     """The resources of a file; one in the shape of config.json is taken as well, as crun does."""
     linux = given.get("linux")
     if isinstance(linux, dict) and isinstance(linux.get("resources"), dict):
-        resources: dict[str, Any] = linux["resources"]
-        return resources
-    return given
+        given = linux["resources"]
+    resources: Resources = given
+    return resources
 
 
 def _read_all(fd: int) -> bytes:

@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Config
+
 USAGE = "[BUNDLE|FILE|-]"
 FLAGS = (
     Flag("format", "form of the findings", short="f", value="table|json|github|sarif", default="table"),
@@ -71,7 +73,7 @@ def _standard_input() -> bytes:
     return bytes(data)
 
 
-def findings(config: dict[str, Any], bundle: str, settings: Settings, *, host: bool) -> list[Finding]:
+def findings(config: Config, bundle: str, settings: Settings, *, host: bool) -> list[Finding]:
     """What the schema, the rules, the plan and this host have to say, each thing once."""
     problems = check.check(config)
     found = [

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Resources
     from pyruntime.util.ids import ContainerId
 
 _SIGKILL = 9
@@ -132,7 +133,7 @@ def _resume(settings: Settings, id: ContainerId) -> None:
     resume_command.resume(settings.root, id)
 
 
-def _update(settings: Settings, id: ContainerId, *, resources: dict[str, Any]) -> None:
+def _update(settings: Settings, id: ContainerId, *, resources: Resources) -> None:
     from pyruntime.commands import update
 
     update.update(settings, id, resources)

@@ -14,9 +14,8 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.commands.settings import Settings
+    from pyruntime.spec.sections import Config, Resources
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
 
@@ -26,7 +25,7 @@ _RESCTRL = "/sys/fs/resctrl"
 def update(
     settings: Settings,
     id: ContainerId,
-    resources: dict[str, Any],
+    resources: Resources,
     *,
     origin: str = "resources",
     l3_cache_schema: str = "",
@@ -54,7 +53,7 @@ def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:
     """Change the schemata of the container's resctrl group."""
     from pyruntime.features.rdt import resctrl
 
-    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
+    config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
     group = (config.get("linux", {}).get("intelRdt") or {}).get("closID") or record.id
     directory = record.extra.get("rdt") or f"{_RESCTRL}/{group}"
     if not posix.access(f"{directory}/schemata", posix.F_OK):

@@ -24,11 +24,11 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyruntime.criu.options import RestoreOptions
     from pyruntime.plan.request import Request
     from pyruntime.plan.step import Step
+    from pyruntime.spec.sections import Mount
     from pyruntime.util.log import Log
 
 LOG = "restore.log"
@@ -204,7 +204,7 @@ def _make_mount_points(request: Request) -> None:
         posix.close(root_fd)
 
 
-def _make_mount_point(request: Request, root_fd: int, destination: str, entry: dict[str, Any]) -> None:
+def _make_mount_point(request: Request, root_fd: int, destination: str, entry: Mount) -> None:
     options = split(entry.get("options") or [])
     directory = True
     if entry.get("type") == "bind" or "bind" in options or "rbind" in options:

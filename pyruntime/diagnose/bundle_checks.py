@@ -16,7 +16,6 @@ from pyruntime.kernel import files, mount
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.request import Request
 
@@ -344,6 +343,6 @@ def _listed(root_fd: int, directory: str) -> list[str]:
 def _hidden(request: Request, path: str) -> bool:
     """Whether a mount lies over a path of the rootfs, so that something else is there."""
     path = rootfs_path.clean(path)
-    places: list[dict[str, Any]] = request.config.get("mounts") or []
+    places = request.config.get("mounts") or []
     covers = [rootfs_path.clean(destination_of(request, one)) for one in places]
     return any(path == one or path.startswith(one.rstrip("/") + "/") for one in covers)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import IdMapping
 
 OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
 _SYS_RESOURCE = 24
@@ -101,8 +102,13 @@ def check_user_namespace(request: Request) -> Iterator[Finding]:
         yield from _check_maps(request, field, own)
 
 
+def _mappings(request: Request, field: str) -> list[IdMapping]:
+    linux = request.linux
+    return (linux.get("uidMappings") if field == "uidMappings" else linux.get("gidMappings")) or []
+
+
 def _check_maps(request: Request, field: str, own: int) -> Iterator[Finding]:
-    entries: list[dict[str, int]] = request.linux.get(field) or []
+    entries = _mappings(request, field)
     file = "/etc/subuid" if field == "uidMappings" else "/etc/subgid"
     if posix.geteuid() == 0 and not host_facts.initial_user_namespace():
         outer = host_facts.text("/proc/self/uid_map" if field == "uidMappings" else "/proc/self/gid_map")
@@ -133,11 +139,14 @@ def _check_maps(request: Request, field: str, own: int) -> Iterator[Finding]:
 def check_ids(request: Request) -> Iterator[Finding]:
     """Ids of the process that are not in the maps: setuid(2) would say EINVAL."""
     user = request.process.get("user") or {}
-    asked = [("uid", user.get("uid") or 0, "uidMappings"), ("gid", user.get("gid") or 0, "gidMappings")]
-    groups = user.get("additionalGids") or ()
-    asked += [(f"additionalGids/{index}", gid, "gidMappings") for index, gid in enumerate(groups)]
-    for name, number, field in asked:
-        maps = request.linux.get(field) or ()
+    groups = request.linux.get("gidMappings") or []
+    asked = [
+        ("uid", user.get("uid") or 0, "uidMappings", request.linux.get("uidMappings") or []),
+        ("gid", user.get("gid") or 0, "gidMappings", groups),
+    ]
+    for index, gid in enumerate(user.get("additionalGids") or ()):
+        asked.append((f"additionalGids/{index}", gid, "gidMappings", groups))
+    for name, number, field, maps in asked:
         covered = any(one["containerID"] <= number < one["containerID"] + one["size"] for one in maps)
         if request.has_new("user") and maps and not covered:
             yield Finding(
@@ -234,8 +243,8 @@ def check_cgroup(request: Request) -> Iterator[Finding]:
         except PyruntimeError:
             directories = []  # the plan has said so
         yield from _check_place(request, directories)
-    for kind, field in (("cpu", "cpus"), ("node", "mems")):
-        words = (resources.get("cpu") or {}).get(field)
+    processor = resources.get("cpu") or {}
+    for kind, field, words in (("cpu", "cpus", processor.get("cpus")), ("node", "mems", processor.get("mems"))):
         there = host_facts.online(kind)
         try:
             absent = sorted(host_facts.numbers(words or "") - there) if there else []

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.features.namespaces.target import Target
+    from pyruntime.spec.sections import Config
     from pyruntime.util.ids import ContainerId
 
 _oom = rare("/process/oomScoreAdj", "process.oom_score_adj")
@@ -81,7 +82,7 @@ class ExecRequest(Request):
 
     def __init__(
         self,
-        config: dict[str, Any],
+        config: Config,
         *,
         id: ContainerId,
         bundle: str,

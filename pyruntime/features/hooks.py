@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.actors import HookActor, InitActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Hook
     from pyruntime.state.store import Record
 
 _O_PATH = 0o10000000
@@ -75,12 +76,12 @@ class RecordActor:
         return oci_state(self.record, status)
 
 
-def plan_poststart(hooks: dict[str, Any]) -> Iterator[Step]:
+def plan_poststart(hooks: dict[str, list[Hook]]) -> Iterator[Step]:
     """STARTED: from the hooks that the state record keeps."""
     return _steps(hooks, "poststart", "running")
 
 
-def plan_poststop(hooks: dict[str, Any]) -> Iterator[Step]:
+def plan_poststop(hooks: dict[str, list[Hook]]) -> Iterator[Step]:
     """STOPPED: from the hooks that the state record keeps."""
     return _steps(hooks, "poststop", "stopped")
 
@@ -89,7 +90,7 @@ def _plan(request: Request, kind: str, status: str, inherited: list[str] | None 
     return _steps(request.config.get("hooks") or {}, kind, status, inherited)
 
 
-def _steps(hooks: dict[str, Any], kind: str, status: str, inherited: list[str] | None = None) -> Iterator[Step]:
+def _steps(hooks: dict[str, list[Hook]], kind: str, status: str, inherited: list[str] | None = None) -> Iterator[Step]:
     """inherited: the environment of a hook without one; None for what the actor has when the hook is run."""
     for index, hook in enumerate(hooks.get(kind) or ()):
         env = hook.get("env")

@@ -7,6 +7,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from pyruntime.plan.request import Request
     from pyruntime.plan.step import Step
@@ -17,7 +18,7 @@ def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request]
     section, _, field = pointer[1:].partition("/")
 
     def plan(request: Request) -> Iterable[Step]:
-        found = request.config.get(section)
+        found: Any = request.config.get(section)
         if found is None or (field and found.get(field) is None):
             return ()
         name = f"pyruntime.features.{module}"

@@ -12,6 +12,10 @@ from pyruntime.spec import check, load
 from pyruntime.spec.problem import Problem
 from pyruntime.spec.sample import sample
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.spec.sections import Config
+
 
 class Bundle:
     """The bundle in a directory.
@@ -21,7 +25,7 @@ class Bundle:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._config: dict[str, Any] | None = None
+        self._config: Config | None = None
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"
@@ -40,14 +44,15 @@ class Bundle:
         if (bundle.path / "config.json").exists():
             raise FileExistsError(bundle.path / "config.json")
         config = sample(rootless=os.geteuid() != 0)
-        config["process"].update({"args": list(args), "terminal": False, **process})
+        given: Any = {"args": list(args), "terminal": False, **process}
+        config["process"].update(given)
         config["root"] = {"path": os.fspath(rootfs), "readonly": False}
         bundle._config = config
         bundle.save()
         return bundle
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Config:
         """config.json, read at the first use. Raises ConfigError when it cannot be read."""
         if self._config is None:
             self._config = load.load_config(str(self.path))

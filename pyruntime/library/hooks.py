@@ -18,12 +18,15 @@ import struct
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from pyruntime.errors import UsageError
 from pyruntime.library.helper import executable
 
-Hook = Callable[[dict[str, Any]], object]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyruntime.spec import sections
+
+Hook = Callable[[dict[str, object]], object]
 
 # Those of the runtime's namespaces: the others would have to reach this program from inside the container.
 KINDS = ("prestart", "createRuntime", "poststart", "poststop")
@@ -32,7 +35,7 @@ _lock = threading.Lock()
 _listener: Listener | None = None
 
 
-def entry(kind: str, function: Hook, timeout: int | None = None) -> dict[str, Any]:
+def entry(kind: str, function: Hook, timeout: int | None = None) -> sections.Hook:
     """The member of config.json's `hooks` that calls a function. timeout: seconds. Raises UsageError."""
     if kind not in KINDS:
         raise UsageError(f"{kind} is no kind of hook for a function", hint=f"use one of {', '.join(KINDS)}")
@@ -42,7 +45,7 @@ def entry(kind: str, function: Hook, timeout: int | None = None) -> dict[str, An
             _listener = Listener()
         number = _listener.add(function)
     program = executable()
-    hook: dict[str, Any] = {"path": program, "args": ["pyruntime", "callhook", _listener.path, str(number)]}
+    hook: sections.Hook = {"path": program, "args": ["pyruntime", "callhook", _listener.path, str(number)]}
     if timeout is not None:
         hook["timeout"] = timeout
     return hook

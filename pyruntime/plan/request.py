@@ -5,9 +5,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from typing import Any
 
     from pyruntime.cgroupfs.layout import Layout
+    from pyruntime.spec.sections import Config, Linux, Process
     from pyruntime.util.ids import ContainerId
 
 
@@ -44,7 +44,7 @@ class Request:
 
     def __init__(
         self,
-        config: dict[str, Any],
+        config: Config,
         *,
         id: ContainerId,
         bundle: str,
@@ -58,8 +58,8 @@ class Request:
         systemd_cgroup: bool = False,
     ) -> None:
         self.config = config
-        self.linux: dict[str, Any] = config.get("linux") or {}
-        self.process: dict[str, Any] = config.get("process") or {}
+        self.linux: Linux = config.get("linux") or {}
+        self.process: Process = config.get("process") or {}
         self.id = id
         self.bundle = bundle
         self.layout = layout

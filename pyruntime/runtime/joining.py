@@ -19,6 +19,7 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.runtime.parent import Parent
+    from pyruntime.spec.sections import TimeOffset
 
 _EPERM = 1
 _SIGKILL = 9
@@ -90,7 +91,7 @@ def go_back(own: list[tuple[int, int]]) -> None:
     own.clear()
 
 
-def _write_time_offsets(offsets: dict[str, dict[str, int]]) -> None:
+def _write_time_offsets(offsets: dict[str, TimeOffset]) -> None:
     """time_namespaces(7): only before the first process is in the namespace."""
     lines = "".join(
         f"{clock} {value.get('secs') or 0} {value.get('nanosecs') or 0}\n" for clock, value in offsets.items()
@@ -139,7 +140,7 @@ def clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
     posix.close(write_end)
     answer = end_middle(middle, middle_fd, read_end)
     if not answer.isdigit():
-        raise from_json(fastjson.loads(answer.decode()) if answer else {})  # type: ignore[arg-type]
+        raise from_json(fastjson.loads(answer.decode()) if answer else {})
     pid = int(answer)
     try:
         return pid, posix.pidfd_open(pid)

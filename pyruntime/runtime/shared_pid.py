@@ -55,7 +55,7 @@ def clone(parent: Parent) -> tuple[int, int]:
         posix.close(read_end)
     if answer:
         parents.end_init(parent, grace=1000)
-        raise from_json(fastjson.loads(answer.decode("utf-8", "surrogateescape")))  # type: ignore[arg-type]
+        raise from_json(fastjson.loads(answer.decode("utf-8", "surrogateescape")))
     return pid, pidfd
 
 

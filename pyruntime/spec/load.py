@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Config
+
 # An engine's config.json has 4 to 30 KiB. One that is a thousand times larger is a mistake or an attack, and
 # would be held in memory several times over.
 MAXIMUM_SIZE = 32 * 1024 * 1024
@@ -31,13 +33,14 @@ _REASONS = (
 )
 
 
-def load_config(bundle: str) -> dict[str, Any]:
+def load_config(bundle: str) -> Config:
     """Return config.json of the directory `bundle` as a dict.
 
     Members that are null are left out: runtimes in Go read null as "not there", and engines in Go write it.
     Raises ConfigError when the file is missing, unreadable, no JSON (with line and column) or no object.
     """
-    return load_object(bundle.rstrip("/") + "/config.json" if bundle else "config.json")
+    config: Config = load_object(bundle.rstrip("/") + "/config.json" if bundle else "config.json")
+    return config
 
 
 def read_config(bundle: str) -> bytes:
@@ -50,12 +53,12 @@ def read_file(path: str) -> bytes:
     return _read(path)
 
 
-def load_object(path: str) -> dict[str, Any]:
+def load_object(path: str) -> Any:
     """Return the JSON object in the file `path` as load_config does."""
     return parse_object(_read(path), path)
 
 
-def load_given(path: str) -> dict[str, Any]:
+def load_given(path: str) -> Any:
     """Return the JSON object in a file that a flag names: as load_object does, and from a pipe, a FIFO or a terminal
     as well, waiting for its end."""
     return parse_object(_read_stream(path), path)
@@ -87,7 +90,7 @@ def _read_stream(path: str) -> bytes:
         posix.close(fd)
 
 
-def parse_object(data: bytes, name: str) -> dict[str, Any]:
+def parse_object(data: bytes, name: str) -> Any:
     """Return the JSON object that `data` holds; `name` is the file that errors speak of."""
     try:
         text = data.decode()

@@ -6,7 +6,7 @@ import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.spec.sections import Config, Linux, Mount
 
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 _MASKED = (
@@ -24,13 +24,13 @@ _MASKED = (
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def sample(*, rootless: bool, unified: bool = True) -> dict[str, Any]:
+def sample(*, rootless: bool, unified: bool = True) -> Config:
     """A config.json for a rootfs in ./rootfs.
 
     rootless: for an ordinary user, with only its own ids mapped. unified: the host has cgroup v2 only, where the
     container gets a cgroup namespace."""
     safe = ["nosuid", "noexec", "nodev"]
-    mounts: list[dict[str, Any]] = [
+    mounts: list[Mount] = [
         {"destination": "/proc", "type": "proc", "source": "proc"},
         {
             "destination": "/dev",
@@ -74,7 +74,7 @@ def sample(*, rootless: bool, unified: bool = True) -> dict[str, Any]:
         }
     )
     kinds = ["pid", "ipc", "uts", "mount", *(["cgroup"] if unified else [])]
-    linux: dict[str, Any] = {
+    linux: Linux = {
         "namespaces": [{"type": kind} for kind in (*kinds, "user" if rootless else "network")],
         "maskedPaths": list(_MASKED),
         "readonlyPaths": list(_READONLY),

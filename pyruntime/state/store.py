@@ -42,6 +42,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Hook
+
 __all__ = [
     "ABANDONED",
     "CONFIG",
@@ -120,7 +122,7 @@ class Record:
         self.cgroup_manager = "cgroupfs"
         self.private_pid = True
         self.host_mounts = ""
-        self.hooks: dict[str, Any] = {}
+        self.hooks: dict[str, list[Hook]] = {}
         self.owner = posix.geteuid()
         self.extra: dict[str, Any] = {}
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     Scanner = Callable[[str, int], tuple[object, int]]
     Encoder = Callable[[object, int], tuple[str, ...]]
@@ -59,7 +60,7 @@ def _make() -> tuple[Scanner, Encoder, Callable[[str], str]] | None:
 _fast = _make()
 
 
-def loads(text: str) -> object:
+def loads(text: str) -> Any:
     """Return the value that the JSON `text` stands for. Of duplicate keys the last one wins.
 
     Raises json.JSONDecodeError (a ValueError with .msg, .lineno and .colno, both from 1) for anything that

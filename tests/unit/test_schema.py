@@ -59,6 +59,7 @@ def theirs(config: object) -> set[str]:
 def test_the_compiled_shape_is_up_to_date() -> None:
     module = compiler()
     assert module.MODULE.read_text(encoding="utf-8") == module.module(), "run oci-spec/compile.py"
+    assert module.TYPES.read_text(encoding="utf-8") == module.types(), "run oci-spec/compile.py"
 
 
 @pytest.mark.parametrize("name", ["config", "state", "features"])

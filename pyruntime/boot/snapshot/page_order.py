@@ -27,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Config, Mount
+
     Pages = list[int]
 
 _PAGE = 4096
@@ -134,7 +136,7 @@ def _practise(pagemap: Pagemap) -> list[tuple[int, Pages]]:
             posix.kill(witness, _SIGKILL)
 
 
-def _config() -> dict[str, Any]:
+def _config() -> Config:
     """What engines ask for, more or less; a root filesystem of what the host has."""
     config = sample.sample(rootless=True)
     config["process"] |= {"terminal": False, "args": ["/bin/sleep", "100"]}
@@ -144,7 +146,7 @@ def _config() -> dict[str, Any]:
             posix.stat(f"/{name}")
         except FileNotFoundError:
             continue
-        bind = {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": ["rbind", "ro"]}
+        bind: Mount = {"destination": f"/{name}", "type": "bind", "source": f"/{name}", "options": ["rbind", "ro"]}
         config["mounts"].append(bind)
     return config
 

@@ -9,7 +9,8 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from pyruntime.spec.sections import BlockIO, DeviceRate
 
 # member -> (file of v1, key in io.max of v2)
 THROTTLES = {
@@ -20,7 +21,17 @@ THROTTLES = {
 }
 
 
-def plan(block: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def _throttled(block: BlockIO) -> dict[str, list[DeviceRate] | None]:
+    """The members of THROTTLES."""
+    return {
+        "throttleReadBpsDevice": block.get("throttleReadBpsDevice"),
+        "throttleWriteBpsDevice": block.get("throttleWriteBpsDevice"),
+        "throttleReadIOPSDevice": block.get("throttleReadIOPSDevice"),
+        "throttleWriteIOPSDevice": block.get("throttleWriteIOPSDevice"),
+    }
+
+
+def plan(block: BlockIO, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for linux.resources.blockIO. Weights are 10 to 1000, in v1's scale."""
     if hierarchy == UNIFIED:
         yield from _v2(block, pointer, warn)
@@ -28,19 +39,26 @@ def plan(block: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[st
         yield from _v1(block, hierarchy, pointer)
 
 
-def _v1(block: dict[str, Any], hierarchy: str, pointer: str) -> Iterator[Step]:
+def _v1(block: BlockIO, hierarchy: str, pointer: str) -> Iterator[Step]:
     # The CFQ scheduler's files went with Linux 5.0; those of BFQ are there when it is built in.
-    for name, file in (("weight", "weight"), ("leafWeight", "leaf_weight")):
-        if block.get(name):
-            yield _first(f"{pointer}/{name}", hierarchy, _both("", file, str(block[name])))
+    for name, file, value in (
+        ("weight", "weight", block.get("weight")),
+        ("leafWeight", "leaf_weight", block.get("leafWeight")),
+    ):
+        if value:
+            yield _first(f"{pointer}/{name}", hierarchy, _both("", file, str(value)))
     for index, device in enumerate(block.get("weightDevice") or ()):
         number = f"{device['major']}:{device['minor']}"
-        for name, file in (("weight", "weight_device"), ("leafWeight", "leaf_weight_device")):
-            if device.get(name):
-                choices = _both("", file, f"{number} {device[name]}")
+        for name, file, value in (
+            ("weight", "weight_device", device.get("weight")),
+            ("leafWeight", "leaf_weight_device", device.get("leafWeight")),
+        ):
+            if value:
+                choices = _both("", file, f"{number} {value}")
                 yield _first(f"{pointer}/weightDevice/{index}/{name}", hierarchy, choices)
-    for name, (file, _) in THROTTLES.items():
-        lines = [f"{d['major']}:{d['minor']} {d['rate']}" for d in block.get(name) or ()]
+    for name, rates in _throttled(block).items():
+        file, _ = THROTTLES[name]
+        lines = [f"{d['major']}:{d['minor']} {d['rate']}" for d in rates or ()]
         if lines:
             yield Step(f"{pointer}/{name}", setting.write_lines, hierarchy=hierarchy, file=file, value=lines)
 
@@ -49,7 +67,7 @@ def _both(prefix: str, file: str, value: str) -> list[list[str]]:
     return [[f"blkio.{file}", value], [f"blkio.bfq.{file}", value]]
 
 
-def _v2(block: dict[str, Any], pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def _v2(block: BlockIO, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     if block.get("leafWeight"):
         warn(f"config.json: {pointer}/leafWeight is ignored: cgroup v2 has none")
     weight = block.get("weight") or 0
@@ -67,9 +85,10 @@ def _v2(block: dict[str, Any], pointer: str, warn: Callable[[str], None]) -> Ite
                 ["io.weight", f"{number} {scaled(device['weight'])}"],
             ]
             yield _first(f"{place}/weight", UNIFIED, choices)
-    for name, (_, key) in THROTTLES.items():
+    for name, rates in _throttled(block).items():
+        _, key = THROTTLES[name]
         # v1 takes a limit away by 0, v2 by max.
-        lines = [f"{d['major']}:{d['minor']} {key}={d['rate'] or 'max'}" for d in block.get(name) or ()]
+        lines = [f"{d['major']}:{d['minor']} {key}={d['rate'] or 'max'}" for d in rates or ()]
         if lines:
             yield Step(f"{pointer}/{name}", setting.write_lines, hierarchy=UNIFIED, file="io.max", value=lines)
 

@@ -9,13 +9,14 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from pyruntime.spec.sections import Cpu
 
 MIN_SHARES, MAX_SHARES = 2, 262144
 _PERIOD = 100000
 
 
-def plan(cpu: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(cpu: Cpu, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for linux.resources.cpu."""
     shares = cpu.get("shares") or 0
     if shares and not MIN_SHARES <= shares <= MAX_SHARES:
@@ -29,8 +30,8 @@ def plan(cpu: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str]
         yield from _v1(cpu, shares, hierarchy, pointer)
 
 
-def _v1(cpu: dict[str, Any], shares: int, hierarchy: str, pointer: str) -> Iterator[Step]:
-    def one(name: str, file: str, value: Any) -> Step:
+def _v1(cpu: Cpu, shares: int, hierarchy: str, pointer: str) -> Iterator[Step]:
+    def one(name: str, file: str, value: object) -> Step:
         return Step(f"{pointer}/{name}", setting.write, hierarchy=hierarchy, file=file, value=str(value))
 
     idle = cpu.get("idle")
@@ -56,8 +57,8 @@ def _v1(cpu: dict[str, Any], shares: int, hierarchy: str, pointer: str) -> Itera
         yield Step(pointer, setting.write_together, hierarchy=hierarchy, writes=together)
 
 
-def _v2(cpu: dict[str, Any], shares: int, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    def one(name: str, file: str, value: Any) -> Step:
+def _v2(cpu: Cpu, shares: int, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+    def one(name: str, file: str, value: object) -> Step:
         place = f"{pointer}/{name}" if name else pointer
         return Step(place, setting.write, hierarchy=UNIFIED, file=file, value=str(value))
 

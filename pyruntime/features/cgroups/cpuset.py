@@ -10,12 +10,13 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from pyruntime.spec.sections import Cpu
 
 FILES = ("cpuset.cpus", "cpuset.mems")
 
 
-def plan(cpu: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(cpu: Cpu, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for cpus and mems; lists as of cpuset(7), "0-3,7"."""
     for name in ("cpus", "mems"):
         if cpu.get(name):

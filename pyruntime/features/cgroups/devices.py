@@ -16,10 +16,10 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import CgroupActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import DeviceRule
 
 POINTER = "/linux/resources/devices"
 
@@ -42,7 +42,7 @@ _EPERM = 1
 _NOT_ROOT = "not in force: only root of the initial user namespace can set device rules"
 
 
-def plan(entries: list[dict[str, Any]], request: Request) -> Iterator[Step]:
+def plan(entries: list[DeviceRule], request: Request) -> Iterator[Step]:
     """HOOKS: the rules. Raises ConfigError for rules on a host that cannot have them."""
     hierarchy = request.layout.serving("devices")
     if hierarchy:
@@ -65,7 +65,7 @@ def plan(entries: list[dict[str, Any]], request: Request) -> Iterator[Step]:
         request.warn(f"config.json: {POINTER}: {_NOT_ROOT}")
 
 
-def v1_rules(entries: list[dict[str, Any]]) -> list[str]:
+def v1_rules(entries: list[DeviceRule]) -> list[str]:
     """The rules as the v1 controller takes them. Raises ConfigError for what it cannot express."""
     found = rules(entries)
     # Of rules that only allow, the order says nothing.
@@ -76,7 +76,7 @@ def v1_rules(entries: list[dict[str, Any]]) -> list[str]:
     return device_list.of_rules(found, POINTER)
 
 
-def rules(entries: list[dict[str, Any]]) -> list[str]:
+def rules(entries: list[DeviceRule]) -> list[str]:
     """All rules in order, from linux.resources.devices. Raises ConfigError."""
     found = []
     for index, entry in enumerate(entries):

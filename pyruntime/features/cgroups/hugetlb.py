@@ -10,10 +10,11 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from pyruntime.spec.sections import HugepageLimit
 
 
-def plan(limits: list[dict[str, Any]], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(limits: list[HugepageLimit], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for each page size: the limit of use, and that of reservation, where the kernel has one (5.7)."""
     ending = "max" if hierarchy == UNIFIED else "limit_in_bytes"
     for index, entry in enumerate(limits):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.request import Request
     from pyruntime.plan.step import Step
+    from pyruntime.spec.sections import Resources
 
 POINTER = "/linux/resources"
 
@@ -53,7 +54,7 @@ def plan(request: Request) -> Iterator[Step]:
     yield from devices.plan(resources.get("devices") or [], request)
 
 
-def plan_resources(resources: dict[str, Any], layout: Layout, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan_resources(resources: Resources, layout: Layout, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for all but the device rules. Raises ConfigError for what this host's cgroups cannot do."""
     for member, part, controller in asked(resources, layout):
         pointer = f"{POINTER}/{member}"
@@ -83,10 +84,10 @@ class Controller:
         self.module = module
 
 
-def asked(resources: dict[str, Any], layout: Layout) -> Iterator[tuple[str, Any, Controller]]:
+def asked(resources: Resources, layout: Layout) -> Iterator[tuple[str, Any, Controller]]:
     """What is really asked for: (member of linux.resources, its value, controller). Zeros mean unset."""
     for member, names, v1, v2, module in CONTROLLERS:
-        value = resources.get(member)
+        value: Any = resources.get(member)
         if not value:
             continue
         if names:
@@ -99,11 +100,11 @@ def asked(resources: dict[str, Any], layout: Layout) -> Iterator[tuple[str, Any,
         yield member, value, Controller(v1 if layout.kind != "v2" else v2 or v1, hierarchy, module)
 
 
-def _is_set(member: str, name: str, value: Any) -> bool:
+def _is_set(member: str, name: str, value: object) -> bool:
     return bool(value) or (value is not None and (member, name) in _ZERO_IS_A_VALUE)
 
 
-def needed(resources: dict[str, Any], layout: Layout) -> list[str]:
+def needed(resources: Resources, layout: Layout) -> list[str]:
     """The controllers that the container's cgroup2 cgroup must have for its limits."""
     names = {one.name for _, _, one in asked(resources, layout) if one.hierarchy == UNIFIED}
     if "blkio" in names:

@@ -10,12 +10,12 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import CgroupActor
+    from pyruntime.spec.sections import Memory
 
 
-def plan(memory: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(memory: Memory, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for linux.resources.memory."""
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
     if swap > 0 and limit > swap:
@@ -37,7 +37,7 @@ def plan(memory: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[s
         yield from _v1(memory, limit, swap, hierarchy, pointer)
 
 
-def _v1(memory: dict[str, Any], limit: int, swap: int, hierarchy: str, pointer: str) -> Iterator[Step]:
+def _v1(memory: Memory, limit: int, swap: int, hierarchy: str, pointer: str) -> Iterator[Step]:
     if memory.get("useHierarchy"):
         # Always so since Linux 5.11, whose file takes 1 only.
         yield _v1_if_possible(f"{pointer}/useHierarchy", hierarchy, "memory.use_hierarchy", "1", "")
@@ -85,7 +85,7 @@ def _v1_if_possible(pointer: str, hierarchy: str, file: str, value: str, otherwi
     return Step(pointer, setting.write_if_possible, hierarchy=hierarchy, file=file, value=value, otherwise=otherwise)
 
 
-def _v2(memory: dict[str, Any], limit: int, swap: int, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def _v2(memory: Memory, limit: int, swap: int, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     for name, reason in (
         ("kernelTCP", "cgroup v2 counts it in the memory limit"),
         ("swappiness", "cgroup v2 has no swappiness of a cgroup"),

@@ -8,10 +8,11 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from pyruntime.spec.sections import Network
 
 
-def plan(network: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(network: Network, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for classID and priorities, each in its own hierarchy."""
     if network.get("classID"):
         value = str(network["classID"])

@@ -8,10 +8,11 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+
+    from pyruntime.spec.sections import Pids
 
 
-def plan(pids: dict[str, Any], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(pids: Pids, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The step for the limit: -1 (and any other negative number) is none, 0 forbids every new task (runtime-spec 1.3;
     it was "no limit" before).
 

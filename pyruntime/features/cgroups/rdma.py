@@ -8,10 +8,9 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
 
-def plan(rdma: dict[str, dict[str, Any]], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
+def plan(rdma: dict[str, dict[str, int]], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
     """The steps for each device; what is not given stays as it is."""
     for device, limits in rdma.items():
         words = [

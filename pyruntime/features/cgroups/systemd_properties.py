@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Resources
+
     Property = tuple[str, str, object]
 
 ANNOTATION = "org.systemd.property."
@@ -39,7 +41,7 @@ _TYPES = {
 }
 
 
-def from_resources(resources: dict[str, Any], *, v2: bool) -> list[Property]:
+def from_resources(resources: Resources, *, v2: bool) -> list[Property]:
     """Properties as (name, D-Bus type, value). What systemd has none for is left to the files."""
     found: list[Property] = []
 
@@ -66,9 +68,12 @@ def from_resources(resources: dict[str, Any], *, v2: bool) -> list[Property]:
     if quota:
         add("CPUQuotaPerSecUSec", quota_per_second(quota, period))
     if v2:
-        for name, property in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
-            if processor.get(name):
-                found.append((property, "ay", mask(processor[name])))
+        for property, numbers in (
+            ("AllowedCPUs", processor.get("cpus")),
+            ("AllowedMemoryNodes", processor.get("mems")),
+        ):
+            if numbers:
+                found.append((property, "ay", mask(numbers)))
     tasks = (resources.get("pids") or {}).get("limit")
     if tasks is not None:
         add("TasksMax", tasks or 1)  # systemd takes no 0

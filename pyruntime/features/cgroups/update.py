@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.plan.step import Step
+    from pyruntime.spec.sections import Config, DeviceRule, Resources
     from pyruntime.state.store import Record
 
 # A zero means "as it was" in what engines send, except here (runtime-spec 1.3).
@@ -34,17 +35,20 @@ class Updater:
         self.trace: Callable[[Step], None] | None = None
 
 
-def update(record: Record, resources: dict[str, Any], warn: Callable[[str], None]) -> None:
+def update(record: Record, resources: Resources, warn: Callable[[str], None]) -> None:
     """Set what `resources` (checked, as of linux.resources) gives; what it leaves out stays.
 
     Raises PyruntimeError when any of it cannot be set; then the old limits are in place again."""
-    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
+    config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
     linux = config.setdefault("linux", {})
     old = linux.get("resources") or {}
     merged = merge(old, resources)
     layout = layout_of(record.cgroups)
     # A limit may hang on others of its member (a quota on its period), so a changed member is set as a whole.
-    changed = {name: merged[name] for name in merged if _is_changed(name, old, resources, merged)}
+    changed: Resources = {**merged}
+    for name in merged:
+        if not _is_changed(name, old, resources, merged):
+            del changed[name]  # type: ignore[misc]
     new_rules = changed.pop("devices", None)
     if not record.cgroups and (changed or new_rules):
         raise ConfigError("cannot update: the container has no cgroup of its own")
@@ -68,7 +72,7 @@ def update(record: Record, resources: dict[str, Any], warn: Callable[[str], None
     write_atomically(record.directory, store.CONFIG, fastjson.dumps(config))
 
 
-def _tell_systemd(updater: Updater, changed: dict[str, Any], layout: Layout) -> None:
+def _tell_systemd(updater: Updater, changed: Resources, layout: Layout) -> None:
     """Let systemd know the new limits, so that it does not put the old ones back."""
     from pyruntime.features.cgroups import systemd, systemd_properties
 
@@ -78,9 +82,9 @@ def _tell_systemd(updater: Updater, changed: dict[str, Any], layout: Layout) -> 
         systemd.set_properties(updater, noted["unit"], noted["user"], properties)
 
 
-def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def merge(old: Resources, new: Resources) -> Resources:
     """Resources with those of `new` in the place of those of `old`; zeros and empty ones leave the old."""
-    merged = dict(old)
+    merged: Any = {**old}
     for member, value in new.items():
         if isinstance(value, dict):
             before = old.get(member)
@@ -93,12 +97,13 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
             merged[member] = both
         elif value:
             merged[member] = value
-    return merged
+    result: Resources = merged
+    return result
 
 
-def _is_changed(name: str, old: dict[str, Any], given: dict[str, Any], merged: dict[str, Any]) -> bool:
+def _is_changed(name: str, old: Resources, given: Resources, merged: Resources) -> bool:
     # Kubernetes sends all device rules with every update: to set them anew would only disturb.
-    return bool(given.get(name)) and (name != "devices" or merged[name] != old.get(name))
+    return bool(given.get(name)) and (name != "devices" or merged["devices"] != old.get("devices"))
 
 
 def layout_of(cgroups: dict[str, str]) -> Layout:
@@ -115,7 +120,7 @@ def layout_of(cgroups: dict[str, str]) -> Layout:
     return Layout(found)
 
 
-def _require_devices(cgroups: dict[str, str], entries: list[dict[str, Any]]) -> None:
+def _require_devices(cgroups: dict[str, str], entries: list[DeviceRule]) -> None:
     """Raise ConfigError for device rules that cannot be set."""
     hierarchy = serving_hierarchy(cgroups, "devices")
     if not hierarchy:
@@ -123,7 +128,7 @@ def _require_devices(cgroups: dict[str, str], entries: list[dict[str, Any]]) -> 
     (devices.rules if hierarchy == UNIFIED else devices.v1_rules)(entries)
 
 
-def _set_devices(updater: Updater, entries: list[dict[str, Any]]) -> None:
+def _set_devices(updater: Updater, entries: list[DeviceRule]) -> None:
     """Change the device rules while the container stands still: on v1 they are written one by one."""
     cgroups = updater.record.cgroups
     hierarchy = serving_hierarchy(cgroups, "devices")

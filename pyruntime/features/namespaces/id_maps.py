@@ -27,8 +27,11 @@ def plan(request: Request) -> Iterator[Step]:
     own, path = request.namespace("user")
     if not own:
         return
-    for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map")):
-        lines = [[entry["containerID"], entry["hostID"], entry["size"]] for entry in request.linux.get(field) or ()]
+    for field, file, entries in (
+        ("uidMappings", "uid_map", request.linux.get("uidMappings")),
+        ("gidMappings", "gid_map", request.linux.get("gidMappings")),
+    ):
+        lines = [[entry["containerID"], entry["hostID"], entry["size"]] for entry in entries or ()]
         if path:
             if lines:
                 yield Step(f"/linux/{field}", require_map, file=file, lines=lines, path=path)

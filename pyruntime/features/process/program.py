@@ -14,10 +14,10 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Seccomp
 
 _S_IFMT, _S_IFDIR, _S_IFREG = 0o170000, 0o040000, 0o100000
 _ENOENT, _EACCES, _ENOTDIR, _ELOOP, _EPERM, _ENOEXEC = 2, 13, 20, 40, 1, 8
@@ -85,7 +85,7 @@ def plan_signals(request: Request) -> Iterator[Step]:
         yield Step("", reset_signals)
 
 
-def may_forget(steps: list[Any], seccomp: dict[str, Any] | None) -> bool:
+def may_forget(steps: list[Step], seccomp: Seccomp | None) -> bool:
     """Whether init may wait for `start` without the interpreter: execve(2) is all that is left to do, and the
     container's filter at most refuses the system calls that forgetting takes."""
     # Without a process the one step may be a startContainer hook.

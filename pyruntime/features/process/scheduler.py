@@ -12,10 +12,10 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Scheduler
 
 # linux/sched.h; SCHED_ISO is a number that Linux keeps free and refuses.
 POLICIES = {
@@ -53,7 +53,7 @@ def plan_spawned(request: Request) -> Iterator[Step]:
         yield from _plan(request)
 
 
-def _is_not_inherited(given: dict[str, Any]) -> bool:
+def _is_not_inherited(given: Scheduler) -> bool:
     """sched(7): a deadline task cannot fork at all."""
     return given["policy"] == _DEADLINE or "SCHED_FLAG_RESET_ON_FORK" in (given.get("flags") or ())
 
@@ -74,7 +74,11 @@ def _plan(request: Request) -> Iterator[Step]:
             pointer=f"{here}/priority",
             hint=f"use nice, or {' or '.join(_REAL_TIME)}",
         )
-    times = {name: given.get(name) or 0 for name in ("runtime", "deadline", "period")}
+    times = {
+        "runtime": given.get("runtime") or 0,
+        "deadline": given.get("deadline") or 0,
+        "period": given.get("period") or 0,
+    }
     for name, value in times.items():
         if value and policy != _DEADLINE:
             raise ConfigError(f"{policy} has no {name}", pointer=f"{here}/{name}", hint=f"use {_DEADLINE}")
@@ -85,7 +89,9 @@ def _plan(request: Request) -> Iterator[Step]:
         nice=nice,
         priority=priority,
         flags=list(given.get("flags") or ()),
-        **times,
+        runtime=times["runtime"],
+        deadline=times["deadline"],
+        period=times["period"],
     )
 
 

@@ -10,10 +10,10 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import IntelRdt
     from pyruntime.state.store import Record
 
 ROOT = "/sys/fs/resctrl"
@@ -43,7 +43,7 @@ def plan_exec(request: Request) -> Iterator[Step]:
         yield Step(_FIELD, join, paths=paths)
 
 
-def schemata(given: dict[str, Any]) -> list[str]:
+def schemata(given: IntelRdt) -> list[str]:
     """The lines to be written: those of l3CacheSchema but for its MB: lines when memBwSchema has one, that of
     memBwSchema, and those of schemata, which has the last word."""
     bandwidth = given.get("memBwSchema") or ""

@@ -10,14 +10,14 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.spec.sections import IntelRdt
 
 _CACHE = ("cbm_mask", "min_cbm_bits", "num_closids")
 _BANDWIDTH = ("bandwidth_gran", "delay_linear", "min_bandwidth", "num_closids")
 _COUNTERS = {"mbm_stats": ("mbm_total_bytes", "mbm_local_bytes"), "cmt_stats": ("llc_occupancy",)}
 
 
-def read(given: dict[str, Any] | None, id: str, root: str = resctrl.ROOT) -> dict[str, Any]:
+def read(given: IntelRdt | None, id: str, root: str = resctrl.ROOT) -> dict[str, object]:
     """The statistics of the container with this linux.intelRdt; {} without one, or where there is no such group.
 
     root: where resctrl is mounted."""
@@ -25,7 +25,7 @@ def read(given: dict[str, Any] | None, id: str, root: str = resctrl.ROOT) -> dic
         return {}
     group = given.get("closID") or id
     directory = root if group == "/" else f"{root}/{group}"
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for resource, name, members in (("L3", "l3_cache", _CACHE), ("MB", "mem_bw", _BANDWIDTH)):
         texts = {one: _text(f"{root}/info/{resource}/{one}") for one in members}
         info = {one: text if one == "cbm_mask" else int(text) for one, text in texts.items() if text}
@@ -40,13 +40,13 @@ def read(given: dict[str, Any] | None, id: str, root: str = resctrl.ROOT) -> dic
     return found
 
 
-def _counted(directory: str) -> dict[str, Any]:
+def _counted(directory: str) -> dict[str, object]:
     """The counters of a monitoring group, for each cache: mon_L3_00, mon_L3_01."""
     try:
         domains = sorted(name for name in posix.listdir(directory) if name.startswith("mon_L3"))
     except OSError:
         return {}
-    found = {}
+    found: dict[str, object] = {}
     for key, names in _COUNTERS.items():
         entries = [
             {name: int(text) for name in names if (text := _text(f"{directory}/{domain}/{name}")).isdigit()}

@@ -21,16 +21,16 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Mount
 
 _DENIED = (1, 13)  # EPERM, EACCES
 _ENOENT = 2
 
 
-def plan(request: Request, pointer: str, entry: dict[str, Any]) -> Iterator[Step]:
+def plan(request: Request, pointer: str, entry: Mount) -> Iterator[Step]:
     """BUILD: the steps for one entry of /mounts of type cgroup."""
     parsed = options.parse(entry.get("options") or [])
     if parsed.data:

@@ -11,10 +11,9 @@ from pyruntime.kernel.constants import PROC_SUPER_MAGIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Mount
 
 # What may be mounted inside /proc: files that lxcfs shows a container of its own (CVE-2019-16884: anything else
 # there may be what the runtime, or an LSM, reads and writes).
@@ -35,7 +34,7 @@ _PROC_FILES = frozenset(
 )
 
 
-def destination_of(request: Request, entry: dict[str, Any]) -> str:
+def destination_of(request: Request, entry: Mount) -> str:
     """The destination of an entry of /mounts, from the container's root on.
 
     A relative one begins there; of one that begins with the rootfs's path on the host, that is left out, like with

@@ -18,16 +18,15 @@ from pyruntime.kernel.pidfd import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Mount
 
 _SIGKILL = 9
 _EINVAL = 22
 
 
-def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: bool) -> dict[str, object]:
+def plan(request: Request, pointer: str, entry: Mount, *, whole_tree: bool) -> dict[str, object]:
     """What init asks the parent for, of an entry of /mounts. Raises ConfigError for what cannot be mapped."""
     if request.rootless:
         raise ConfigError(
@@ -43,8 +42,8 @@ def plan(request: Request, pointer: str, entry: dict[str, Any], *, whole_tree: b
             hint="add uidMappings and gidMappings to the mount",
         )
     maps = {
-        file: [[line["containerID"], line["hostID"], line["size"]] for line in entry.get(field) or ()]
-        for field, file in (("uidMappings", "uid_map"), ("gidMappings", "gid_map"))
+        file: [[line["containerID"], line["hostID"], line["size"]] for line in lines or ()]
+        for file, lines in (("uid_map", entry.get("uidMappings")), ("gid_map", entry.get("gidMappings")))
     }
     return {"whole_tree": whole_tree, "maps": maps}
 

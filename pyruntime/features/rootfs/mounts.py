@@ -19,10 +19,10 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Mount
 
 _S_IFMT = 0o170000
 _S_IFDIR = 0o040000
@@ -58,7 +58,7 @@ def plan(request: Request) -> Iterator[Step]:
             yield _plan_filesystem(request, pointer, entry, parsed)
 
 
-def _plan_remount(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options) -> Step:
+def _plan_remount(request: Request, pointer: str, entry: Mount, parsed: options.Options) -> Step:
     from pyruntime.features.rootfs import by_string
 
     flags = parsed.legacy | MS_REMOUNT | (MS_BIND if parsed.bind else 0)
@@ -68,7 +68,7 @@ def _plan_remount(request: Request, pointer: str, entry: dict[str, Any], parsed:
     return Step(pointer, by_string.remount, destination=destination, flags=flags, data=parsed.data)
 
 
-def _plan_bind(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options, mapped: bool) -> Step:
+def _plan_bind(request: Request, pointer: str, entry: Mount, parsed: options.Options, mapped: bool) -> Step:
     source = entry.get("source") or ""
     if not source:
         raise ConfigError(
@@ -113,7 +113,7 @@ def _tree_attributes(request: Request, source: str, parsed: options.Options) -> 
     return parsed.tree_set
 
 
-def _plan_filesystem(request: Request, pointer: str, entry: dict[str, Any], parsed: options.Options) -> Step:
+def _plan_filesystem(request: Request, pointer: str, entry: Mount, parsed: options.Options) -> Step:
     kind = entry.get("type") or ""
     source = entry.get("source") or kind
     data = parsed.data
@@ -160,7 +160,7 @@ def plan_readonly(request: Request) -> Iterator[Step]:
             yield Step(f"/mounts/{index}/options", make_readonly, destination=destination_of(request, entry))
 
 
-def late_readonly(request: Request, entry: dict[str, Any], parsed: options.Options) -> bool:
+def late_readonly(request: Request, entry: Mount, parsed: options.Options) -> bool:
     """Whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
     if not parsed.for_one_mount() & MOUNT_ATTR_RDONLY or parsed.bind or parsed.remount:
         return False

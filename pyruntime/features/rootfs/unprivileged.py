@@ -11,6 +11,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import IdMapping
 
 # filesystem -> the namespace that it shows, and where the host has it
 _SHOWN = {"sysfs": ("network", "/sys"), "proc": ("pid", "/proc"), "mqueue": ("ipc", "/dev/mqueue")}
@@ -43,5 +44,5 @@ def without_unmapped_group(request: Request, pointer: str, kind: str, data: list
     return kept
 
 
-def _is_mapped(number: int, maps: list[dict[str, int]]) -> bool:
+def _is_mapped(number: int, maps: list[IdMapping]) -> bool:
     return any(line["containerID"] <= number < line["containerID"] + line["size"] for line in maps)

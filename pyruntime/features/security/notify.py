@@ -14,15 +14,13 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.spec.sections import Seccomp
 
 _FD_NAME = "seccompFd"  # runtime-spec: the name of the listener among `fds`
 _FD_SIZE = 4
 
 
-def forward(
-    section: dict[str, Any], *, pid: int, pidfd: int, number: int, state: dict[str, Any], oci_version: str
-) -> None:
+def forward(section: Seccomp, *, pid: int, pidfd: int, number: int, state: dict[str, object], oci_version: str) -> None:
     """Take the listener `number` out of the process and send it to linux.seccomp.listenerPath.
 
     pid is the container process as the runtime sees it; state is the container's state (runtime-spec

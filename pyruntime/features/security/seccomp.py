@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
+    from pyruntime.spec.sections import Seccomp
 
 _NOTIFY = "SCMP_ACT_NOTIFY"
 _TSYNC = "SECCOMP_FILTER_FLAG_TSYNC"
@@ -87,12 +88,12 @@ def _plan_load(request: Request, needs: int) -> Iterator[Step]:
     yield Step("/linux/seccomp", load, flags=flags, visible=request.rootless, needs=needs)
 
 
-def uses_listener(section: dict[str, Any]) -> bool:
+def uses_listener(section: Seccomp) -> bool:
     """Whether a profile hands system calls to a listener."""
     return any(rule["action"] == _NOTIFY for rule in section.get("syscalls") or ())
 
 
-def check(section: dict[str, Any]) -> None:
+def check(section: Seccomp) -> None:
     """Raise ConfigError for a listener that would be asked about init's own way to it, as runc does."""
     here = "/linux/seccomp"
     if section["defaultAction"] == _NOTIFY:

@@ -13,8 +13,7 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.spec.sections import Config, Seccomp
     from pyruntime.state.store import Record
 
 # What init calls after it has loaded the filter.
@@ -28,13 +27,13 @@ _DEATHS = ("killed by signal 31", "killed by signal 11", "exit status", "has sto
 def explain_of(record: Record, error: PyruntimeError) -> None:
     """Name the filter as the cause of an error of a container's init, by the config.json that `create` has kept."""
     try:
-        config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
+        config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
         explain(error, config)
     except (OSError, ValueError):
         pass  # the first error is the one to show
 
 
-def explain(error: BaseException, config: dict[str, Any]) -> None:
+def explain(error: BaseException, config: Config) -> None:
     """Name the filter as the cause of an error of init, if it is."""
     section = (config.get("linux") or {}).get("seccomp")
     if not section or not isinstance(error, PyruntimeError) or error.why:
@@ -53,7 +52,7 @@ def explain(error: BaseException, config: dict[str, Any]) -> None:
     error.hint = f"allow {names} in linux.seccomp"
 
 
-def refusals(section: dict[str, Any], no_new_privileges: bool) -> list[str]:
+def refusals(section: Seccomp, no_new_privileges: bool) -> list[str]:
     """The system calls that init still needs and that a profile refuses, whatever their arguments."""
     needed = _LAST if no_new_privileges else (*_LAST, *_PRIVILEGED)
     allowed = {name for rule in section.get("syscalls") or () if rule["action"] in _PASSING for name in rule["names"]}

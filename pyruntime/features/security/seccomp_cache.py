@@ -16,7 +16,7 @@ from pyruntime.kernel import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.spec.sections import Seccomp
 
 _FORMAT = b"pyruntime-seccomp-1"
 _KEEP = 64
@@ -25,7 +25,7 @@ _OTHERS_WRITE = 0o022
 _KIND, _REGULAR = 0o170000, 0o100000
 
 
-def key(section: dict[str, Any]) -> str:
+def key(section: Seccomp) -> str:
     """The name of a profile's program: what it is compiled from."""
     machine = posix.uname()
     # Flags are given when a program is loaded; the listener's fields are for others.

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.spec.sections import Seccomp, SyscallArgument, SyscallRule
+
 _EPERM, _ENOSYS = 1, 38
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS of linux/bpf_common.h
 _INSTRUCTION_SIZE = 8
@@ -74,7 +76,7 @@ class Compiled:
         self.notes = notes
 
 
-def compile_profile(section: dict[str, Any]) -> Compiled:
+def compile_profile(section: Seccomp) -> Compiled:
     """Compile linux.seccomp. Raises ConfigError, with a pointer, for what libseccomp refuses."""
     notes: list[str] = []
     default = action_value(section["defaultAction"], section.get("defaultErrnoRet"))
@@ -118,7 +120,7 @@ def _architectures(names: list[str] | tuple[str, ...], notes: list[str]) -> list
 
 def _add_rules(
     filter: libseccomp.Filter,
-    rules: list[dict[str, Any]] | tuple[()],
+    rules: list[SyscallRule] | tuple[()],
     default: int,
     native: int,
     notes: list[str],
@@ -155,7 +157,7 @@ def _add_rules(
     return used
 
 
-def _refuse_too_many(rules: list[dict[str, Any]] | tuple[()], default: int) -> None:
+def _refuse_too_many(rules: list[SyscallRule] | tuple[()], default: int) -> None:
     """Raise ConfigError for more rules with args than the kernel loads instructions: each distinct one takes at least
     an instruction, and libseccomp takes minutes for what is refused afterwards."""
     conditional: set[tuple[str, int, tuple[tuple[int, int, int, int], ...]]] = set()
@@ -183,7 +185,7 @@ def _too_long(message: str) -> ConfigError:
     )
 
 
-def _conditions(args: list[dict[str, Any]] | tuple[()]) -> list[list[tuple[int, int, int, int]]]:
+def _conditions(args: list[SyscallArgument] | tuple[()]) -> list[list[tuple[int, int, int, int]]]:
     """The comparisons of a rule, as a list of rules to add.
 
     All must hold (AND), but for several on one argument, of which one must (OR): then each is a rule of its
