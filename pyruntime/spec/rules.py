@@ -90,7 +90,7 @@ def check_config(config: dict[str, Any], report: Report) -> None:
                 why="the container has no uts namespace of its own",
                 hint='add {"type": "uts"} to /linux/namespaces',
             )
-        length = len(config.get(name, "").encode("utf-8", "surrogateescape"))
+        length = len(config.get(name, "").encode("utf-8", "replace"))  # half a pair was reported
         if length > UTS_LENGTH:
             report(name, message=f"is {length} bytes long, the kernel allows at most {UTS_LENGTH}", hint="shorten it")
     _mounts(config.get("mounts", ()), namespaces, report)

@@ -78,6 +78,7 @@ SHAPES: list[tuple[str, object, str]] = [
     ("/process/args", None, "/process/args: must be an array of strings, is null"),
     ("/process/env/-", "A\0B=c", "/process/env/1: contains a NUL byte"),
     ("/process/env/-", "A=\ud800", "/process/env/1: contains half of a surrogate pair"),
+    ("/domainname", "\ud800", "/domainname: contains half of a surrogate pair"),
     ("/process/user/uid", -1, "/process/user/uid: must be a whole number from 0 to 4294967294, is -1"),
     (
         "/process/user/uid",
