@@ -159,7 +159,7 @@ class Container:
         """Let all processes go on."""
         await _answer(self.blocking.request("resume"))
 
-    async def update(self, resources: dict[str, Any]) -> None:
+    async def update(self, resources: dict[str, object]) -> None:
         """Change limits."""
         await _answer(self.blocking.request("update", resources=resources))
 
@@ -169,7 +169,7 @@ class Container:
         """What is known of it now."""
         return self.blocking.state()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, object]:
         """What it uses."""
         return self.blocking.stats()
 

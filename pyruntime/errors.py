@@ -23,7 +23,7 @@ import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 
 # With MemoryError, which has no words of its own.
@@ -81,9 +81,9 @@ class PyruntimeError(Exception):
             parts.append(f"; {self.hint}")
         return printable("".join(parts))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The error as the `procError` message carries it."""
-        fields = {"kind": type(self).__name__, "message": self.message}
+        fields: dict[str, object] = {"kind": type(self).__name__, "message": self.message}
         for name in ("pointer", "why", "hint", "step", "syscall", "errno"):
             value = getattr(self, name)
             if value is not None:
@@ -174,14 +174,18 @@ def from_oserror(error: OSError, *, doing: str, pointer: str | None = None) -> S
     return StepError(message, pointer=pointer, step=doing, syscall=syscall, errno=name)
 
 
-def from_json(fields: dict[str, Any]) -> PyruntimeError:
+def from_json(fields: dict[str, object]) -> PyruntimeError:
     """The error that `to_json` described."""
     kinds: dict[str, type[PyruntimeError]] = {
         kind.__name__: kind
         for kind in (PyruntimeError, UsageError, ConfigError, StateError, NotFound, Unknown, Busy, StepError, HookError)
     }
     kind = kinds.get(str(fields.get("kind")), PyruntimeError)
-    known = {k: fields[k] for k in ("pointer", "why", "hint", "step", "syscall", "errno") if k in fields}
+    known: dict[str, str | None] = {
+        k: None if fields[k] is None else str(fields[k])
+        for k in ("pointer", "why", "hint", "step", "syscall", "errno")
+        if k in fields
+    }
     error = kind(str(fields.get("message", "unknown error")), **known)
     if "file" in fields:
         error.file = str(fields["file"])

@@ -55,7 +55,7 @@ def node(
     yield as_asked(pointer, what) if got == asked or not pointer else drifted(pointer, what, asked, got)
 
 
-def link(view: View, pointer: str, path: str, target: str, **_: Any) -> Iterator[Finding]:
+def link(view: View, pointer: str, path: str, target: str, **_: object) -> Iterator[Finding]:
     """A link of the default devices."""
     what = f"{path} leads to {target}"
     try:
@@ -73,7 +73,7 @@ def link(view: View, pointer: str, path: str, target: str, **_: Any) -> Iterator
         yield as_asked(pointer, what)
 
 
-def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: Any) -> Iterator[Finding]:
+def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: object) -> Iterator[Finding]:
     """devices.list of the v1 controller, against the rules."""
     what = "which devices may be opened"
     directory = view.cgroups.get(hierarchy)
@@ -117,7 +117,7 @@ def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: An
         yield as_asked(pointer, what, note)
 
 
-def rules_v2(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+def rules_v2(view: View, pointer: str, **_: object) -> Iterator[Finding]:
     """A program decides on v2."""
     yield cannot_see(pointer, "which devices may be opened", "an eBPF program decides, which the kernel does not show")
 

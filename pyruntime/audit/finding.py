@@ -6,7 +6,7 @@ from pyruntime.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 AS_ASKED = "as asked"
 DRIFTED = "drifted"
@@ -34,7 +34,7 @@ class Finding:
         self.found = _short(found)
         self.note = _short(note)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """For --format json."""
         found = {"field": self.pointer, "what": self.what, "verdict": self.verdict}
         return found | {name: getattr(self, name) for name in ("asked", "found", "note") if getattr(self, name) != ""}

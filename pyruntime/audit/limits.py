@@ -10,8 +10,7 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
 
     from pyruntime.audit.view import View
     from pyruntime.plan.request import Request
@@ -62,25 +61,25 @@ class Limits:
             if found is not None and found.startswith(asked + "/"):
                 self.directories[name] = asked
 
-    def write(self, view: View, pointer: str, hierarchy: str, file: str, value: str, **_: Any) -> Iterator[Finding]:
+    def write(self, view: View, pointer: str, hierarchy: str, file: str, value: str, **_: object) -> Iterator[Finding]:
         """One file, one value."""
         yield self._one(pointer, hierarchy, [[file, value]])
 
     def write_together(
-        self, view: View, pointer: str, hierarchy: str, writes: list[list[str]], **_: Any
+        self, view: View, pointer: str, hierarchy: str, writes: list[list[str]], **_: object
     ) -> Iterator[Finding]:
         """Several files."""
         for file, value in writes:
             yield self._one(pointer, hierarchy, [[file, value]])
 
     def write_first(
-        self, view: View, pointer: str, hierarchy: str, choices: list[list[str]], **_: Any
+        self, view: View, pointer: str, hierarchy: str, choices: list[list[str]], **_: object
     ) -> Iterator[Finding]:
         """The first of several files that is there."""
         yield self._one(pointer, hierarchy, choices)
 
     def write_lines(
-        self, view: View, pointer: str, hierarchy: str, file: str, value: list[str], **_: Any
+        self, view: View, pointer: str, hierarchy: str, file: str, value: list[str], **_: object
     ) -> Iterator[Finding]:
         """A file that holds an entry for each device."""
         what = f"{file} = {', '.join(value)}"
@@ -97,7 +96,7 @@ class Limits:
                 return
         yield as_asked(pointer, what)
 
-    def checks(self) -> dict[str, Any]:
+    def checks(self) -> dict[str, Callable[..., Iterator[Finding]]]:
         """`module.function` of a step -> what looks at it."""
         names = ("write", "write_together", "write_first", "write_lines")
         return {f"setting.{name}": getattr(self, name) for name in names} | {"setting.write_if_possible": self.write}

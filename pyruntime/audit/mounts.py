@@ -64,7 +64,7 @@ def filesystem(view: View, pointer: str, destination: str, type: str, **args: An
     yield _judged(pointer, what, problems, found)
 
 
-def made_readonly(view: View, pointer: str, destination: str, **_: Any) -> Iterator[Finding]:
+def made_readonly(view: View, pointer: str, destination: str, **_: object) -> Iterator[Finding]:
     """A mount that became read-only at the end."""
     found = view.mount_at(destination)
     what = f"{destination} read-only"
@@ -104,7 +104,7 @@ def bind(view: View, pointer: str, destination: str, source: str, **args: Any) -
         yield drifted(pointer, what, source, shown, "another file than has that name on the host now")
 
 
-def remount(view: View, pointer: str, destination: str, flags: int, **_: Any) -> Iterator[Finding]:
+def remount(view: View, pointer: str, destination: str, flags: int, **_: object) -> Iterator[Finding]:
     """The options of a mount that was there."""
     set = 0
     for attribute, flag in MOUNT_FLAGS:
@@ -118,7 +118,7 @@ def remount(view: View, pointer: str, destination: str, flags: int, **_: Any) ->
 
 
 def cgroups_v1(
-    view: View, pointer: str, destination: str, hierarchies: list[list[Any]], set: int, **_: Any
+    view: View, pointer: str, destination: str, hierarchies: list[list[Any]], set: int, **_: object
 ) -> Iterator[Finding]:
     """A directory with a mount for each hierarchy."""
     what = f"the cgroup hierarchies below {destination}"
@@ -138,7 +138,7 @@ def cgroups_v1(
         yield as_asked(pointer, what, f"without {', '.join(missing)}" if missing else "")
 
 
-def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: Any) -> Iterator[Finding]:
+def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: object) -> Iterator[Finding]:
     """The cgroup2 tree."""
     what = f"cgroup2 on {destination}"
     found = view.mount_at(destination)
@@ -150,7 +150,7 @@ def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: Any) -
         yield _judged(pointer, what, _attributes(found, set, 0), found)
 
 
-def masked(view: View, pointer: str, path: str, **_: Any) -> Iterator[Finding]:
+def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Finding]:
     """What is to be hidden is hidden: by the null device, or by an empty directory that stays empty."""
     what = f"{path} is masked"
     try:
@@ -173,7 +173,7 @@ def masked(view: View, pointer: str, path: str, **_: Any) -> Iterator[Finding]:
         yield drifted(pointer, what, "the null device, or an empty read-only directory", found.describe())
 
 
-def readonly(view: View, pointer: str, path: str, **_: Any) -> Iterator[Finding]:
+def readonly(view: View, pointer: str, path: str, **_: object) -> Iterator[Finding]:
     """What is to be read-only is."""
     what = f"{path} is read-only"
     seen = view.mounts.seen_at(clean(path))
@@ -195,7 +195,7 @@ def readonly(view: View, pointer: str, path: str, **_: Any) -> Iterator[Finding]
         yield drifted(pointer, what, "ro", "not mounted" if seen is None else seen.describe())
 
 
-def propagation(view: View, pointer: str, word: str, **_: Any) -> Iterator[Finding]:
+def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Finding]:
     """The propagation of the root."""
     root = view.mounts.root()
     what = f"the root's propagation is {word}"
@@ -205,7 +205,7 @@ def propagation(view: View, pointer: str, word: str, **_: Any) -> Iterator[Findi
         yield _judged(pointer, what, _propagation(root, [list(PROPAGATION[word])]), root)
 
 
-def terminal(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+def terminal(view: View, pointer: str, **_: object) -> Iterator[Finding]:
     """A terminal is on /dev/console."""
     found = view.mount_at("/dev/console")
     what = "a terminal on /dev/console"

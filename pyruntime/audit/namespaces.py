@@ -11,7 +11,6 @@ from pyruntime.features.namespaces.namespaces import KINDS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.audit.view import View
     from pyruntime.plan.request import Request
@@ -64,7 +63,7 @@ def _offsets(view: View, request: Request) -> Iterator[Finding]:
         yield compare(pointer, f"offset of the {clock} clock", wanted, found.get(clock, (0, 0)))
 
 
-def written_map(view: View, pointer: str, file: str, lines: list[list[int]], **_: Any) -> Iterator[Finding]:
+def written_map(view: View, pointer: str, file: str, lines: list[list[int]], **_: object) -> Iterator[Finding]:
     """The map of a user namespace, new or joined."""
     found = [[int(word) for word in line.split()] for line in view.read(file).splitlines()]
     yield compare(pointer, file, _shown(sorted(lines)), _shown(sorted(found)))
@@ -74,7 +73,7 @@ def _shown(lines: list[list[int]]) -> str:
     return ", ".join(" ".join(map(str, line)) for line in lines)
 
 
-def rootfs(view: View, pointer: str, rootfs: str, **_: Any) -> Iterator[Finding]:
+def rootfs(view: View, pointer: str, rootfs: str, **_: object) -> Iterator[Finding]:
     """The process's root is the directory that config.json names."""
     what = f"the root is {rootfs}"
     try:
@@ -95,7 +94,7 @@ def rootfs(view: View, pointer: str, rootfs: str, **_: Any) -> Iterator[Finding]
         yield drifted(pointer, what, rootfs, f"another directory ({where})")
 
 
-def root_readonly(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Finding]:
     """The mount of the root is read-only."""
     root = view.mounts.root()
     if root is None:
@@ -106,7 +105,7 @@ def root_readonly(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
         yield drifted(pointer, "a read-only root", "ro", root.describe())
 
 
-def joined_devices(view: View, pointer: str, name: str, **_: Any) -> Iterator[Finding]:
+def joined_devices(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
     """A network device was moved into the container."""
     what = f"the network device {name}"
     names = [line.partition(":")[0].strip() for line in view.read("net/dev").splitlines()]

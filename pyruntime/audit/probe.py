@@ -95,7 +95,7 @@ class Probe:
                 return
             select.select((), (), (), 0.01)
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
+    def _ask(self, question: dict[str, object]) -> dict[str, Any] | None:
         if self._killed >= _PATIENCE:
             raise Hidden("the container's filesystems do not answer")
         if not self._pid:
@@ -114,7 +114,7 @@ class Probe:
                 self.close()
                 raise Hidden("the process that looked has died")
             data += chunk
-        answer: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+        answer = fastjson.loads(data.decode("utf-8", "surrogateescape"))
         if answer is not None and "hidden" in answer:
             raise Hidden(answer["hidden"])
         return answer
@@ -145,7 +145,7 @@ class Probe:
             data += chunk
             if not data.endswith(b"\n"):
                 continue
-            question: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+            question = fastjson.loads(data.decode("utf-8", "surrogateescape"))
             data = b""
             try:
                 answer = self._answer(question, joined)
@@ -158,7 +158,7 @@ class Probe:
                 line = line[posix.write(answers, line) :]
         posix._exit(0)
 
-    def _answer(self, question: dict[str, Any], joined: str) -> dict[str, Any] | None:
+    def _answer(self, question: dict[str, Any], joined: str) -> dict[str, object] | None:
         if "look" in question:
             flags = _O_PATH | (0 if question["follow"] else posix.O_NOFOLLOW)
             fd = files.open_resolved(self._root_fd, question["look"], flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -174,9 +174,9 @@ class Probe:
         return {"value": posix.read(fd, _MAX_ANSWER // 2).decode("utf-8", "replace")}
 
 
-def _described(fd: int) -> dict[str, Any]:
+def _described(fd: int) -> dict[str, object]:
     found = posix.fstat(fd)
-    answer: dict[str, Any] = {
+    answer: dict[str, object] = {
         name: getattr(found, f"st_{name}") for name in ("mode", "dev", "ino", "rdev", "uid", "gid", "size")
     }
     try:

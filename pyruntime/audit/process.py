@@ -12,19 +12,18 @@ from pyruntime.features.process.rlimits import INFINITY, RESOURCES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.audit.view import View
 
 _ITSELF = "a process may change this by itself"
 
 
-def uid(view: View, pointer: str, uid: int, **_: Any) -> Iterator[Finding]:
+def uid(view: View, pointer: str, uid: int, **_: object) -> Iterator[Finding]:
     """All four user ids."""
     yield _id(view, pointer, "uid", uid, "Uid", "uid_map")
 
 
-def gid(view: View, pointer: str, gid: int, **_: Any) -> Iterator[Finding]:
+def gid(view: View, pointer: str, gid: int, **_: object) -> Iterator[Finding]:
     """All four group ids."""
     yield _id(view, pointer, "gid", gid, "Gid", "gid_map")
 
@@ -47,7 +46,7 @@ def outside(view: View, file: str, number: int) -> int:
     return -1
 
 
-def groups(view: View, pointer: str, groups: list[int], **_: Any) -> Iterator[Finding]:
+def groups(view: View, pointer: str, groups: list[int], **_: object) -> Iterator[Finding]:
     """The additional groups."""
     wanted = sorted(outside(view, "gid_map", number) for number in groups)
     found = sorted(int(word) for word in view.status["Groups"].split())
@@ -58,24 +57,24 @@ def groups(view: View, pointer: str, groups: list[int], **_: Any) -> Iterator[Fi
         yield drifted(pointer, "additional groups", wanted or "none", found, _ITSELF)
 
 
-def umask(view: View, pointer: str, umask: str, **_: Any) -> Iterator[Finding]:
+def umask(view: View, pointer: str, umask: str, **_: object) -> Iterator[Finding]:
     """The umask, if config.json has one."""
     if pointer:
         yield compare(pointer, "umask", umask, view.status.get("Umask", umask), _ITSELF)
 
 
-def no_new_privileges(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+def no_new_privileges(view: View, pointer: str, **_: object) -> Iterator[Finding]:
     """no_new_privs, which cannot be taken back."""
     yield compare(pointer, "no new privileges", "1", view.status.get("NoNewPrivs", "?"))
 
 
-def bounding(view: View, pointer: str, mask: int, **_: Any) -> Iterator[Finding]:
+def bounding(view: View, pointer: str, mask: int, **_: object) -> Iterator[Finding]:
     """The bounding set."""
     yield _capabilities(view, pointer, "bounding", "CapBnd", mask, mask)
 
 
 def capabilities(
-    view: View, pointer: str, effective: int, permitted: int, inheritable: int, ambient: int, **_: Any
+    view: View, pointer: str, effective: int, permitted: int, inheritable: int, ambient: int, **_: object
 ) -> Iterator[Finding]:
     """The other sets, as execve(2) has left them."""
     after = _after_execve(view, permitted, inheritable, ambient)
@@ -107,7 +106,7 @@ def _capabilities(view: View, pointer: str, kind: str, field: str, asked: int, a
     return as_asked(pointer, what, f"without {names(fewer)}: the host lacks it, or the process gave it up")
 
 
-def seccomp(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
+def seccomp(view: View, pointer: str, **_: object) -> Iterator[Finding]:
     """A filter is in force. Which, the kernel does not tell."""
     mode = view.status.get("Seccomp")
     count = view.status.get("Seccomp_filters", "1")
@@ -119,12 +118,12 @@ def seccomp(view: View, pointer: str, **_: Any) -> Iterator[Finding]:
         yield drifted(pointer, "a filter of system calls", "mode 2 (filter)", f"mode {mode}")
 
 
-def apparmor(view: View, pointer: str, profile: str, **_: Any) -> Iterator[Finding]:
+def apparmor(view: View, pointer: str, profile: str, **_: object) -> Iterator[Finding]:
     """The AppArmor profile."""
     yield _label(view, pointer, f"the AppArmor profile {profile}", profile, ("attr/apparmor/current", "attr/current"))
 
 
-def selinux(view: View, pointer: str, label: str, **_: Any) -> Iterator[Finding]:
+def selinux(view: View, pointer: str, label: str, **_: object) -> Iterator[Finding]:
     """The SELinux label of the process."""
     yield _label(view, pointer, f"the SELinux label {label}", label, ("attr/current",))
 
@@ -142,7 +141,7 @@ def _label(view: View, pointer: str, what: str, asked: str, attributes: tuple[st
     return cannot_see(pointer, what, "the security module is not switched on on this host")
 
 
-def rlimit(view: View, pointer: str, limit: str, soft: int, hard: int, **_: Any) -> Iterator[Finding]:
+def rlimit(view: View, pointer: str, limit: str, soft: int, hard: int, **_: object) -> Iterator[Finding]:
     """A resource limit: prlimit(2)."""
     import resource
 
@@ -161,12 +160,12 @@ def _shown(value: int) -> str:
     return "unlimited" if value == INFINITY else str(value)
 
 
-def oom_score(view: View, pointer: str, value: int, **_: Any) -> Iterator[Finding]:
+def oom_score(view: View, pointer: str, value: int, **_: object) -> Iterator[Finding]:
     """How readily the process is killed for want of memory."""
     yield compare(pointer, f"oom_score_adj {value}", str(value), view.read("oom_score_adj").strip())
 
 
-def personality(view: View, pointer: str, domain: str, **_: Any) -> Iterator[Finding]:
+def personality(view: View, pointer: str, domain: str, **_: object) -> Iterator[Finding]:
     """The execution domain, the low byte of the personality."""
     try:
         found = int(view.read("personality"), 16) & 0xFF
@@ -180,7 +179,7 @@ def personality(view: View, pointer: str, domain: str, **_: Any) -> Iterator[Fin
 _POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE", 6: "SCHED_DEADLINE"}
 
 
-def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: Any) -> Iterator[Finding]:
+def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: object) -> Iterator[Finding]:
     """The policy, and the priority or the nice value."""
     number = posix.sched_getscheduler(view.pid) & ~0x40000000  # SCHED_RESET_ON_FORK
     shown = _POLICIES.get(number, str(number))

@@ -7,8 +7,6 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.util.colour import Painter
 
 _COLOURS = {AS_ASKED: "green", DRIFTED: "red", CANNOT_SEE: "yellow"}
@@ -19,7 +17,7 @@ def count(findings: list[Finding]) -> dict[str, int]:
     return {verdict: sum(one.verdict == verdict for one in findings) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
 
 
-def as_table(findings: list[Finding], counts: dict[str, int], about: dict[str, Any], paint: Painter) -> str:
+def as_table(findings: list[Finding], counts: dict[str, int], about: dict[str, object], paint: Painter) -> str:
     """A line a finding: verdict, field, what, and for a drift both values. counts: of all findings."""
     width = min(max((len(one.pointer) for one in findings), default=0), 40)
     lines = []
@@ -34,7 +32,7 @@ def as_table(findings: list[Finding], counts: dict[str, int], about: dict[str, A
     return "\n".join([*lines, paint(f"{about['name']}, pid {about['pid']}: {summary}", "bold")]) + "\n"
 
 
-def as_json(findings: list[Finding], counts: dict[str, int], about: dict[str, Any]) -> str:
+def as_json(findings: list[Finding], counts: dict[str, int], about: dict[str, object]) -> str:
     """One object: about the container, the counts of all findings, those that are shown."""
     document = about | {
         "summary": {verdict.replace(" ", "_"): number for verdict, number in counts.items()},

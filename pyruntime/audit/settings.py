@@ -8,12 +8,11 @@ from pyruntime.audit.probe import Hidden
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.audit.view import View
 
 
-def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: Any) -> Iterator[Finding]:
+def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: object) -> Iterator[Finding]:
     """A parameter of the network or ipc namespace."""
     what = f"{name} = {value}"
     if name.startswith("user."):
@@ -31,7 +30,7 @@ def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: Any)
     yield compare(pointer, what, " ".join(value.split()), " ".join(found.split()))
 
 
-def hostname(view: View, pointer: str, name: str, **_: Any) -> Iterator[Finding]:
+def hostname(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
     """The name in its uts namespace."""
     what = f"the hostname is {name}"
     try:
@@ -40,7 +39,7 @@ def hostname(view: View, pointer: str, name: str, **_: Any) -> Iterator[Finding]
         yield cannot_see(pointer, what, str(hidden))
 
 
-def domainname(view: View, pointer: str, name: str, **_: Any) -> Iterator[Finding]:
+def domainname(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
     """The other name of the uts namespace."""
     what = f"the domainname is {name}"
     try:

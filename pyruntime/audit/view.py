@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import select
 
-from pyruntime.audit.mountinfo import Mounts
+from pyruntime.audit.mountinfo import Mount, Mounts
 from pyruntime.audit.probe import Hidden, Probe
 from pyruntime.errors import StateError
 from pyruntime.features.namespaces.namespaces import KINDS
@@ -92,7 +92,7 @@ class View:
         """What a path below its root is (Probe.look)."""
         return self.probe.look(path)
 
-    def mount_at(self, place: str) -> Any:
+    def mount_at(self, place: str) -> Mount | None:
         """The mount on a path, None when it is no mount point. Links of the image are followed if need be."""
         place = clean(place)
         found = self.mounts.mounted_on(place)

@@ -45,8 +45,8 @@ def _is_v2(cgroups: dict[str, str], controller: str) -> bool:
     return serving_hierarchy(cgroups, controller) == UNIFIED
 
 
-def _cpu(cgroups: dict[str, str]) -> dict[str, Any]:
-    usage: dict[str, Any] = {}
+def _cpu(cgroups: dict[str, str]) -> dict[str, object]:
+    usage: dict[str, object] = {}
     throttling: dict[str, int] = {}
     directory = _place(cgroups, "cpu")
     if _is_v2(cgroups, "cpu"):
@@ -95,8 +95,8 @@ _CPUSET_FLAGS = (
 )
 
 
-def _cpuset(directory: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _cpuset(directory: str) -> dict[str, object]:
+    found: dict[str, object] = {}
     for name in ("cpus", "mems"):
         text = contents(directory, f"cpuset.{name}") or contents(directory, f"cpuset.{name}.effective")
         if text:
@@ -108,7 +108,7 @@ def _cpuset(directory: str) -> dict[str, Any]:
     return found
 
 
-def _memory(cgroups: dict[str, str]) -> dict[str, Any]:
+def _memory(cgroups: dict[str, str]) -> dict[str, object]:
     directory = _place(cgroups, "memory")
     raw = pairs(directory, "memory.stat")
     if not raw:
@@ -205,7 +205,7 @@ def _blkio(cgroups: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _blkio_entry(line: str) -> dict[str, Any] | None:
+def _blkio_entry(line: str) -> dict[str, object] | None:
     """`8:0 Read 4096`, or `8:0 17`; a line with a sum of all devices is none."""
     words = line.split()
     major, colon, minor = words[0].partition(":")
@@ -215,10 +215,10 @@ def _blkio_entry(line: str) -> dict[str, Any] | None:
     return {"major": int(major), "minor": int(minor), "op": op, "value": int(words[-1])}
 
 
-def _hugetlb(cgroups: dict[str, str]) -> dict[str, Any]:
+def _hugetlb(cgroups: dict[str, str]) -> dict[str, object]:
     directory = _place(cgroups, "hugetlb")
     v2 = _is_v2(cgroups, "hugetlb")
-    found = {}
+    found: dict[str, object] = {}
     try:
         names = posix.listdir(directory)
     except OSError:
@@ -238,13 +238,13 @@ def _hugetlb(cgroups: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _rdma(directory: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _rdma(directory: str) -> dict[str, list[dict[str, object]]]:
+    found: dict[str, list[dict[str, object]]] = {}
     for key, file in (("current", "rdma.current"), ("limit", "rdma.max")):
         for line in contents(directory, file).splitlines():
             device, *words = line.split()
             values = dict(word.split("=", 1) for word in words)
-            entry: dict[str, Any] = {"device": device}
+            entry: dict[str, object] = {"device": device}
             for name, word in (("hcaHandles", "hca_handle"), ("hcaObjects", "hca_object")):
                 if word in values:
                     entry[name] = (1 << 32) - 1 if values[word] == "max" else int(values[word])
@@ -252,7 +252,7 @@ def _rdma(directory: str) -> dict[str, Any]:
     return found
 
 
-def _add_pressure(found: dict[str, Any], directory: str, file: str) -> None:
+def _add_pressure(found: dict[str, object], directory: str, file: str) -> None:
     """Pressure stall information, where the kernel has it (Documentation/accounting/psi.rst)."""
     lines = {}
     for line in contents(directory, file).splitlines():

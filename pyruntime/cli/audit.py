@@ -21,8 +21,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.spec.sections import Config
 
 USAGE = "ID, or --pid PID --bundle DIR"
@@ -36,7 +35,7 @@ FLAGS = (
 DRIFT = 2  # the exit status when something has drifted; 1 is an error, as of every command
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Look, and print: 0 when nothing has drifted, 2 when something has."""
     if values["format"] not in ("table", "json"):
         raise UsageError(f"--format: {values['format']!r}", hint="use table or json")

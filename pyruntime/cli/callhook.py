@@ -11,13 +11,13 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.cli.flags import Values
 
 USAGE = "SOCKET NUMBER"
 FLAGS = ()
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Hand the state on standard input to the function, and end as it does. Raises HookError."""
     if len(words) != 2 or not words[1].isdigit():
         raise UsageError("callhook takes a socket and a number")
@@ -32,7 +32,7 @@ def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
         answer = b""
     if not answer:
         raise HookError("the program whose function this hook is has ended", hint="remove the hook from config.json")
-    fields: Any = fastjson.loads(answer.decode("utf-8", "surrogateescape"))
+    fields = fastjson.loads(answer.decode("utf-8", "surrogateescape"))
     if fields["error"] is not None:
         raise HookError(fields["error"])
     return 0

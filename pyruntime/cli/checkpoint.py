@@ -7,8 +7,7 @@ from pyruntime.cli.main import one_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
@@ -37,7 +36,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Write the images; the container is deleted then, unless it is to run on."""
     from pyruntime.commands import checkpoint
     from pyruntime.criu.options import CheckpointOptions

@@ -9,13 +9,13 @@ from pyruntime.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.cli.flags import Values
 
 USAGE = "bash|zsh|fish"
 FLAGS = ()
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the script."""
     if len(words) != 1 or words[0] not in completions.SHELLS:
         raise UsageError("completion needs the name of a shell", hint="give bash, zsh or fish")

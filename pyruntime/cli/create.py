@@ -9,8 +9,7 @@ from pyruntime.commands.create import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
@@ -28,13 +27,13 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Create the container."""
     create.create(settings, one_id(words, "create"), options_of(values, detach=True))
     return 0
 
 
-def options_of(values: dict[str, Any], *, detach: bool) -> CreateOptions:
+def options_of(values: Values, *, detach: bool) -> CreateOptions:
     """The options by the values of these flags."""
     return CreateOptions(
         values["bundle"],

@@ -9,8 +9,7 @@ from pyruntime.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
     from pyruntime.util.ids import ContainerId
 
@@ -22,7 +21,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Delete the container."""
 
     def one(id: ContainerId) -> None:

@@ -13,15 +13,14 @@ from pyruntime.util import colour, fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.util.colour import Painter
 
 USAGE = ""
 FLAGS = (Flag("format", "form of the answer", short="f", value="table|json", default="table"),)
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print what was found: 0 when containers can run here, perhaps with losses; 1 when none can."""
     if words or values["format"] not in ("table", "json"):
         raise UsageError("doctor takes --format table or json, and nothing else", hint="see: pyruntime doctor --help")

@@ -9,8 +9,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID COMMAND [ARGUMENT...], or --process FILE ID"
@@ -39,7 +38,7 @@ FLAGS = (
 _EXIT_CODE = 255  # as runc: the process's own exit status would be taken for one of 1
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Run the process: its exit status, 128 + N when signal N ended it; 0 with --detach; 255 if it cannot run."""
     try:
         if not words:
@@ -54,7 +53,7 @@ def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
         raise failure from error
 
 
-def _options_of(values: dict[str, Any], args: list[str]) -> exec.ExecOptions:
+def _options_of(values: Values, args: list[str]) -> exec.ExecOptions:
     return exec.ExecOptions(
         args,
         process_file=values["process"],

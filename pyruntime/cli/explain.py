@@ -33,8 +33,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.util.colour import Painter
 
 USAGE = "[BUNDLE]"
@@ -60,7 +59,7 @@ TITLES = {
 }
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the plan."""
     if len(words) > 1 or values["format"] not in ("text", "json", "html"):
         raise UsageError(

@@ -14,7 +14,6 @@ from pyruntime.version import VERSION
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.step import Step
 
@@ -141,6 +140,6 @@ def _item(number: int, step: Step) -> str:
     return f'<li><span class="number">{number}</span>{shown}{more}{pointer}</li>'
 
 
-def _arguments(args: dict[str, Any]) -> str:
+def _arguments(args: dict[str, object]) -> str:
     """A line an argument, those that say nothing left out."""
     return "\n".join(f"{name}: {fastjson.dumps(value)}" for name, value in args.items() if value not in ("", [], None))

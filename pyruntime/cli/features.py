@@ -8,15 +8,14 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = ""
 FLAGS = ()
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the features."""
     write_output(fastjson.dumps(features(), indent=2) + "\n")
     return 0

@@ -8,8 +8,6 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.diagnose.finding import Finding
     from pyruntime.spec.position import Positions
     from pyruntime.util.colour import Painter
@@ -37,7 +35,7 @@ def shown(found: list[Finding], format: str, *, file: str, positions: Positions,
     return "".join(_as_lines(one, paint) for one in found)
 
 
-def _as_json(one: Finding, positions: Positions) -> dict[str, Any]:
+def _as_json(one: Finding, positions: Positions) -> dict[str, object]:
     line, column = positions.find(one.pointer)
     return {**one.to_json(), "line": line, "column": column}
 
@@ -63,7 +61,7 @@ def _as_annotation(one: Finding, file: str, positions: Positions) -> str:
     return f"::{_GITHUB[one.severity]} file={file},line={line},col={column},title=pyruntime {one.rule}::{text}"
 
 
-def _as_sarif(found: list[Finding], file: str, positions: Positions) -> dict[str, Any]:
+def _as_sarif(found: list[Finding], file: str, positions: Positions) -> dict[str, object]:
     """Static Analysis Results Interchange Format 2.1.0 (OASIS), as code hosts take it."""
     from pyruntime.version import VERSION
 

@@ -8,6 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    # What `parse` found, by the names of the flags: a text, for a switch a bool, for one given many times a list.
+    Values = dict[str, Any]
+
 
 class Flag:
     """One flag of a command.
@@ -18,7 +21,14 @@ class Flag:
     __slots__ = ("default", "help", "many", "name", "short", "value")
 
     def __init__(
-        self, name: str, help: str, *, short: str = "", value: str = "", default: Any = None, many: bool = False
+        self,
+        name: str,
+        help: str,
+        *,
+        short: str = "",
+        value: str = "",
+        default: str | bool | list[str] | None = None,
+        many: bool = False,
     ) -> None:
         self.name = name
         self.help = help
@@ -33,12 +43,12 @@ HELP = Flag("help", "show this help", short="h")
 TRACE = Flag("trace", "write what was done, and how long it took, to FILE (or into a directory)", value="FILE")
 
 
-def parse(arguments: list[str], flags: tuple[Flag, ...], *, mixed: bool = False) -> tuple[dict[str, Any], list[str]]:
+def parse(arguments: list[str], flags: tuple[Flag, ...], *, mixed: bool = False) -> tuple[Values, list[str]]:
     """Split arguments into flags and the rest: ({name: value}, rest).
 
     The rest begins at the first word that is no flag, or after `--`; with mixed, flags may follow it too.
     Raises UsageError."""
-    values: dict[str, Any] = {flag.name: flag.default for flag in flags}
+    values: Values = {flag.name: flag.default for flag in flags}
     values["help"] = False
     known = {name: flag for flag in (*flags, HELP) for name in (flag.name, flag.short) if name}
     rest: list[str] = []

@@ -10,8 +10,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID [SIGNAL]"
@@ -21,7 +20,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Send the signal, SIGTERM unless given."""
     if not 1 <= len(words) <= 2:
         raise UsageError("kill needs the container's id, and may take a signal", hint="see: pyruntime kill --help")

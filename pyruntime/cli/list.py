@@ -10,8 +10,7 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = ""
@@ -23,7 +22,7 @@ FLAGS = (
 _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the containers, by id."""
     if values["format"] not in ("table", "json"):
         raise UsageError(f"invalid format option: {values['format']!r}", hint="use table or json")
@@ -37,9 +36,9 @@ def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     return 0
 
 
-def _table(found: list[dict[str, Any]]) -> str:
-    rows = [_COLUMNS]
-    rows += [(str(c["id"]), str(c["pid"]), c["status"], c["bundle"], c["created"], c["owner"]) for c in found]
+def _table(found: list[dict[str, object]]) -> str:
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    rows += [tuple(str(one[name.lower()]) for name in _COLUMNS) for one in found]
     widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "".join(line.rstrip() + "\n" for line in lines)

@@ -15,7 +15,7 @@ from pyruntime.util.log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.cli.flags import Values
 
 GLOBAL = (
     Flag("root", "directory of the containers' state", value="DIR"),
@@ -146,7 +146,7 @@ def run(arguments: list[str]) -> int:
         return 1
 
 
-def _settings(options: dict[str, Any], log: Log) -> Settings:
+def _settings(options: Values, log: Log) -> Settings:
     return Settings(
         options["root"],
         rootless=is_rootless(options["rootless"]),

@@ -11,8 +11,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID [OPTIONS OF ps(1)]"
@@ -20,7 +19,7 @@ MIXED = False  # what follows the id is ps's
 FLAGS = (Flag("format", "form of the list", short="f", value="table|json", default="table"),)
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the processes."""
     if not words:
         raise UsageError("ps needs the container's id", hint="see: pyruntime ps --help")

@@ -9,8 +9,7 @@ from pyruntime.commands.create import CreateOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 _OF_CREATE = ("bundle", "pid-file", "console-socket", "no-pivot", "no-subreaper")
@@ -29,7 +28,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Restore the container: the exit status of its process, as `run`; 0 with --detach."""
     from pyruntime.commands import restore
     from pyruntime.criu.options import RestoreOptions

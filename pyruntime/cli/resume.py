@@ -7,15 +7,14 @@ from pyruntime.commands import resume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
 FLAGS = ()
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Thaw."""
     resume.resume(settings.root, one_id(words, "resume"))
     return 0

@@ -9,8 +9,7 @@ from pyruntime.commands import run as command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
@@ -21,7 +20,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Run the container: the exit status of its process, 128 + N when signal N ended it."""
     options = create.options_of(values, detach=values["detach"])
     return command.run(

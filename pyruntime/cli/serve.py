@@ -35,6 +35,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.cli.flags import Values
+
 USAGE = ""
 FLAGS = ()
 
@@ -47,7 +49,7 @@ _FD_SIZE = 4
 _KEPT = 10_000
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Serve until the other end of standard input is closed."""
     # Not the child of whoever asked: a program does not expect children that it has not made.
     if posix.fork() != 0:
@@ -111,7 +113,7 @@ class Server:
             return False
         reply = -1
         try:
-            request: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+            request = fastjson.loads(data.decode("utf-8", "surrogateescape"))
             given = dict(zip(request["fds"], fds, strict=True))
             reply = given["reply"]
             if "request" in given:  # one that is larger than a packet

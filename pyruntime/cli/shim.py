@@ -14,7 +14,7 @@ from pyruntime.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.cli.flags import Values
 
 USAGE = "start|delete"
 FLAGS = (
@@ -30,7 +30,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Do what containerd asks."""
     if values["v"]:
         write_output(f"containerd-shim-pyruntime-v1:\n  Version: {VERSION}\n")

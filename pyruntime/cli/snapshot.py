@@ -11,9 +11,8 @@ from pyruntime.errors import PyruntimeError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.boot.snapshot.make import Place
+    from pyruntime.cli.flags import Values
 
 USAGE = "make|remove|status"
 FLAGS = (
@@ -25,7 +24,7 @@ FLAGS = (
 ACTIONS = ("make", "remove", "status")
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Do it: 0 when the snapshot is as asked for, and for status when it is in use."""
     if len(words) != 1 or words[0] not in ACTIONS:
         raise UsageError("snapshot: missing or unknown action", hint="give make, remove or status")

@@ -13,7 +13,7 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.cli.flags import Values
 
 USAGE = ""
 FLAGS = (
@@ -22,7 +22,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Write the sample; never over a config.json that is there."""
     if words:
         raise UsageError(f"spec takes no words, got {words[0]!r}", hint="see: pyruntime spec --help")

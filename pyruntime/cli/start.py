@@ -9,15 +9,14 @@ from pyruntime.state import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
 FLAGS = (TRACE,)
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Start the container."""
     start.start_and_notify(store.load(settings.root, one_id(words, "start")), settings.log)
     return 0

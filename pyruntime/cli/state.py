@@ -8,15 +8,14 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
 USAGE = "ID"
 FLAGS = ()
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the state."""
     write_output(fastjson.dumps(state(settings.root, one_id(words, "state")), indent=2) + "\n")
     return 0

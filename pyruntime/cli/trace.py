@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.cli.flags import Values
+
 USAGE = "FILE"
 FLAGS = (
     Flag("svg", "draw it into FILE (- for standard output) instead", value="FILE"),
@@ -25,7 +27,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Show the trace."""
     if len(words) != 1:
         raise UsageError("trace takes one file", hint="see: pyruntime trace --help")

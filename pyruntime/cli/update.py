@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
     from pyruntime.spec.sections import Resources
 
@@ -60,7 +61,7 @@ _SIZES = {
 _MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Change the limits; what is not given stays."""
     id = one_id(words, "update")
     resources, origin = _resources(values)
@@ -75,7 +76,7 @@ def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
     return 0
 
 
-def _resources(values: dict[str, Any]) -> tuple[Resources, str]:
+def _resources(values: Values) -> tuple[Resources, str]:
     """What to change, as of linux.resources, and how to call it in messages."""
     path = values["resources"]
     if path:

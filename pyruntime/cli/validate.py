@@ -23,8 +23,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.cli.flags import Values
     from pyruntime.spec.sections import Config
 
 USAGE = "[BUNDLE|FILE|-]"
@@ -34,7 +33,7 @@ FLAGS = (
 )
 
 
-def run(settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Print the findings: 0 when there is no error among them, 1 when there is."""
     if len(words) > 1 or values["format"] not in findings_text.FORMATS:
         raise UsageError(

@@ -16,7 +16,6 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
@@ -32,14 +31,14 @@ def find(root: str, id: ContainerId) -> Record:
     return record
 
 
-def statistics(record: Record) -> dict[str, Any]:
+def statistics(record: Record) -> dict[str, object]:
     """An event of type "stats": what the container uses now."""
-    config: Any = fastjson.loads(read_file(record.path(store.CONFIG)))
+    config = fastjson.loads(read_file(record.path(store.CONFIG)))
     given = (config.get("linux") or {}).get("intelRdt")
     return _event(record, "stats", {**stats.read(record.cgroups), "intel_rdt": rdt_stats.read(given, record.id)})
 
 
-def follow(record: Record, interval: float, level: str = "") -> Iterator[dict[str, Any]]:
+def follow(record: Record, interval: float, level: str = "") -> Iterator[dict[str, object]]:
     """Statistics every `interval` seconds, and an event for each OOM kill, until the container stops.
 
     level: of memory pressure (pressure.LEVELS), from which on there is an event for it, too."""
@@ -84,8 +83,8 @@ def _pressure(record: Record, level: str) -> pressure.Watch:
         ) from None
 
 
-def _event(record: Record, kind: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
-    event: dict[str, Any] = {"type": kind, "id": record.id}
+def _event(record: Record, kind: str, data: dict[str, object] | None = None) -> dict[str, object]:
+    event: dict[str, object] = {"type": kind, "id": record.id}
     if data is not None:
         event["data"] = data
     return event

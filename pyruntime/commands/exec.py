@@ -15,10 +15,10 @@ from pyruntime.state.status import status_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyruntime.commands.settings import Settings
     from pyruntime.commands.terminal import Relay
+    from pyruntime.spec.sections import Process, User
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
     from pyruntime.util.log import Log
@@ -91,7 +91,7 @@ class ExecOptions:
         self,
         args: list[str] | None = None,
         *,
-        process: dict[str, Any] | None = None,
+        process: Process | None = None,
         process_file: str = "",
         tty: bool = False,
         cwd: str = "",
@@ -177,7 +177,8 @@ class Prepared:
             pid_file.check(options.pid_file)
         config = load.load_object(self.record.path(store.CONFIG))
         try:
-            config["process"] = _process_of(settings.log, config.get("process") or {}, options, self.origin)
+            first: Process = config["process"] if config.get("process") else {}
+            config["process"] = _process_of(settings.log, first, options, self.origin)
             preserve_fds = descriptors.preserved(options.preserve_fds)
             self.target = target.find(self.record)
             self.request = ExecRequest(
@@ -271,7 +272,7 @@ def _check_status(record: Record, *, ignore_paused: bool) -> None:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
 
 
-def _process_of(log: Log, first: dict[str, Any], options: ExecOptions, origin: Origin) -> dict[str, Any]:
+def _process_of(log: Log, first: Process, options: ExecOptions, origin: Origin) -> Process:
     """The process to run: the one that was given, or the container's first one as the options change it."""
     command = options.args
     if options.process is not None:
@@ -284,7 +285,9 @@ def _process_of(log: Log, first: dict[str, Any], options: ExecOptions, origin: O
     if not command:
         raise UsageError("process args cannot be empty", hint="give a command after the id, or --process FILE")
     origin.members = {"args", *(member for option, member in _MEMBERS if getattr(options, option))}
-    process = {name: value for name, value in first.items() if name not in ("terminal", "consoleSize")}
+    process: Process = {**first}
+    process.pop("terminal", None)
+    process.pop("consoleSize", None)
     process["args"] = command
     if options.tty:
         process["terminal"] = True
@@ -308,7 +311,7 @@ def _process_of(log: Log, first: dict[str, Any], options: ExecOptions, origin: O
     return process
 
 
-def _complete(log: Log, first: dict[str, Any], process: dict[str, Any], name: str, origin: Origin) -> dict[str, Any]:
+def _complete(log: Log, first: Process, process: Process, name: str, origin: Origin) -> Process:
     """Check a process object, which errors call by name, and add what it has from the container's first one."""
     from pyruntime.spec import check
 
@@ -319,7 +322,7 @@ def _complete(log: Log, first: dict[str, Any], process: dict[str, Any], name: st
         raise UsageError(f"{name}: process args cannot be empty", hint="set args")
     for member in _INHERITED:
         if member in first:
-            process.setdefault(member, first[member])
+            process.setdefault(member, first[member])  # type: ignore[literal-required, misc]
     umask = (first.get("user") or {}).get("umask")
     if umask is not None:
         process.setdefault("user", {}).setdefault("umask", umask)
@@ -336,8 +339,8 @@ def _add_capabilities(sets: dict[str, list[str]], names: list[str]) -> dict[str,
     return {**sets, **{kind: [*(sets.get(kind) or ()), *names] for kind in kinds}}
 
 
-def _user(first: dict[str, Any], text: str, groups: list[str]) -> dict[str, Any]:
-    user = dict(first)
+def _user(first: User, text: str, groups: list[str]) -> User:
+    user: User = {**first}
     if text:
         uid, colon, gid = text.partition(":")
         user["uid"] = _id(uid, f"--user {text}: uid")

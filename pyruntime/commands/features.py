@@ -11,10 +11,10 @@ from pyruntime.version import SPEC_VERSION, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 
-def features() -> dict[str, Any]:
+def features() -> dict[str, object]:
     """The features object of runtime-spec features.md and features-linux.md."""
     return {
         "ociVersionMin": "1.0.0",

@@ -71,7 +71,7 @@ class PreparedContainer:
         self.request, self.raw = create.request_of(settings, id, CreateOptions(**options, detach=False))
         self.plan = create.plan_for(self.request)
 
-    def create(self, console: int = -1) -> dict[str, Any]:
+    def create(self, console: int = -1) -> dict[str, object]:
         """Make it, with this process's descriptors 0 to 2: {"pid", "start"} of its init.
 
         console: a connected socket that gets the master of the terminal, -1 if there is none."""
@@ -87,7 +87,7 @@ class PreparedProcess:
         """options: as of ExecOptions. attached: there will be a console. Raises PyruntimeError."""
         self.prepared = exec.Prepared(settings, id, ExecOptions(**options, detach=not attached))
 
-    def run(self, console: int = -1) -> dict[str, Any]:
+    def run(self, console: int = -1) -> dict[str, object]:
         """Run it, if the container is still in a state for that: {"pid", "start"} of the process."""
         set_console(self.prepared.request, console)
         parent = self.prepared.run_again()
@@ -102,7 +102,7 @@ def set_console(request: Request, console: int) -> None:
         raise StateError("the process has a terminal, and nobody takes it", hint="ask for the terminal, or for none")
 
 
-def _create(settings: Settings, id: ContainerId, *, console: int = -1, **options: Any) -> dict[str, Any]:
+def _create(settings: Settings, id: ContainerId, *, console: int = -1, **options: Any) -> dict[str, object]:
     request, raw = create.request_of(settings, id, CreateOptions(**options, detach=console < 0))
     set_console(request, console)
     record = create.make(request, settings.root, raw, settings.log)
@@ -113,7 +113,7 @@ def _start(settings: Settings, id: ContainerId) -> None:
     start_command.start(store.load(settings.root, id), settings.log)
 
 
-def _exec(settings: Settings, id: ContainerId, *, console: int = -1, **options: Any) -> dict[str, Any]:
+def _exec(settings: Settings, id: ContainerId, *, console: int = -1, **options: Any) -> dict[str, object]:
     return PreparedProcess(settings, id, attached=console >= 0, **options).run(console)
 
 
@@ -141,7 +141,7 @@ def _update(settings: Settings, id: ContainerId, *, resources: Resources) -> Non
 
 # command -> a function of (settings, id, **arguments), arguments and value being JSON. `create` and `exec` take the
 # options of CreateOptions and ExecOptions, and `console`: see PreparedContainer.
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, Callable[..., object]] = {
     "create": _create,
     "start": _start,
     "exec": _exec,
@@ -155,7 +155,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def fork(
     name: str,
-    work: Callable[..., Any],
+    work: Callable[..., object],
     settings: Settings,
     id: ContainerId,
     answer: int,
@@ -164,7 +164,7 @@ def fork(
     console: int = -1,
     kept: tuple[int, ...] = (),
     tied: bool = False,
-    arguments: dict[str, Any] | None = None,
+    arguments: dict[str, object] | None = None,
 ) -> int:
     """Do an operation, `work(settings, id, **arguments)`, in a child: its pid.
 
@@ -189,14 +189,14 @@ def fork(
 
 def _perform(
     name: str,
-    work: Callable[..., Any],
+    work: Callable[..., object],
     settings: Settings,
     id: ContainerId,
     answer: int,
     stdio: tuple[int, ...],
     console: int,
     kept: tuple[int, ...],
-    arguments: dict[str, Any],
+    arguments: dict[str, object],
 ) -> NoReturn:
     gc.disable()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
@@ -250,7 +250,7 @@ def take_streams(stdio: tuple[int, ...]) -> None:
         posix.dup2(null, number)
 
 
-def _explained(error: PyruntimeError) -> dict[str, Any]:
+def _explained(error: PyruntimeError) -> dict[str, object]:
     if error.errno and not error.why:
         from pyruntime.diagnose import hints
 
@@ -268,7 +268,7 @@ def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
     """What a child of `fork` has written: (value, warnings). Raises the error."""
     if not data:
         raise PyruntimeError(f"{doing}: the process that did it died", hint="dmesg may tell who killed it")
-    answered: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    answered = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     if "error" in answered:
         raise from_json(answered["error"])
     return answered["value"], answered["warnings"]

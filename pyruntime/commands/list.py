@@ -11,8 +11,6 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.commands.settings import Settings
 
 
@@ -38,7 +36,7 @@ def ids_of(settings: Settings) -> list[ContainerId]:
     return ids
 
 
-def describe(settings: Settings, id: ContainerId) -> dict[str, Any] | None:
+def describe(settings: Settings, id: ContainerId) -> dict[str, object] | None:
     """One container as `list` and runc show it: ociVersion, id, status, pid (0 for none), bundle, rootfs, created (RFC
     3339), owner (a user name). None, with a warning, for one whose record cannot be read."""
     try:

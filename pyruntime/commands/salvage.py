@@ -18,7 +18,7 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 # What a container's directory may hold; also under the name that state.write_atomically uses meanwhile.
 _OURS = frozenset((RECORD, CONFIG, FIFO, FAILURE, ABANDONED, "notify", "criu-root", "exec.trace"))
@@ -47,7 +47,7 @@ def read(root: str, id: ContainerId) -> Record:
     except StateError:
         pass
     try:
-        fields: Any = fastjson.loads(text)
+        fields = fastjson.loads(text)
     except ValueError:
         fields = {}
     if isinstance(fields, dict) and fields:
@@ -102,7 +102,7 @@ def _cgroups_by_config(record: Record) -> dict[str, str]:
     try:
         fd = open_directory(store.root_of(record.directory), record.id)
         try:
-            config: Any = fastjson.loads(read_below(fd, CONFIG))
+            config = fastjson.loads(read_below(fd, CONFIG))
         finally:
             posix.close(fd)
         path = (config.get("linux") or {}).get("cgroupsPath") or ""

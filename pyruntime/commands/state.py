@@ -7,12 +7,10 @@ from pyruntime.state.status import oci_state, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.util.ids import ContainerId
 
 
-def state(root: str, id: ContainerId) -> dict[str, Any]:
+def state(root: str, id: ContainerId) -> dict[str, object]:
     """The state: ociVersion, id, status, pid (0 for none), bundle, annotations; as runc also rootfs, created, owner."""
     record = store.load(root, id)
     found = oci_state(record, status_of(record))

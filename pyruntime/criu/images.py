@@ -12,8 +12,6 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.criu.options import ImageOptions
     from pyruntime.plan.request import Request
 
@@ -79,7 +77,7 @@ def _make(path: str) -> None:
         posix.mkdir(one, 0o755)
 
 
-def common(asked: ImageOptions, directories: Directories, log: str) -> dict[str, Any]:
+def common(asked: ImageOptions, directories: Directories, log: str) -> dict[str, object]:
     """The options that dump and restore share, from the flags of the command line. Raises UsageError."""
     mode = asked.manage_cgroups_mode
     if mode not in messages.CGROUP_MODES:
@@ -170,7 +168,7 @@ def read_descriptors(directory: str) -> list[str]:
     """What `write_descriptors` noted. Raises StateError."""
     path = f"{directory}/{DESCRIPTORS}"
     try:
-        found: Any = fastjson.loads(_read_bounded(path))
+        found = fastjson.loads(_read_bounded(path))
         if not isinstance(found, list):
             raise ValueError("it is not a JSON array")
     except (OSError, ValueError) as error:

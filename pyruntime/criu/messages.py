@@ -83,7 +83,7 @@ class Response:
                 self.version = (numbers.get(1, 0), numbers.get(2, 0))
 
 
-def request(type: int, options: dict[str, Any] | None = None) -> bytes:
+def request(type: int, options: dict[str, object] | None = None) -> bytes:
     """criu_req. options: names of OPTIONS; a list is a field that is repeated, a tuple a nested message whose
     fields are numbered from 1."""
     fields: list[tuple[int, Any]] = [(1, type)]

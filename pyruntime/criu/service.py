@@ -14,7 +14,6 @@ from pyruntime.kernel.constants import CLONE_NEWNS, MS_BIND, MS_REC, MS_SLAVE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     # Called for each notification: its name, a pid, and a descriptor that came along, or -1.
     Notified = Callable[[str, int, int], None]
@@ -62,7 +61,7 @@ class Service:
         self.socket = _socket.socket(fileno=int.from_bytes(ancillary[0][2][:4], "little"))
         ours.close()
 
-    def ask(self, type: int, options: dict[str, Any] | None = None, notified: Notified | None = None) -> Response:
+    def ask(self, type: int, options: dict[str, object] | None = None, notified: Notified | None = None) -> Response:
         """Send a request, and deal with notifications until the answer comes. Raises StepError when none does."""
         assert self.socket is not None
         self.socket.send(messages.request(type, options))

@@ -222,7 +222,7 @@ class Container:
         """Let all processes go on."""
         self.request("resume").answer()
 
-    def update(self, resources: dict[str, Any]) -> None:
+    def update(self, resources: dict[str, object]) -> None:
         """Change limits: members of config.json's `linux.resources`; what is left out stays."""
         self.request("update", resources=resources).answer()
 
@@ -243,7 +243,7 @@ class Container:
             annotations=record.annotations,
         )
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, object]:
         """What it uses, as `pyruntime events --stats` prints it: cpu, memory, pids, blkio, hugetlb, …"""
         return stats.read(records.load(self.root, self.id).cgroups)
 

@@ -79,7 +79,7 @@ def _forget(connection: socket.socket) -> None:
 class Call:
     """One request to the helper, and the wait for its answer."""
 
-    def __init__(self, request: dict[str, Any], fds: dict[str, int]) -> None:
+    def __init__(self, request: dict[str, object], fds: dict[str, int]) -> None:
         """Send a request with named descriptors beside it. Raises PyruntimeError when no helper can be had."""
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         large = -1
@@ -123,7 +123,7 @@ class Call:
             self.close()
         if not data:
             raise PyruntimeError("the helper process died during the operation")
-        answered: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+        answered = fastjson.loads(data.decode("utf-8", "surrogateescape"))
         if "error" in answered:
             raise from_json(answered["error"])
         for text in answered["warnings"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.library.helper import Call
@@ -68,7 +68,7 @@ class Process:
 
 def wait_call(pid: int, start: int) -> Call:
     """The request for a process's exit status."""
-    request: dict[str, Any] = {"op": "wait", "pid": pid, "start": start}
+    request: dict[str, object] = {"op": "wait", "pid": pid, "start": start}
     return Call(request, {})
 
 

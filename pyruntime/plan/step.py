@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     Actor = TypeVar("Actor", contravariant=True)
     Args = ParamSpec("Args")
 
+    # A step as JSON carries it: module, function, pointer, arguments.
+    StepFields = tuple[str, str, str, dict[str, Any]]
+
 # With --trace: who does the steps and keeps the time (docs/trace.md). Else nobody is asked, and nothing is imported.
 _recorder: Recorder | None = None
 
@@ -74,15 +77,15 @@ class Step:
         """`module.function`, for traces and fault injection."""
         return f"{self.do.__module__.rpartition('.')[2]}.{self.do.__name__}"
 
-    def to_json(self) -> list[Any]:
+    def to_json(self) -> StepFields:
         """The step as the init pipe carries it."""
-        return [self.do.__module__, self.do.__name__, self.pointer, self.args]
+        return self.do.__module__, self.do.__name__, self.pointer, self.args
 
     def __repr__(self) -> str:
         return f"<Step {self.name} {self.pointer}: {self.describe()}>"
 
 
-def from_json(fields: list[Any]) -> Step:
+def from_json(fields: StepFields) -> Step:
     """The step that `to_json` wrote; its module must have been imported before the clone."""
     module, function, pointer, args = fields
     return Step(pointer, getattr(sys.modules[module], function), **args)

@@ -46,9 +46,9 @@ class Channel:
         self.socket = socket
         self.overdue: Callable[[], None] | None = None
 
-    def send(self, type: str, arg: Any = None, fds: tuple[int, ...] = ()) -> None:
+    def send(self, type: str, arg: object = None, fds: tuple[int, ...] = ()) -> None:
         """Send one message, with descriptors by SCM_RIGHTS. Raises OSError when the other end is gone."""
-        message: dict[str, Any] = {"type": type}
+        message: dict[str, object] = {"type": type}
         if arg is not None:
             message["arg"] = arg
         data = fastjson.dumps(message).encode("utf-8", "surrogateescape")
@@ -84,7 +84,7 @@ class Channel:
         if not data:
             return "", None, fds
         try:
-            message: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+            message = fastjson.loads(data.decode("utf-8", "surrogateescape"))
             return message["type"], message.get("arg"), fds
         except (ValueError, KeyError, TypeError, AttributeError):
             _close(fds)
@@ -103,7 +103,7 @@ class Channel:
         """Send what went wrong as `procError`."""
         fields = error.to_json()
         # A hook's words may be long; a packet has a limit.
-        fields["message"] = fields["message"][: MAX_PACKET // 8]
+        fields["message"] = error.message[: MAX_PACKET // 8]
         self.send(ERROR, fields)
 
     def fileno(self) -> int:

@@ -23,8 +23,6 @@ from pyruntime.state.store import FAILURE, FIFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.errors import PyruntimeError
     from pyruntime.state.store import Record
 
@@ -103,7 +101,7 @@ def conclude(record: Record) -> None:
     from pyruntime.util import fastjson
 
     try:
-        fields: Any = fastjson.loads(text)
+        fields = fastjson.loads(text)
         if "execve" in fields:
             from pyruntime.features.process import program
 

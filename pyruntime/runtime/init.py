@@ -23,11 +23,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn, TypedDict
 
-    from pyruntime.plan.step import Step
+    from pyruntime.plan.step import Step, StepFields
     from pyruntime.runtime.channel import Channel
     from pyruntime.runtime.spawn import Spawn
+
+    class InitPlan(TypedDict, total=False):
+        """Init's half of the plan, as the init pipe carries it. `exec` sends debug and steps."""
+
+        debug: bool
+        state: dict[str, object]
+        user_namespace: bool
+        steps: dict[str, list[StepFields]]
+        forget: bool
+
 
 _O_PATH = 0o10000000
 
@@ -195,7 +205,7 @@ def _spawn(init: Init, spawn: Spawn, steps: list[Step]) -> None:
     init.spawn = None
 
 
-def read_plan(init_pipe: int) -> dict[str, Any]:
+def read_plan(init_pipe: int) -> InitPlan:
     """Wait on the init pipe until the parent has written the plan, whose last byte is a line's end."""
     data = bytearray()
     while not data.endswith(b"\n") and (chunk := posix.read(init_pipe, 1 << 20)):
@@ -203,8 +213,8 @@ def read_plan(init_pipe: int) -> dict[str, Any]:
     posix.close(init_pipe)
     if not data.endswith(b"\n"):
         posix._exit(1)  # the parent is gone, and so is whoever would read an error
-    plan: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
-    return plan  # type: ignore[no-any-return]
+    plan: InitPlan = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    return plan
 
 
 def _become_root(init: Init) -> None:

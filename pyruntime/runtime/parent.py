@@ -23,7 +23,6 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyruntime.features.registry import Plan
     from pyruntime.plan.step import Step
@@ -308,7 +307,7 @@ def _attend(parent: Parent) -> None:
             raise StepError(f"init sent {type}, which the parent does not know")
 
 
-def _open_for_init(parent: Parent, channel: Channel, wanted: dict[str, Any]) -> None:
+def _open_for_init(parent: Parent, channel: Channel, wanted: dict[str, object]) -> None:
     """Answer `procMountPlease`, with a descriptor or with what went wrong."""
     from pyruntime.features.rootfs import sources  # few containers have such mounts
 

@@ -22,7 +22,8 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn
 
     from pyruntime.kernel.process import SharedInt
     from pyruntime.runtime.init import Init
@@ -124,12 +125,11 @@ def _reports(program: str) -> tuple[str, str, str, str]:
     )
 
 
-def error_of(arg: dict[str, Any], execve: Any) -> PyruntimeError:
+def error_of(arg: dict[str, str], execve: Callable[[str, int], PyruntimeError]) -> PyruntimeError:
     """The error that the process reported. execve: makes the one of execve(2) of program and number."""
     number = int(arg["errno"])
     if arg["call"] == "e":
-        error: PyruntimeError = execve(arg["spawn"], number)
-        return error
+        return execve(arg["spawn"], number)
     step, pointer, syscall = _CALLS[arg["call"]]
     why = None
     if arg["call"] == "f" and number == 13:

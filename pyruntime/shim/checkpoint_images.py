@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.commands.settings import Settings
+    from pyruntime.shim.wire import Message
     from pyruntime.util.ids import ContainerId
 
 _LOGS = "criu-work"  # in the bundle: the directory of images is the client's, and may become an image of its own
 
 
 def checkpoint(
-    settings: Settings, id: ContainerId, *, path: str, bundle: str, chosen: dict[str, Any], files: list[str]
+    settings: Settings, id: ContainerId, *, path: str, bundle: str, chosen: Message, files: list[str]
 ) -> None:
     """Write the images of a running container to a directory.
 
@@ -53,7 +54,7 @@ def checkpoint(
 
 def restore(
     settings: Settings, id: ContainerId, *, path: str, logs: str, bundle: str, console: int = -1, **options: Any
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make a container from a directory of images, with this process's descriptors 0 to 2, and let it run: {"pid",
     "start"} of its init.
 

@@ -14,10 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyruntime.shim.wire import Message
     from pyruntime.util.ids import ContainerId
 
 
-def create(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]], bundle: str, **options: Any) -> Any:
+def create(settings: Settings, id: ContainerId, *, mounts: list[Message], bundle: str, **options: Any) -> object:
     """Mount the root filesystem and create the container."""
     target = f"{bundle}/rootfs"
     rootfs.mount_all(mounts, target)
@@ -29,7 +30,7 @@ def create(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]],
         raise
 
 
-def mount(settings: Settings, id: ContainerId, *, mounts: list[dict[str, Any]], bundle: str) -> None:
+def mount(settings: Settings, id: ContainerId, *, mounts: list[Message], bundle: str) -> None:
     """Mount the root filesystem of a container that will be restored."""
     rootfs.mount_all(mounts, f"{bundle}/rootfs")
 
@@ -41,7 +42,7 @@ def delete(settings: Settings, id: ContainerId, *, bundle: str, types: list[str]
         rootfs.detach(f"{bundle}/rootfs", types)
 
 
-def create_when_told(settings: Settings, id: ContainerId, *, socket: int, bundle: str, **options: Any) -> Any:
+def create_when_told(settings: Settings, id: ContainerId, *, socket: int, bundle: str, **options: Any) -> object:
     """Plan a container now, and create it once the word comes (spare.py); to no word, end."""
     prepared = None
     try:
@@ -61,7 +62,7 @@ def create_when_told(settings: Settings, id: ContainerId, *, socket: int, bundle
         raise
 
 
-def run_when_told(settings: Settings, id: ContainerId, *, socket: int, process: dict[str, Any]) -> Any:
+def run_when_told(settings: Settings, id: ContainerId, *, socket: int, process: dict[str, object]) -> object:
     """Plan a process of a container now, and run it once the word comes (spare.py); to no word, end."""
     prepared = None
     try:
@@ -74,7 +75,7 @@ def run_when_told(settings: Settings, id: ContainerId, *, socket: int, process: 
     return prepared.run(console)
 
 
-def _await_word(socket: int) -> tuple[list[dict[str, Any]], int]:
+def _await_word(socket: int) -> tuple[list[Message], int]:
     """Take the streams that come with the word: (mounts, console or -1). Without a word, end."""
     told = standby.receive(socket)
     if told is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyruntime.util.ids import ContainerId
 
     # (value, None) or (None, error)
-    Done = Callable[[Any, PyruntimeError | None], None]
+    Done = Callable[[object, PyruntimeError | None], None]
 
 _SIGKILL = 9
 _CHUNK = 65536
@@ -44,7 +44,7 @@ class Jobs:
     def run(
         self,
         name: str,
-        work: Callable[..., Any],
+        work: Callable[..., object],
         settings: Settings,
         id: ContainerId,
         done: Done,
@@ -111,7 +111,7 @@ class Jobs:
         self.loop.watch(reading, READ, ready)
 
     def _fork(
-        self, name: str, work: Callable[..., Any], settings: Settings, id: ContainerId, **options: Any
+        self, name: str, work: Callable[..., object], settings: Settings, id: ContainerId, **options: Any
     ) -> tuple[int, int]:
         """Fork a child as forked.fork does: its pid, and where its answer will be read."""
         reading, writing = posix.pipe2(posix.O_CLOEXEC)
@@ -125,7 +125,9 @@ class Jobs:
         self.pids.add(pid)
         return pid, reading
 
-    def prepare(self, name: str, work: Callable[..., Any], made: Settings, id: ContainerId, **arguments: Any) -> Spare:
+    def prepare(
+        self, name: str, work: Callable[..., object], made: Settings, id: ContainerId, **arguments: object
+    ) -> Spare:
         """Fork a child that may be asked to do `name` later (spare.py). Raises OSError."""
         ours, theirs = spares.pair()
         try:

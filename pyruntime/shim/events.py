@@ -14,7 +14,8 @@ from pyruntime.shim.ttrpc import Client
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from pyruntime.shim.wire import Message
 
 _SERVICE = "containerd.services.events.ttrpc.v1.Events"
 _SECONDS = 5.0
@@ -42,7 +43,7 @@ class Publisher:
         self._tries = 0
         self._timer: Timer | None = None
 
-    def publish(self, topic: str, name: str, values: dict[str, Any]) -> None:
+    def publish(self, topic: str, name: str, values: Message) -> None:
         """Tell an event: topic "/tasks/exit", message "TaskExit"."""
         if self._client is None:
             return
@@ -71,7 +72,7 @@ class Publisher:
         metadata = {"containerd-namespace-ttrpc": self.namespace}
         self._client.call(_SERVICE, "Forward", self._queue[0][1], metadata, self._answered)
 
-    def _answered(self, response: dict[str, Any] | None) -> None:
+    def _answered(self, response: Message | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._tries += 1

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from pyruntime.shim.ttrpc import Reply
+    from pyruntime.shim.wire import Message
     from pyruntime.state.store import Record
     from pyruntime.util.ids import Namespace
 
-    Request = dict[str, Any]
+    Request = Message
     _Id = TypeVar("_Id", ContainerId, ExecId)
 
 _SIGKILL = 9
@@ -67,7 +68,7 @@ class Lives:
         self.living: dict[int, Process] = {}
         self.orphans: dict[int, int] = {}
         self.spare: Spare | None = None
-        self.spare_for: tuple[str, str, dict[str, Any]] = "", "", {}
+        self.spare_for: tuple[str, str, Message] = "", "", {}
         self.shutdown: Callable[[], None] = loop.stop
 
     # Whom a request is about.
@@ -142,7 +143,7 @@ class Lives:
         words = request["stdin"], request["stdout"], request["stderr"], request["terminal"]
         return Stdio(self.loop, *words, warn=self.jobs.warn)
 
-    def prepare(self, id: ContainerId, bundle: str, chosen: dict[str, Any]) -> None:
+    def prepare(self, id: ContainerId, bundle: str, chosen: Message) -> None:
         """Let a child plan the container that will be asked for next."""
         made = settings.settings(self.namespace, chosen)
         try:
@@ -153,7 +154,7 @@ class Lives:
             return  # Create tries again, and reports it
         self.spare_for = id, bundle, chosen
 
-    def _take_spare(self, id: str, bundle: str, chosen: dict[str, Any]) -> Spare | None:
+    def _take_spare(self, id: str, bundle: str, chosen: Message) -> Spare | None:
         if self.spare_for != (id, bundle, chosen):
             self._drop_spare()
         spare, self.spare = self.spare, None
@@ -168,9 +169,9 @@ class Lives:
         self,
         process: Process,
         name: str,
-        function: Callable[..., Any],
+        function: Callable[..., object],
         failed: Callable[[PyruntimeError], None],
-        done: Callable[[Any, PyruntimeError | None], None],
+        done: Callable[[object, PyruntimeError | None], None],
         arguments: dict[str, Any],
         spare: Spare | None = None,
     ) -> None:
@@ -233,7 +234,7 @@ class Lives:
         types = [] if container.restoring else container.mounts
         gone = {"bundle": container.bundle, "types": types, "force": True}
 
-        def removed(value: Any, left: PyruntimeError | None) -> None:
+        def removed(value: object, left: PyruntimeError | None) -> None:
             if left is not None:
                 self.jobs.warn(f"container {container.id} could not be created, nor removed: {left}")
             failed(error)
@@ -243,9 +244,9 @@ class Lives:
     def run_child(
         self,
         name: str,
-        function: Callable[..., Any],
+        function: Callable[..., object],
         process: Process,
-        done: Callable[[Any, PyruntimeError | None], None],
+        done: Callable[[object, PyruntimeError | None], None],
         **arguments: Any,
     ) -> None:
         container = process.container
@@ -300,7 +301,7 @@ class Lives:
                     return
                 container.restoring = {}
             process.status = RUNNING
-            told: dict[str, Any] = {"container_id": container.id, "pid": process.pid}
+            told: dict[str, object] = {"container_id": container.id, "pid": process.pid}
             if process.id:
                 told["exec_id"] = process.id
                 self.publisher.publish("/tasks/exec-started", "TaskExecStarted", told)
@@ -329,7 +330,7 @@ class Lives:
             raise Refusal(ttrpc.EXISTS, f"exec {id}")
         if container.init.exit is not None:
             raise Refusal(ttrpc.PRECONDITION, f"cannot exec in a stopped container: {container.id}")
-        spec: Any = fastjson.loads(request["spec"]["value"].decode("utf-8", "surrogateescape"))
+        spec = fastjson.loads(request["spec"]["value"].decode("utf-8", "surrogateescape"))
         spec["terminal"] = request["terminal"]
         stdio = self._streams(request)
         process = container.execs[id] = Process(container, id, stdio, spec)
@@ -481,6 +482,6 @@ def _checked(kind: type[_Id], text: str) -> _Id:
         raise Refusal(ttrpc.INVALID, str(error)) from None
 
 
-def _flags(chosen: dict[str, Any]) -> dict[str, Any]:
+def _flags(chosen: Message) -> Message:
     """What of the options are flags of `create`."""
     return {"pivot": not chosen["no_pivot_root"], "new_keyring": not chosen["no_new_keyring"]}

@@ -9,7 +9,7 @@ from pyruntime.shim.messages import MESSAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.shim.wire import Message
 
 _BLKIO = {
     "ioServiceBytesRecursive": "io_service_bytes_recursive",
@@ -23,7 +23,7 @@ _BLKIO = {
 }
 
 
-def read(cgroups: dict[str, str]) -> dict[str, Any]:
+def read(cgroups: dict[str, str]) -> Message:
     """The statistics of a container with these cgroups, as an Any."""
     found = stats.read(cgroups)
     if set(cgroups) == {UNIFIED}:
@@ -31,12 +31,12 @@ def read(cgroups: dict[str, str]) -> dict[str, Any]:
     return wire.any_of("io.containerd.cgroups.v1.Metrics", "MetricsV1", _v1(found, cgroups))
 
 
-def _v1(found: dict[str, Any], cgroups: dict[str, str]) -> dict[str, Any]:
+def _v1(found: Message, cgroups: dict[str, str]) -> Message:
     cpu, memory = found["cpu"], found["memory"]
     usage = cpu.get("usage", {})
     throttling = cpu.get("throttling", {})
     raw = memory.get("raw", {})
-    values: dict[str, Any] = {
+    values: Message = {
         "hugetlb": [{"pagesize": size, **entry} for size, entry in found["hugetlb"].items()],
         "pids": found["pids"],
         "cpu": {
@@ -74,7 +74,7 @@ def _in_file(name: str) -> str:
     return name.replace("pg_pg_", "pgpg").replace("pg_maj_fault", "pgmajfault").replace("pg_fault", "pgfault")
 
 
-def _v2(found: dict[str, Any], directory: str) -> dict[str, Any]:
+def _v2(found: Message, directory: str) -> Message:
     memory = found["memory"]
     raw, usage, swap = memory.get("raw", {}), memory.get("usage", {}), memory.get("swap", {})
     io = []
@@ -108,7 +108,7 @@ def _number(directory: str, file: str) -> int:
     return (1 << 64) - 1 if text == "max" else int(text or 0)
 
 
-def _rdma(found: dict[str, Any]) -> dict[str, Any]:
+def _rdma(found: Message) -> Message:
     return {
         kind: [
             {

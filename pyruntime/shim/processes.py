@@ -6,8 +6,6 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.cgroupfs.oom import Watch
     from pyruntime.commands.settings import Settings
     from pyruntime.shim.standby import Spare
@@ -30,7 +28,7 @@ class Process:
     exit:     (exit status, time in ns) once it was reaped; told: whether the world knows of it.
     waiting:  who asked for its end."""
 
-    def __init__(self, container: Container, id: str, stdio: Stdio, spec: dict[str, Any] | None = None) -> None:
+    def __init__(self, container: Container, id: str, stdio: Stdio, spec: dict[str, object] | None = None) -> None:
         self.container = container
         self.id = id
         self.stdio = stdio
@@ -73,7 +71,7 @@ class Container:
         self.init: Process
         self.execs: dict[str, Process] = {}
         self.record: Record | None = None
-        self.restoring: dict[str, Any] = {}
+        self.restoring: dict[str, object] = {}
         self.owner = 0, 0
         self.indirect = False
         self.oom_watch: Watch | None = None

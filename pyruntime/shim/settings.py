@@ -10,8 +10,7 @@ from pyruntime.util.fileio import read_file, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.shim.wire import Message
     from pyruntime.util.ids import Namespace
 
 ROOT = "/run/containerd/pyruntime"
@@ -33,7 +32,7 @@ _TOML = {
 }
 
 
-def options(any: dict[str, Any] | None) -> dict[str, Any]:
+def options(any: Message | None) -> Message:
     """The fields of Options from what a caller gave, defaults for what it did not. Raises ValueError."""
     found = _decoded(any)
     if found["root"] and not found["root"].startswith("/"):
@@ -41,7 +40,7 @@ def options(any: dict[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def _decoded(any: dict[str, Any] | None) -> dict[str, Any]:
+def _decoded(any: Message | None) -> Message:
     found = wire.decode("Options", b"")
     if any is None:
         return found
@@ -66,14 +65,14 @@ def _decoded(any: dict[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def checkpoint_options(any: dict[str, Any] | None) -> dict[str, Any]:
+def checkpoint_options(any: Message | None) -> Message:
     """The fields of CheckpointOptions from what a caller gave. Raises ValueError."""
     if any is not None and any["type_url"] and any["type_url"].rpartition("/")[2] != _CHECKPOINT:
         raise ValueError(f"checkpoint options of type {any['type_url']} are not known")
     return wire.decode("CheckpointOptions", any["value"] if any is not None else b"")
 
 
-def settings(namespace: Namespace, chosen: dict[str, Any]) -> Settings:
+def settings(namespace: Namespace, chosen: Message) -> Settings:
     """The settings of operations for a container of a containerd namespace."""
     root = (chosen["root"] or ROOT).rstrip("/")
     return forked.settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])
@@ -88,7 +87,7 @@ def note(bundle: str, made: Settings, *, mounted: bool) -> None:
 def noted(bundle: str) -> tuple[Settings, bool] | None:
     """What was written down for a bundle: (settings, whether the root filesystem was mounted); None if nothing."""
     try:
-        fields: Any = fastjson.loads(read_file(f"{bundle}/{FILE}"))
+        fields = fastjson.loads(read_file(f"{bundle}/{FILE}"))
         return forked.settings(fields["root"], systemd_cgroup=fields["systemd_cgroup"]), fields["mounted"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,7 +15,7 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyruntime.shim.wire import Message
 
 _FD_SIZE = 4
 _MAX_PACKET = 1 << 17
@@ -33,7 +33,7 @@ class Spare:
         self._socket = socket
         self._timer = loop.later(SECONDS, self.dismiss)
 
-    def tell(self, mounts: list[dict[str, Any]], stdio: tuple[int, ...], console: int) -> bool:
+    def tell(self, mounts: list[Message], stdio: tuple[int, ...], console: int) -> bool:
         """Give the word, with what was not known before; False when nobody is there to hear it."""
         if self.reading < 0:
             return False
@@ -63,14 +63,14 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
 
 
-def receive(fd: int) -> tuple[list[dict[str, Any]], tuple[int, ...], int] | None:
+def receive(fd: int) -> tuple[list[Message], tuple[int, ...], int] | None:
     """Wait in the child for the word: (mounts, streams, console or -1); None when there is none."""
     socket = _socket.socket(fileno=fd)
     data, ancillary, _, _ = socket.recvmsg(_MAX_PACKET, _socket.CMSG_SPACE(4 * _FD_SIZE), _socket.MSG_CMSG_CLOEXEC)
     socket.detach()
     if not data:
         return None
-    told: Any = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    told = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     fds = [
         int.from_bytes(packed[at : at + _FD_SIZE], "little")
         for level, kind, packed in ancillary

@@ -17,7 +17,8 @@ from pyruntime.util.ids import ContainerId, Namespace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from typing import Any
+
+    from pyruntime.shim.wire import Message
 
 DIRECTORY = "/run/containerd/s"
 
@@ -72,7 +73,7 @@ def _sha256(data: bytes) -> str:
 def _group(id: str) -> str:
     """The name that the containers of a pod have in common, or the container's own."""
     try:
-        config: Any = fastjson.loads(read_file("config.json"))
+        config = fastjson.loads(read_file("config.json"))
         annotations = config.get("annotations") or {}
     except (OSError, ValueError, AttributeError):
         return id  # create will say what is wrong with it
@@ -115,7 +116,7 @@ def _read_input() -> bytes:
     return data
 
 
-def _options(given: bytes) -> dict[str, Any]:
+def _options(given: bytes) -> Message:
     from pyruntime.shim import settings
 
     any = None
@@ -148,7 +149,7 @@ def _answer(address: str) -> str:
     return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
 
 
-def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: dict[str, Any]) -> None:
+def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: Message) -> None:
     """Be the shim."""
     posix.setpgid(0, 0)
     # containerd reads what `start` writes until everybody has closed it.

@@ -23,11 +23,11 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyruntime.shim.ttrpc import Reply
+    from pyruntime.shim.wire import Message
 
-    Request = dict[str, Any]
+    Request = Message
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 
@@ -98,7 +98,7 @@ class Tasks(Lives):
         execs = {process.pid: process.id for process in container.execs.values()}
         found = []
         for pid in processes.of(cgroup_identity.own(record)):
-            info: dict[str, Any] = {"pid": pid}
+            info: dict[str, object] = {"pid": pid}
             if pid in execs:
                 details = {"exec_id": execs[pid]}
                 info["info"] = wire.any_of("containerd.runc.v1.ProcessDetails", "ProcessDetails", details)
@@ -159,13 +159,13 @@ class Tasks(Lives):
     def update(self, request: Request, reply: Reply) -> None:
         """Update: its limits."""
         given = request["resources"]
-        resources: Any = fastjson.loads(given["value"].decode()) if given else {}
+        resources = fastjson.loads(given["value"].decode()) if given else {}
         self._change("update", "", "", request, reply, resources=resources)
 
-    def _change(self, name: str, topic: str, event: str, request: Request, reply: Reply, **arguments: Any) -> None:
+    def _change(self, name: str, topic: str, event: str, request: Request, reply: Reply, **arguments: object) -> None:
         container = self.container(request)
 
-        def done(value: Any, error: PyruntimeError | None) -> None:
+        def done(value: object, error: PyruntimeError | None) -> None:
             if error is not None:
                 reply.fail(ttrpc.UNKNOWN, f"OCI runtime {name} failed: {error}")
                 return
@@ -185,7 +185,7 @@ class Tasks(Lives):
         if not path:
             raise Refusal(ttrpc.INVALID, "no directory for the images of a checkpoint is given")
 
-        def done(value: Any, error: PyruntimeError | None) -> None:
+        def done(value: object, error: PyruntimeError | None) -> None:
             if error is not None:
                 reply.fail(ttrpc.UNKNOWN, f"OCI runtime checkpoint failed: {error}")
                 return

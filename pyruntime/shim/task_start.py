@@ -12,12 +12,11 @@ from pyruntime.state.status import status_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyruntime.shim.event_loop import Loop
     from pyruntime.state.store import Record
 
-    Done = Callable[[Any, PyruntimeError | None], None]
+    Done = Callable[[object, PyruntimeError | None], None]
 
 
 def open_gate(loop: Loop, record: Record, seconds: float, done: Done) -> bool:

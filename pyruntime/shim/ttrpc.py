@@ -15,7 +15,8 @@ from pyruntime.shim.event_loop import READ, WRITE, Loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+
+    from pyruntime.shim.wire import Message
 
     Handler = Callable[[str, str, bytes, "Reply"], None]
 
@@ -168,7 +169,7 @@ class Reply:
         self.done = False
         frames.unanswered += 1
 
-    def send(self, name: str, values: dict[str, Any]) -> None:
+    def send(self, name: str, values: Message) -> None:
         """Answer with a message."""
         self._send({"payload": wire.encode(name, values)})
 
@@ -177,7 +178,7 @@ class Reply:
         kind = _KINDS.get(code)
         self._send({"status": {"code": code, "message": f"{text}: {kind}" if kind else text}})
 
-    def _send(self, response: dict[str, Any]) -> None:
+    def _send(self, response: Message) -> None:
         if not self.done:
             self.done = True
             self._frames.unanswered -= 1
@@ -242,7 +243,7 @@ class Client:
         self.path = path
         self._frames: Frames | None = None
         self._stream = -1
-        self._answered: Callable[[dict[str, Any] | None], None] | None = None
+        self._answered: Callable[[Message | None], None] | None = None
 
     def call(
         self,
@@ -250,7 +251,7 @@ class Client:
         method: str,
         payload: bytes,
         metadata: dict[str, str],
-        answered: Callable[[dict[str, Any] | None], None],
+        answered: Callable[[Message | None], None],
     ) -> None:
         """Send a request; `answered` gets its Response, or None when the connection breaks or cannot be made."""
         self._answered = answered
@@ -292,7 +293,7 @@ class Client:
         self._stream = -1
         self._done(None)
 
-    def _done(self, response: dict[str, Any] | None) -> None:
+    def _done(self, response: Message | None) -> None:
         answered, self._answered = self._answered, None
         if answered is not None:
             answered(response)

@@ -11,6 +11,7 @@ from pyruntime.shim.messages import MESSAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     Message = dict[str, Any]
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SCALARS = frozenset(("bool", "int32", "int64", "uint32", "uint64"))
-_DEFAULTS: dict[str, Any] = {"string": "", "bytes": b"", "bool": False}
+_DEFAULTS: Message = {"string": "", "bytes": b"", "bool": False}
 _tables: dict[str, tuple[Table, Message]] = {}
 
 
@@ -87,7 +88,7 @@ def decode(name: str, data: bytes) -> Message:
         tag, at = _varint(data, at)
         field, kind, repeated = table.get(tag >> 3, ("", "", False))
         form = tag & 7
-        found: Any
+        found: int | bytes
         if form == _VARINT:
             number, at = _varint(data, at)
             found = _number(kind, number)
@@ -140,7 +141,7 @@ def _set(values: Message, field: str, kind: str, repeated: bool, found: Any) -> 
             values[field] = value
 
 
-def _extend(values: Message, field: str, more: list[Any]) -> None:
+def _extend(values: Message, field: str, more: Sequence[object]) -> None:
     """Append to a repeated field. Each element costs the same, however many there are."""
     if values[field]:
         values[field] += more

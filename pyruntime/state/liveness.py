@@ -41,7 +41,7 @@ def require_own_proc() -> None:
 
 def note(record: Record, pidfd: int) -> None:
     """Note what tells init from another process that gets its pid later. The caller saves the record."""
-    found: dict[str, Any] = {_PIDFD: posix.fstat(pidfd).st_ino, _BOOT: _boot(), _NAMESPACE: _pid_namespace()}
+    found: dict[str, object] = {_PIDFD: posix.fstat(pidfd).st_ino, _BOOT: _boot(), _NAMESPACE: _pid_namespace()}
     record.extra[INIT] = found
 
 
@@ -82,7 +82,7 @@ def find(record: Record) -> int:
     return -1
 
 
-def _is_init(record: Record, pidfd: int, noted: dict[str, Any]) -> bool | None:
+def _is_init(record: Record, pidfd: int, noted: dict[str, object]) -> bool | None:
     """Whether the process behind a pidfd is init; None when it cannot be told."""
     start = _start_time(_pid_in_proc(record.pid, pidfd))
     if start and record.start:

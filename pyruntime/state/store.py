@@ -158,7 +158,7 @@ def load(root: str, id: ContainerId) -> Record:
     finally:
         posix.close(fd)
     try:
-        fields: Any = fastjson.loads(text)
+        fields = fastjson.loads(text)
         version = fields["version"]
         if version != VERSION:
             raise StateError(

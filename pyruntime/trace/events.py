@@ -59,7 +59,7 @@ class Event:
         self.field = field
         self.step = step
         self.phase = phase
-        self.error: dict[str, Any] | None = None
+        self.error: dict[str, object] | None = None
 
     @property
     def duration(self) -> int:
@@ -96,7 +96,7 @@ class Trace:
         self.messages: list[Message] = []
         self.version = ""
         self.main = main
-        self.error: dict[str, Any] | None = None
+        self.error: dict[str, object] | None = None
 
     @property
     def whole(self) -> Event:
@@ -117,9 +117,9 @@ class Trace:
         found = [event for event in self.events if event.track == track]
         return sorted(found, key=lambda event: (event.start, -event.end))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The JSON object for a file."""
-        about: dict[str, Any] = {
+        about: dict[str, object] = {
             "format": FORMAT,
             "version": self.version,
             "command": self.command,
@@ -129,7 +129,7 @@ class Trace:
         }
         if self.error is not None:
             about["error"] = self.error
-        events: list[dict[str, Any]] = []
+        events: list[dict[str, object]] = []
         for order, (track, name) in enumerate(self._names()):
             pid = self.pids[track]
             events += [
@@ -155,8 +155,8 @@ class Trace:
             names.append((INIT, self.name_of_init()))
         return names
 
-    def _complete(self, event: Event) -> dict[str, Any]:
-        about: dict[str, Any] = {
+    def _complete(self, event: Event) -> dict[str, object]:
+        about: dict[str, object] = {
             "result": event.result,
             "start_ns": event.start,
             "duration_ns": event.duration,
@@ -177,16 +177,16 @@ class Trace:
             "args": about,
         }
 
-    def _flow(self, kind: str, number: int, message: Message, track: str, time: int) -> dict[str, Any]:
+    def _flow(self, kind: str, number: int, message: Message, track: str, time: int) -> dict[str, object]:
         pid = self.pids[track]
-        found: dict[str, Any] = {"name": message.name, "cat": "message", "ph": kind, "id": number}
+        found: dict[str, object] = {"name": message.name, "cat": "message", "ph": kind, "id": number}
         found |= {"ts": time / _NS, "pid": pid, "tid": pid}
         if kind == "f":
             found["bp"] = "e"  # it ends at what lies around that moment, not at what comes next
         return found
 
 
-def _metadata(name: str, pid: int, value: dict[str, Any]) -> dict[str, Any]:
+def _metadata(name: str, pid: int, value: dict[str, object]) -> dict[str, object]:
     return {"name": name, "ph": "M", "pid": pid, "tid": pid, "args": value}
 
 

@@ -243,7 +243,9 @@ def _clock_offset(pid: int) -> int:
         return 0  # a kernel without time namespaces
 
 
-def traced(path: str, module: Any, command: str, settings: Settings, values: dict[str, Any], words: list[str]) -> int:
+def traced(
+    path: str, module: Any, command: str, settings: Settings, values: dict[str, object], words: list[str]
+) -> int:
     """Run a command and write its trace to a file, also when it fails: the command's exit status.
 
     path: the file, or a directory, in which it is called ID.COMMAND.json (for exec ID.exec-PID.json).

@@ -7,7 +7,7 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 GATE = "wait at the gate for start"
 
@@ -28,7 +28,7 @@ class Spool:
         # A line that is cut short is the last of a file system that is full.
         for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
             if line.startswith("{"):
-                found: Any = fastjson.loads(line)
+                found = fastjson.loads(line)
                 self.steps = found["steps"]
             elif line.startswith("O "):
                 offset = int(line[2:])

@@ -160,7 +160,7 @@ def _write(file: str, data: bytes) -> None:
 
 def _pid() -> int:
     fd = posix.open(f"state/{_ID}/state.json", posix.O_RDONLY | posix.O_CLOEXEC)
-    record: Any = fastjson.loads(posix.read(fd, 1 << 16).decode())
+    record = fastjson.loads(posix.read(fd, 1 << 16).decode())
     posix.close(fd)
     return int(record["pid"])
 

@@ -14,7 +14,7 @@ from pyruntime.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 
 class Status:
@@ -79,7 +79,7 @@ def table(found: Status) -> str:
 
 def to_json(found: Status) -> str:
     """The same for programs, with every file."""
-    answer: dict[str, Any] = {
+    answer: dict[str, object] = {
         "state": found.state,
         "path": found.path,
         "used": found.used,
@@ -101,7 +101,7 @@ def bill_of_materials(found: Status) -> str:
     snapshot is of these as long as its state is fresh."""
     components = []
     for name, one in (found.snapshot.files if found.snapshot is not None else {}).items():
-        component: dict[str, Any] = {"type": "file", "name": name, "bom-ref": name}
+        component: dict[str, object] = {"type": "file", "name": name, "bom-ref": name}
         try:
             with open(name, "rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -28,7 +28,6 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
@@ -179,7 +178,7 @@ def _hand_over(channel: int, listener: int) -> None:
     # Not Channel.send: sendmsg(2) may be one of the system calls that wait for the listener.
     posix.write(channel, fastjson.dumps({"type": "procSeccomp", "arg": {"fd": listener}}).encode())
     answer = posix.read(channel, 65536)
-    message: Any = fastjson.loads(answer.decode()) if answer else {}
+    message = fastjson.loads(answer.decode()) if answer else {}
     if message.get("type") == "procError":
         raise from_json(message["arg"])
     if message.get("type") != "procSeccompDone":

@@ -10,8 +10,6 @@ from pyruntime.kernel.filter import supports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.spec.sections import Seccomp, SyscallArgument, SyscallRule
 
 _EPERM, _ENOSYS = 1, 38
@@ -253,7 +251,7 @@ def _encode(instruction: Instruction) -> bytes:
     return code.to_bytes(2, sys.byteorder) + bytes((yes, no)) + operand.to_bytes(4, sys.byteorder)
 
 
-def features() -> dict[str, Any]:
+def features() -> dict[str, object]:
     """The member `seccomp` of runtime-spec features-linux.md."""
     flags = [f"SECCOMP_FILTER_FLAG_{name}" for name in ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV")]
     return {
