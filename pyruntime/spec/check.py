@@ -188,7 +188,7 @@ FORMATS: dict[str, Callable[[str], bool]] = {
 }
 
 
-def _usable(value: dict[str, Any], found: list[Problem]) -> dict[str, Any]:
+def _usable(value: dict[str, object], found: list[Problem]) -> Any:
     """`value` for the rules, which rely on types: what has the wrong one is taken out."""
     if not found:
         return value

@@ -200,7 +200,7 @@ def to_error(problems: list[Problem], name: str) -> ConfigError:
     return error
 
 
-def pruned(config: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
+def pruned(config: dict[str, object], problems: list[Problem]) -> dict[str, object]:
     """A copy of `config` in which no value has the wrong type, so that the rules can be tried on it."""
     copy = dict(config)
     for problem in problems:

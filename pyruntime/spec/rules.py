@@ -8,7 +8,21 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    from pyruntime.spec.sections import (
+        Config,
+        Hook,
+        Linux,
+        Mount,
+        Namespace,
+        NetDevice,
+        Process,
+        Resources,
+        Seccomp,
+        TimeOffset,
+    )
 
     class Report(Protocol):
         """Called with the keys that lead to the place, and the problem."""
@@ -69,7 +83,7 @@ ID_LIMIT = 2**32 - 1  # no range of ids goes beyond 4294967294: 4294967295 is -1
 CPU_LIMIT = 8192  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
 
 
-def check_config(config: dict[str, Any], report: Report) -> None:
+def check_config(config: Config, report: Report) -> None:
     """Report what does not go together in a whole config.json."""
     for section, platform in OTHER_PLATFORMS.items():
         if section in config:
@@ -82,15 +96,15 @@ def check_config(config: dict[str, Any], report: Report) -> None:
         report("annotations", "", message="has an empty name", why="an annotation needs a name")
     linux = config.get("linux", {})
     namespaces = _namespaces(linux.get("namespaces", ()), report)
-    for name in ("hostname", "domainname"):
-        if config.get(name) and "uts" not in namespaces:
+    for name, value in (("hostname", config.get("hostname", "")), ("domainname", config.get("domainname", ""))):
+        if value and "uts" not in namespaces:
             report(
                 name,
                 message="would change the host's",
                 why="the container has no uts namespace of its own",
                 hint='add {"type": "uts"} to /linux/namespaces',
             )
-        length = len(config.get(name, "").encode("utf-8", "replace"))  # half a pair was reported
+        length = len(value.encode("utf-8", "replace"))  # half a pair was reported
         if length > UTS_LENGTH:
             report(name, message=f"is {length} bytes long, the kernel allows at most {UTS_LENGTH}", hint="shorten it")
     _mounts(config.get("mounts", ()), namespaces, report)
@@ -103,7 +117,7 @@ def check_config(config: dict[str, Any], report: Report) -> None:
         _linux(linux, namespaces, report)
 
 
-def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...] = ()) -> None:
+def check_process(process: Process, report: Report, above: tuple[str, ...] = ()) -> None:
     """Report what does not go together in a process object that is found below the keys `above`."""
     for index, entry in enumerate(process.get("env", ())):
         if entry.find("=") <= 0:
@@ -138,9 +152,9 @@ def check_process(process: dict[str, Any], report: Report, above: tuple[str, ...
             )
     size = process.get("consoleSize")
     if size and process.get("terminal"):
-        for name in ("height", "width"):
-            if size.get(name, 0) > 65535:
-                report(*above, "consoleSize", name, message=f"must be at most 65535, is {size[name]}")
+        for name, value in (("height", size.get("height", 0)), ("width", size.get("width", 0))):
+            if value > 65535:
+                report(*above, "consoleSize", name, message=f"must be at most 65535, is {value}")
     seen: dict[str, int] = {}
     for index, limit in enumerate(process.get("rlimits", ())):
         kind = limit.get("type", "")
@@ -175,7 +189,7 @@ def too_many_groups(count: int) -> str:
     return f"has {count} groups, the kernel takes at most {NGROUPS_MAX}"
 
 
-def _hooks(kind: str, hooks: Any, report: Report) -> None:
+def _hooks(kind: str, hooks: list[Hook], report: Report) -> None:
     for index, hook in enumerate(hooks):
         for number, entry in enumerate(hook.get("env", ())):
             equals = entry.find("=")
@@ -205,7 +219,7 @@ def _numbers(text: str, report: Report, *keys: str | int) -> None:
             report(*keys, message=f"{part.strip()!r} is not a range from 0 to {CPU_LIMIT - 1}")
 
 
-def check_resources(resources: dict[str, Any], report: Report, above: tuple[str, ...] = ()) -> None:
+def check_resources(resources: Resources, report: Report, above: tuple[str, ...] = ()) -> None:
     """Report what does not go together in a resources object that is found below the keys `above`."""
     cpu = resources.get("cpu", {})
     if "burst" in cpu and 0 < cpu.get("quota", -1) < cpu["burst"]:
@@ -218,7 +232,7 @@ def check_resources(resources: dict[str, Any], report: Report, above: tuple[str,
             report(*above, "rdma", name, message="needs hcaHandles or hcaObjects")
 
 
-def _namespaces(entries: Any, report: Report) -> dict[str, str]:
+def _namespaces(entries: Iterable[Namespace], report: Report) -> dict[str, str]:
     """The types of namespaces that the container does not share with the host; the path to join by or ""."""
     types: dict[str, str] = {}
     for index, entry in enumerate(entries):
@@ -230,7 +244,7 @@ def _namespaces(entries: Any, report: Report) -> dict[str, str]:
     return types
 
 
-def _mounts(mounts: Any, namespaces: dict[str, str], report: Report) -> None:
+def _mounts(mounts: Iterable[Mount], namespaces: dict[str, str], report: Report) -> None:
     for index, mount in enumerate(mounts):
         destination = mount.get("destination", "/")
         if destination[:1] != "/":
@@ -260,16 +274,16 @@ def _mounts(mounts: Any, namespaces: dict[str, str], report: Report) -> None:
                     )
 
 
-def _mappings(owner: dict[str, Any], report: Report, above: tuple[str | int, ...]) -> None:
+def _mappings(owner: Mount | Linux, report: Report, above: tuple[str | int, ...]) -> None:
     """Report what the kernel refuses in a map of ids, with EINVAL for all of it (user_namespaces(7))."""
-    for name in ("uidMappings", "gidMappings"):
-        mappings = owner.get(name, ())
+    for name, mappings in (("uidMappings", owner.get("uidMappings")), ("gidMappings", owner.get("gidMappings"))):
+        if not mappings:
+            continue
         for index, mapping in enumerate(mappings):
             size = mapping.get("size", 1)
             if size == 0:
                 report(*above, name, index, "size", message="must be at least 1, is 0")
-            for side in ("containerID", "hostID"):
-                first = mapping.get(side, 0)
+            for side, first in (("containerID", mapping.get("containerID", 0)), ("hostID", mapping.get("hostID", 0))):
                 if first < ID_LIMIT < first + size:
                     report(
                         *above,
@@ -286,21 +300,26 @@ def _mappings(owner: dict[str, Any], report: Report, above: tuple[str | int, ...
                 hint="join neighbouring ranges",
             )
         elif len(mappings) > 1:
-            for side in ("containerID", "hostID"):
-                _overlaps(mappings, side, report, above, name)
+            sizes = [mapping.get("size", 0) for mapping in mappings]
+            inside = [mapping.get("containerID", 0) for mapping in mappings]
+            outside = [mapping.get("hostID", 0) for mapping in mappings]
+            _overlaps(inside, sizes, "containerID", report, above, name)
+            _overlaps(outside, sizes, "hostID", report, above, name)
 
 
-def _overlaps(mappings: Any, side: str, report: Report, above: tuple[str | int, ...], name: str) -> None:
+def _overlaps(
+    starts: list[int], sizes: list[int], side: str, report: Report, above: tuple[str | int, ...], name: str
+) -> None:
     before, end = -1, 0
-    for index in sorted(range(len(mappings)), key=lambda index: mappings[index].get(side, 0)):
-        first, size = mappings[index].get(side, 0), mappings[index].get("size", 0)
+    for index in sorted(range(len(starts)), key=starts.__getitem__):
+        first, size = starts[index], sizes[index]
         if first < end and size:
             report(*above, name, index, message=f"its range of {side} overlaps that of item {before}")
         if first + size > end:
             before, end = index, first + size
 
 
-def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) -> None:
+def _linux(linux: Linux, namespaces: dict[str, str], report: Report) -> None:
     for name in ("uidMappings", "gidMappings"):
         if linux.get(name) and "user" not in namespaces:
             report(
@@ -354,7 +373,7 @@ def _linux(linux: dict[str, Any], namespaces: dict[str, str], report: Report) ->
         report("linux", "intelRdt", "closID", message=f"must be the name of one directory, is {directory}")
 
 
-def _time_offsets(offsets: dict[str, Any], namespaces: dict[str, str], report: Report) -> None:
+def _time_offsets(offsets: dict[str, TimeOffset], namespaces: dict[str, str], report: Report) -> None:
     if offsets and namespaces.get("time", "/") != "":
         joined = "time" in namespaces
         report(
@@ -422,7 +441,7 @@ def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
         )
 
 
-def _net_devices(devices: dict[str, Any], namespaces: dict[str, str], report: Report) -> None:
+def _net_devices(devices: dict[str, NetDevice], namespaces: dict[str, str], report: Report) -> None:
     if devices and "network" not in namespaces:
         report(
             "linux",
@@ -460,7 +479,7 @@ def _is_interface(name: str) -> bool:
     )
 
 
-def _seccomp(seccomp: dict[str, Any], report: Report) -> None:
+def _seccomp(seccomp: Seccomp, report: Report) -> None:
     above = ("linux", "seccomp")
     default = seccomp.get("defaultAction", "")
     if "defaultErrnoRet" in seccomp and default not in ERRNO_ACTIONS:

@@ -151,6 +151,15 @@ def test_steps_can_be_called_with_their_arguments(
         inspect.signature(one.do).bind(None, **one.args)
 
 
+def test_steps_take_the_actor_of_their_phase(planned: tuple[dict[str, Any], list[tuple[str, Step]]]) -> None:
+    """The type checker knows no phases: a step of the parent in a phase of init would fail in the container."""
+    of_init = {"HookActor", "InitActor"}
+    of_parent = {"HookActor", "HasPid", "CgroupActor", "ParentActor"}
+    for phase, one in planned[1]:
+        actor = next(iter(one.do.__annotations__.values()))
+        assert actor in (of_init if phase in INIT_PHASES else of_parent), f"{phase}: {one.name} takes {actor}"
+
+
 def test_steps_describe_themselves(planned: tuple[dict[str, Any], list[tuple[str, Step]]]) -> None:
     for _, one in planned[1]:
         template = (one.do.__doc__ or "").partition("\n")[0]
