@@ -12,7 +12,6 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.audit.view import View
 
@@ -24,7 +23,16 @@ _CUSTOMARY = {("c", "10:200"), ("c", "5:1")}
 
 
 def node(
-    view: View, pointer: str, path: str, type: str, major: int, minor: int, mode: int, uid: int, gid: int, **args: Any
+    view: View,
+    pointer: str,
+    path: str,
+    type: str,
+    major: int,
+    minor: int,
+    mode: int,
+    uid: int,
+    gid: int,
+    bound: bool,
 ) -> Iterator[Finding]:
     """A node: that it is this device; for one that was made, its mode and owner."""
     what = f"{path} is the device {type} {major}:{minor}" if type != "p" else f"{path} is a FIFO"
@@ -46,7 +54,7 @@ def node(
         yield drifted(pointer, what, f"{type} {major}:{minor}", shown)
         return
     mounted = view.mounts.mounted_on(path)
-    if args["bound"] or mounted is not None:
+    if bound or mounted is not None:
         yield as_asked(pointer, what, "the host's own, bound")
         return
     asked = f"{mode:04o} {uid}:{gid}"

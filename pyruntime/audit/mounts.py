@@ -25,7 +25,6 @@ from pyruntime.kernel.constants import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.audit.mountinfo import Mount
     from pyruntime.audit.view import View
@@ -48,7 +47,16 @@ _SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _UNSHOWN = {("tmpfs", "mode"): "1777", ("tmpfs", "size"): "unlimited", ("devpts", "mode"): "600"}
 
 
-def filesystem(view: View, pointer: str, destination: str, type: str, **args: Any) -> Iterator[Finding]:
+def filesystem(
+    view: View,
+    pointer: str,
+    destination: str,
+    type: str,
+    set: int,
+    data: list[str],
+    propagation: list[tuple[int, bool]],
+    **_: object,
+) -> Iterator[Finding]:
     """A new filesystem, with its options."""
     what = f"{type} on {destination}"
     found = view.mount_at(destination)
@@ -58,9 +66,9 @@ def filesystem(view: View, pointer: str, destination: str, type: str, **args: An
     if found.fstype != type:
         yield drifted(pointer, what, type, found.describe())
         return
-    problems = _attributes(found, args["set"], 0)
-    problems += _data(found, type, args["data"])
-    problems += _propagation(found, args["propagation"])
+    problems = _attributes(found, set, 0)
+    problems += _data(found, type, data)
+    problems += _propagation(found, propagation)
     yield _judged(pointer, what, problems, found)
 
 
@@ -74,19 +82,31 @@ def made_readonly(view: View, pointer: str, destination: str, **_: object) -> It
         yield _judged(pointer, what, _attributes(found, MOUNT_ATTR_RDONLY, 0), found)
 
 
-def bind(view: View, pointer: str, destination: str, source: str, **args: Any) -> Iterator[Finding]:
+def bind(
+    view: View,
+    pointer: str,
+    destination: str,
+    source: str,
+    set: int,
+    clear: int,
+    tree_set: int,
+    tree_clear: int,
+    propagation: list[tuple[int, bool]],
+    links: list[str],
+    **_: object,
+) -> Iterator[Finding]:
     """A file or directory of the host, with its options."""
     what = f"{source} on {destination}"
     found = view.mount_at(destination)
-    if found is None and "copy-symlink" in args["links"]:
+    if found is None and "copy-symlink" in links:
         yield cannot_see(pointer, what, "a source that is a symbolic link is copied, and the rootfs may hold it")
         return
     if found is None:
         yield _missing(view, pointer, what, destination)
         return
-    set, clear = args["set"] | args["tree_set"], args["clear"] | args["tree_clear"]
+    set, clear = set | tree_set, clear | tree_clear
     problems = _attributes(found, set, clear & ~set)
-    problems += _propagation(found, args["propagation"])
+    problems += _propagation(found, propagation)
     if problems:
         yield _judged(pointer, what, problems, found)
         return
@@ -118,7 +138,12 @@ def remount(view: View, pointer: str, destination: str, flags: int, **_: object)
 
 
 def cgroups_v1(
-    view: View, pointer: str, destination: str, hierarchies: list[list[Any]], set: int, **_: object
+    view: View,
+    pointer: str,
+    destination: str,
+    hierarchies: list[tuple[str, list[str], list[str]]],
+    set: int,
+    **_: object,
 ) -> Iterator[Finding]:
     """A directory with a mount for each hierarchy."""
     what = f"the cgroup hierarchies below {destination}"
@@ -202,7 +227,7 @@ def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Fi
     if root is None:
         yield cannot_see(pointer, what, "the root is no mount")
     else:
-        yield _judged(pointer, what, _propagation(root, [list(PROPAGATION[word])]), root)
+        yield _judged(pointer, what, _propagation(root, [PROPAGATION[word]]), root)
 
 
 def terminal(view: View, pointer: str, **_: object) -> Iterator[Finding]:
@@ -329,7 +354,7 @@ def _normal(name: str, value: str) -> object:
         return value
 
 
-def _propagation(mount: Mount, asked: list[list[Any]]) -> list[tuple[str, str]]:
+def _propagation(mount: Mount, asked: list[tuple[int, bool]]) -> list[tuple[str, str]]:
     """What is not as asked; that a slave has a master depends on whether its source was shared."""
     if not asked:
         return []

@@ -30,7 +30,33 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn, TypedDict
+
+    class Described(TypedDict, total=False):
+        """What the probe answers: of a file, of a value that was read, or why neither can be seen."""
+
+        mode: int
+        dev: int
+        ino: int
+        rdev: int
+        uid: int
+        gid: int
+        size: int
+        mount: int
+        target: str
+        empty: bool
+        value: str
+        hidden: str
+
+    class Question(TypedDict, total=False):
+        """What the probe is asked for; one member, and follow beside look."""
+
+        look: str
+        follow: bool
+        host: str
+        sysctl: str
+        uts: bool
+
 
 SECONDS = 3.0
 _PATIENCE = 3  # walks that may stand still before nothing is walked any more
@@ -57,12 +83,12 @@ class Probe:
         self._to = self._from = -1
         self._killed = 0
 
-    def look(self, path: str, *, follow: bool = True) -> dict[str, Any] | None:
+    def look(self, path: str, *, follow: bool = True) -> Described | None:
         """What a path below the container's root is, None when there is nothing: mode, dev, ino, rdev, uid, gid, the
         mount's id, for a link its target, and for a directory, if it is empty. Raises Hidden."""
         return self._ask({"look": path, "follow": follow})
 
-    def look_at_host(self, path: str) -> dict[str, Any] | None:
+    def look_at_host(self, path: str) -> Described | None:
         """The same for a path of the host's."""
         return self._ask({"host": path})
 
@@ -95,7 +121,7 @@ class Probe:
                 return
             select.select((), (), (), 0.01)
 
-    def _ask(self, question: dict[str, object]) -> dict[str, Any] | None:
+    def _ask(self, question: Question) -> Described | None:
         if self._killed >= _PATIENCE:
             raise Hidden("the container's filesystems do not answer")
         if not self._pid:
@@ -158,7 +184,7 @@ class Probe:
                 line = line[posix.write(answers, line) :]
         posix._exit(0)
 
-    def _answer(self, question: dict[str, Any], joined: str) -> dict[str, object] | None:
+    def _answer(self, question: Question, joined: str) -> Described | None:
         if "look" in question:
             flags = _O_PATH | (0 if question["follow"] else posix.O_NOFOLLOW)
             fd = files.open_resolved(self._root_fd, question["look"], flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -174,10 +200,16 @@ class Probe:
         return {"value": posix.read(fd, _MAX_ANSWER // 2).decode("utf-8", "replace")}
 
 
-def _described(fd: int) -> dict[str, object]:
+def _described(fd: int) -> Described:
     found = posix.fstat(fd)
-    answer: dict[str, object] = {
-        name: getattr(found, f"st_{name}") for name in ("mode", "dev", "ino", "rdev", "uid", "gid", "size")
+    answer: Described = {
+        "mode": found.st_mode,
+        "dev": found.st_dev,
+        "ino": found.st_ino,
+        "rdev": found.st_rdev,
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "size": found.st_size,
     }
     try:
         answer["mount"] = mount.mount_id(fd)

@@ -14,8 +14,7 @@ from pyruntime.runtime.init import open_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.audit.probe import Described
     from pyruntime.cgroupfs.layout import Layout
 
 _O_PATH = 0o10000000
@@ -88,7 +87,7 @@ class View:
         found = posix.fstat(self.root_fd)
         return found.st_dev, found.st_ino
 
-    def look(self, path: str) -> dict[str, Any] | None:
+    def look(self, path: str) -> Described | None:
         """What a path below its root is (Probe.look)."""
         return self.probe.look(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.cgroupfs.layout import UNIFIED
+from pyruntime.cgroupfs.layout import UNIFIED, Layout
 from pyruntime.criu import images, messages, service
 from pyruntime.errors import StateError, UsageError
 from pyruntime.features.rootfs.destination import destination_of
@@ -17,8 +17,6 @@ from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyruntime.criu.options import CheckpointOptions
     from pyruntime.state.store import Record
 
@@ -51,8 +49,7 @@ def checkpoint(record: Record, asked: CheckpointOptions, given: list[str] | None
 
 def _dump(record: Record, asked: CheckpointOptions, directories: images.Directories, given: list[str] | None) -> None:
     config = load.load_object(record.path(store.CONFIG))
-    nowhere: Any = None  # the host's cgroups need not be looked at
-    request = Request(config, id=record.id, bundle=record.bundle, layout=nowhere)
+    request = Request(config, id=record.id, bundle=record.bundle, layout=Layout(()))  # its cgroups are known
     links = given or images.descriptors_of(record.pid)
     options = images.common(asked, directories, LOG)
     options |= {

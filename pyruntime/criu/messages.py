@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
 # criu_req_type
@@ -86,7 +86,7 @@ class Response:
 def request(type: int, options: dict[str, object] | None = None) -> bytes:
     """criu_req. options: names of OPTIONS; a list is a field that is repeated, a tuple a nested message whose
     fields are numbered from 1."""
-    fields: list[tuple[int, Any]] = [(1, type)]
+    fields: list[tuple[int, object]] = [(1, type)]
     if options is not None:
         found = [(OPTIONS[name], value) for name, value in options.items() if value not in (None, False, "", [])]
         fields.append((2, encode(found)))
@@ -98,7 +98,7 @@ def notified() -> bytes:
     return encode([(1, NOTIFY), (3, True)])
 
 
-def encode(fields: list[tuple[int, Any]]) -> bytes:
+def encode(fields: Sequence[tuple[int, object]]) -> bytes:
     """Fields in protobuf's wire format."""
     data = bytearray()
     for number, value in fields:
@@ -112,6 +112,7 @@ def encode(fields: list[tuple[int, Any]]) -> bytes:
                 value = encode(list(enumerate(value, 1)))
             elif isinstance(value, str):
                 value = value.encode("utf-8", "surrogateescape")
+            assert isinstance(value, bytes)
             data += varint(number << 3 | 2) + varint(len(value)) + value
     return bytes(data)
 

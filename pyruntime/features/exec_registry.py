@@ -6,6 +6,7 @@ libcontainer's init for a process that joins (docs/handshake.md, "exec").
 
 from __future__ import annotations
 
+from pyruntime.cgroupfs.layout import Layout
 from pyruntime.features.cgroups import enter
 from pyruntime.features.namespaces import target
 from pyruntime.features.process import affinity, capabilities, keyring, null_device, program, rlimits, user
@@ -16,7 +17,6 @@ from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PHASES, PREPARE, READY, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from pyruntime.features.namespaces.target import Target
     from pyruntime.spec.sections import Config
@@ -30,7 +30,7 @@ def _plan_oom(request: ExecRequest) -> Iterable[Step]:
     return () if request.oom_by_child() else _oom(request)
 
 
-FEATURES: tuple[tuple[str, Callable[[Any], Iterable[Step]]], ...] = (
+FEATURES: tuple[tuple[str, Callable[[ExecRequest], Iterable[Step]]], ...] = (
     (PREPARE, rare("/linux/seccomp", "security.seccomp")),
     (PREPARE, affinity.plan_initial),
     (PREPARE, enter.plan_open),
@@ -89,10 +89,23 @@ class ExecRequest(Request):
         target: Target,
         cgroups: dict[str, str],
         sub_cgroup: bool = False,
-        **options: Any,
+        rootless: bool = False,
+        new_keyring: bool = True,
+        preserve_fds: int = 0,
+        console_socket: str | None = None,
+        detach: bool = True,
     ) -> None:
-        nowhere: Any = None  # the container's cgroups are known, the host need not be looked at
-        super().__init__(config, id=id, bundle=bundle, layout=nowhere, **options)
+        super().__init__(
+            config,
+            id=id,
+            bundle=bundle,
+            layout=Layout(()),  # the container's cgroups are known, the host need not be looked at
+            rootless=rootless,
+            new_keyring=new_keyring,
+            preserve_fds=preserve_fds,
+            console_socket=console_socket,
+            detach=detach,
+        )
         self.target = target
         self.cgroups = cgroups
         self.sub_cgroup = sub_cgroup

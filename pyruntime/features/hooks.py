@@ -29,7 +29,6 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from pyruntime.plan.actors import HookActor, InitActor
     from pyruntime.plan.request import Request
@@ -122,7 +121,7 @@ def run(
     title = f"{kind} hook #{index}: {path}"
     record = actor.record  # init has none: `delete --force` kills it, and its hook with it
     abandoned = record.path(ABANDONED) if record is not None and kind != "poststop" else ""
-    environment: dict[Any, Any]
+    environment: dict[str, str] | dict[bytes, bytes]
     if env is not None:
         environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
     else:

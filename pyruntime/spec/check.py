@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyruntime.spec.shape import Shape
 
     # Where a value is: (path of the object or array that holds it, key). Only problems make it a pointer.
-    Path = tuple[Any, str | int] | None
+    Path = tuple["Path", str | int] | None
     UnknownMember = tuple[Path, str, Shape]
 
 # Members that carry notes rather than settings: "$schema", "_comment", "x-origin", "com.example.key".
@@ -75,7 +75,7 @@ def without_errors(problems: list[Problem], name: str) -> list[Problem]:
     return problems
 
 
-def _visit(value: Any, node: Shape, path: Path, found: list[Problem], unknown: list[UnknownMember]) -> None:
+def _visit(value: object, node: Shape, path: Path, found: list[Problem], unknown: list[UnknownMember]) -> None:
     """Hold `value` against the shape `node`; append to `found` what does not fit."""
     kind = node[0]
     if kind == "string":
@@ -118,7 +118,7 @@ def _visit(value: Any, node: Shape, path: Path, found: list[Problem], unknown: l
 
 
 def _visit_members(
-    value: dict[str, Any], node: Shape, path: Path, found: list[Problem], unknown: list[UnknownMember]
+    value: dict[str, object], node: Shape, path: Path, found: list[Problem], unknown: list[UnknownMember]
 ) -> None:
     """Hold the members of an object against its shape."""
     _, members, required, rest = node

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from pyruntime.spec.check import Path
     from pyruntime.spec.shape import Shape
 
     Keys = tuple[str | int, ...]
@@ -123,7 +124,7 @@ def _places(node: Shape, pointer: str) -> Iterator[str]:
             yield from _places(node[3], pointer + "/*")
 
 
-def keys_of(path: Any) -> Keys:
+def keys_of(path: Path) -> Keys:
     """The keys of a place, from the linked pairs (path of the parent, key) that the check makes."""
     keys = []
     while path is not None:
@@ -132,7 +133,7 @@ def keys_of(path: Any) -> Keys:
     return tuple(reversed(keys))
 
 
-def misfit(path: Any, node: Shape, value: object) -> Problem:
+def misfit(path: Path, node: Shape, value: object) -> Problem:
     """The problem of a `value` that is not of the shape `node`."""
     keys = keys_of(path)
     hint = None
@@ -160,7 +161,7 @@ def misfit(path: Any, node: Shape, value: object) -> Problem:
     return Problem(keys, message, hint=hint)
 
 
-def missing(path: Any, name: str) -> Problem:
+def missing(path: Path, name: str) -> Problem:
     """The problem of an object that lacks the required member `name`."""
     return Problem((*keys_of(path), name), "is required and missing")
 

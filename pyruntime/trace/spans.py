@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyruntime.runtime.channel import Channel
     from pyruntime.trace.recorder import Recorder
 
 # command -> modules to have before the clock starts, and before the clone: imports are not what is measured.
@@ -83,9 +84,9 @@ def load(command: str) -> None:
 
 def install(recorder: Recorder) -> Callable[[], None]:
     """Wrap what is loaded. Gives back the function that undoes it."""
-    undo: list[tuple[Any, str, Any]] = []
+    undo: list[tuple[object, str, object]] = []
 
-    def replace(holder: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    def replace(holder: object, name: str, wrapper: Callable[..., object]) -> None:
         function = getattr(holder, name)
         # A module that has imported it by name calls it by that.
         importers = [one for key, one in sys.modules.items() if key.startswith("pyruntime.")]
@@ -110,14 +111,14 @@ def install(recorder: Recorder) -> Callable[[], None]:
     return restore
 
 
-def locate(module: str, path: str) -> tuple[Any, str]:
+def locate(module: str, path: str) -> tuple[object, str]:
     """Where a function is: (module or class, its name there)."""
-    holder: Any = sys.modules[module]
+    holder: object = sys.modules[module]
     owner, _, name = path.rpartition(".")
     return (getattr(holder, owner) if owner else holder), name
 
 
-def _watched(recorder: Recorder, kind: str, words: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _watched(recorder: Recorder, kind: str, words: str, function: Callable[..., object]) -> Callable[..., object]:
     def watched(*args: Any, **options: Any) -> Any:
         begin = time.monotonic_ns()
         result = FAILED
@@ -136,15 +137,17 @@ def _watched(recorder: Recorder, kind: str, words: str, function: Callable[..., 
 
 
 def _watched_send(recorder: Recorder, function: Callable[..., None]) -> Callable[..., None]:
-    def send(channel: Any, type: str, *args: Any, **options: Any) -> None:
+    def send(channel: Channel, type: str, *args: object, **options: object) -> None:
         recorder.message_sent(type)
         function(channel, type, *args, **options)
 
     return send
 
 
-def _watched_receive(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
-    def receive(channel: Any) -> Any:
+def _watched_receive(
+    recorder: Recorder, function: Callable[[Channel], tuple[str, object, list[int]]]
+) -> Callable[..., object]:
+    def receive(channel: Channel) -> tuple[str, object, list[int]]:
         begin = time.monotonic_ns()
         found = function(channel)
         recorder.message_received(found[0], begin)
