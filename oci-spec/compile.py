@@ -4,7 +4,7 @@
     python3 oci-spec/compile.py --check  only say (by the exit status) whether they are up to date
 
 shape.py is what config.json is checked against, so that nothing is parsed when a container starts; sections.py has
-the types of its objects for the type checker, so that a misspelled member is an error of mypy.
+the types of its objects for the type checker.
 
 A shape is a tuple whose first item says what it is:
 

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyruntime.spec.sections import Config
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
 
@@ -33,7 +34,7 @@ def find(root: str, id: ContainerId) -> Record:
 
 def statistics(record: Record) -> dict[str, object]:
     """An event of type "stats": what the container uses now."""
-    config = fastjson.loads(read_file(record.path(store.CONFIG)))
+    config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
     given = (config.get("linux") or {}).get("intelRdt")
     return _event(record, "stats", {**stats.read(record.cgroups), "intel_rdt": rdt_stats.read(given, record.id)})
 

@@ -31,12 +31,19 @@ from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Protocol
 
     from pyruntime.commands.settings import Settings
     from pyruntime.plan.actors import PlannedActor, StepActor
     from pyruntime.plan.step import Step
     from pyruntime.state.store import Record
+
+    class Command(Protocol):
+        """The module of a command, of pyruntime/cli."""
+
+        def run(self, settings: Settings, values: dict[str, object], words: list[str], /) -> int:
+            """Execute the command: its exit status."""
+
 
 SPOOL = "exec.trace"
 _MFD_CLOEXEC = 1
@@ -244,7 +251,7 @@ def _clock_offset(pid: int) -> int:
 
 
 def traced(
-    path: str, module: Any, command: str, settings: Settings, values: dict[str, object], words: list[str]
+    path: str, module: Command, command: str, settings: Settings, values: dict[str, object], words: list[str]
 ) -> int:
     """Run a command and write its trace to a file, also when it fails: the command's exit status.
 
@@ -259,7 +266,7 @@ def traced(
     error: BaseException | None = None
     recorder.begin = time.monotonic_ns()
     try:
-        return int(module.run(settings, values, words))
+        return module.run(settings, values, words)
     except BaseException as raised:
         error = raised
         raise

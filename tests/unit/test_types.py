@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
+import sys
 import tokenize
 from pathlib import Path
 
@@ -13,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((CHECKOUT / "pyruntime").rglob("*.py"))
 FEATURES = sorted((CHECKOUT / "pyruntime" / "features").rglob("*.py"))
 
-LIMIT = 150  # lines of pyruntime with the name `Any`, imports of it excepted
+LIMIT = 100  # lines of pyruntime with the name `Any`, imports of it excepted
 
 # Types of an actor (plan/actors.py).
 ACTORS = {"StepActor", "HookActor", "HasPid", "CgroupActor", "ParentActor", "InitActor", "EntrantActor"}
@@ -82,3 +85,77 @@ def test_any_is_rare() -> None:
     total = sum(found.values())
     worst = sorted(found.items(), key=lambda one: -one[1])[:10]
     assert total <= LIMIT, f"{total} lines with Any, more than {LIMIT}; most of them in {worst}"
+
+
+# Each line that ends in "# wrong" is a mistake that the types are there to find; the others are right.
+SNIPPET = """
+from pyruntime.features.namespaces import hostname
+from pyruntime.features.process import rlimits
+from pyruntime.plan.actors import HookActor, InitActor, ParentActor
+from pyruntime.plan.request import Request
+from pyruntime.plan.step import Step
+from pyruntime.runtime.init import Init
+from pyruntime.runtime.parent import Parent
+from pyruntime.criu.restore import Restorer
+from pyruntime.features.hooks import RecordActor
+
+right = Step("/hostname", hostname.set_hostname, name="box")
+misspelled = Step("/hostname", hostname.set_hostname, nam="box")  # wrong
+of_another_type = Step("/hostname", hostname.set_hostname, name=5)  # wrong
+too_few = Step("/process/rlimits/0", rlimits.set_limit, limit="RLIMIT_CORE", soft=1)  # wrong
+
+def of_init(init: InitActor) -> None:
+    print(init.root_fd)
+    print(init.pidfd)  # wrong
+
+def of_parent(parent: ParentActor) -> None:
+    print(parent.pidfd)
+    print(parent.root_fd)  # wrong
+
+def planner(request: Request) -> int:
+    return request.process["oomScoreAdj"]
+
+def misspelt(request: Request) -> int:
+    return request.process["oomScoreAdjust"]  # wrong
+
+def got(request: Request) -> int | None:
+    return request.process.get("oomScoreAdjust")  # wrong
+
+def actors(init: Init, parent: Parent, restorer: Restorer, record: RecordActor) -> None:
+    one: InitActor = init
+    two: ParentActor = parent
+    three: ParentActor = restorer
+    four: HookActor = record
+    five: HookActor = init
+    six: HookActor = parent
+    seven: InitActor = parent  # wrong
+"""
+
+
+def test_the_types_find_mistakes(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    (tmp_path / "snippet.py").write_text(SNIPPET)
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--cache-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, str(tmp_path / "snippet.py")], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    found = {int(line) for line in re.findall(r"snippet\.py:(\d+): error", done.stdout)}
+    wanted = {number for number, line in enumerate(SNIPPET.split("\n"), 1) if line.endswith("# wrong")}
+    assert found == wanted, done.stdout + done.stderr
+
+
+def test_members_that_are_asked_for_exist() -> None:
+    """For the type checker, `get` with a name that the schema lacks is no mistake."""
+    schema = json.loads((CHECKOUT / "oci-spec" / "config.schema.json").read_text())
+    known = {
+        "config": set(schema["properties"]),
+        "process": set(schema["$defs"]["process"]["properties"]),
+        "linux": set(schema["$defs"]["linux"]["properties"]),
+    }
+    asked = [
+        (name(path), section, member)
+        for path in SOURCES
+        for section, member in re.findall(r"\brequest\.(config|process|linux)\.get\(\"(\w+)\"", path.read_text())
+    ]
+    assert len(asked) > 50
+    assert [one for one in asked if one[2] not in known[one[1]]] == []
