@@ -1,4 +1,4 @@
-"""Makes pyruntime/shim/messages.py from the .proto files beside it.
+"""Makes pyruntime/shim/messages.py, and message_types.pyi for the type checker, from the .proto files beside them.
 
     python tools/compile-messages.py [--check]
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "pyruntime/shim"
 OUTPUT = FOLDER / "messages.py"
+TYPES = FOLDER / "message_types.pyi"
 SCALARS = ("string", "bytes", "bool", "int32", "int64", "uint32", "uint64")
 HEAD = '''"""The messages of proto/*.proto as tables for wire.py. Made by tools/compile-messages.py: do not edit.
 
@@ -23,6 +24,14 @@ from __future__ import annotations
 
 MESSAGES: dict[str, tuple[tuple[int, str, str, bool], ...]] = {
 '''
+TYPES_HEAD = '''"""The messages of proto/*.proto as types. Made by tools/compile-messages.py: do not edit.
+
+A decoded message has all its fields; one to be sent may leave out those that are unset.
+"""
+
+from typing import TypedDict
+'''
+PYTHON = {"string": "str", "bytes": "bytes", "bool": "bool", "map": "dict[str, str]"}
 FIELD = re.compile(r"(repeated )?(map<string, string>|\w+) (\w+) = (\d+);")
 
 Fields = list[tuple[int, str, str, bool]]
@@ -66,10 +75,32 @@ def text(messages: dict[str, Fields]) -> str:
     return "".join(lines) + "}\n"
 
 
+def type_name(message: str) -> str:
+    """The name of a message's type: not that of typing.Any."""
+    return "AnyMessage" if message == "Any" else message
+
+
+def types(messages: dict[str, Fields]) -> str:
+    """message_types.pyi as it is to be."""
+    lines = [TYPES_HEAD]
+    for name, fields in sorted(messages.items()):
+        lines.append(f"\nclass {type_name(name)}(TypedDict, total=False):" + ("\n" if fields else " ...\n"))
+        for _, field, kind, repeated in fields:
+            found = PYTHON.get(kind) or ("int" if kind in SCALARS else type_name(kind))
+            if repeated:
+                found = f"list[{found}]"
+            elif kind in messages:
+                found += " | None"
+            lines.append(f"    {field}: {found}\n")
+    return "".join(lines)
+
+
 if __name__ == "__main__":
-    new = text(read())
-    if "--check" in sys.argv:
-        sys.exit(OUTPUT.read_text() != new)
-    if not OUTPUT.exists() or OUTPUT.read_text() != new:
-        OUTPUT.write_text(new)
-        print(f"wrote {OUTPUT}")
+    messages = read()
+    for path, new in ((OUTPUT, text(messages)), (TYPES, types(messages))):
+        if path.exists() and path.read_text() == new:
+            continue
+        if "--check" in sys.argv:
+            sys.exit(1)
+        path.write_text(new)
+        print(f"wrote {path}")

@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.commands.settings import Settings
-    from pyruntime.shim.wire import Message
+    from pyruntime.shim import message_types
     from pyruntime.util.ids import ContainerId
 
 _LOGS = "criu-work"  # in the bundle: the directory of images is the client's, and may become an image of its own
 
 
 def checkpoint(
-    settings: Settings, id: ContainerId, *, path: str, bundle: str, chosen: Message, files: list[str]
+    settings: Settings,
+    id: ContainerId,
+    *,
+    path: str,
+    bundle: str,
+    chosen: message_types.CheckpointOptions,
+    files: list[str],
 ) -> None:
     """Write the images of a running container to a directory.
 

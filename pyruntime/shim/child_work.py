@@ -14,11 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyruntime.shim.wire import Message
+    from pyruntime.shim.message_types import Mount
     from pyruntime.util.ids import ContainerId
 
 
-def create(settings: Settings, id: ContainerId, *, mounts: list[Message], bundle: str, **options: Any) -> object:
+def create(settings: Settings, id: ContainerId, *, mounts: list[Mount], bundle: str, **options: Any) -> object:
     """Mount the root filesystem and create the container."""
     target = f"{bundle}/rootfs"
     rootfs.mount_all(mounts, target)
@@ -30,7 +30,7 @@ def create(settings: Settings, id: ContainerId, *, mounts: list[Message], bundle
         raise
 
 
-def mount(settings: Settings, id: ContainerId, *, mounts: list[Message], bundle: str) -> None:
+def mount(settings: Settings, id: ContainerId, *, mounts: list[Mount], bundle: str) -> None:
     """Mount the root filesystem of a container that will be restored."""
     rootfs.mount_all(mounts, f"{bundle}/rootfs")
 
@@ -75,7 +75,7 @@ def run_when_told(settings: Settings, id: ContainerId, *, socket: int, process: 
     return prepared.run(console)
 
 
-def _await_word(socket: int) -> tuple[list[Message], int]:
+def _await_word(socket: int) -> tuple[list[Mount], int]:
     """Take the streams that come with the word: (mounts, console or -1). Without a word, end."""
     told = standby.receive(socket)
     if told is None:

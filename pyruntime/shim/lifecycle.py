@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from pyruntime.shim.message_types import (
+        ContainerRequest,
+        CreateTaskRequest,
+        ExecProcessRequest,
+        Options,
+        ProcessRequest,
+    )
     from pyruntime.shim.ttrpc import Reply
-    from pyruntime.shim.wire import Message
     from pyruntime.state.store import Record
     from pyruntime.util.ids import Namespace
 
-    Request = Message
     _Id = TypeVar("_Id", ContainerId, ExecId)
 
 _SIGKILL = 9
@@ -68,12 +73,12 @@ class Lives:
         self.living: dict[int, Process] = {}
         self.orphans: dict[int, int] = {}
         self.spare: Spare | None = None
-        self.spare_for: tuple[str, str, Message] = "", "", {}
+        self.spare_for: tuple[str, str, Options] = "", "", {}
         self.shutdown: Callable[[], None] = loop.stop
 
     # Whom a request is about.
 
-    def container(self, request: Request) -> Container:
+    def container(self, request: ContainerRequest) -> Container:
         found = self.containers.get(request["id"])
         if found is None:
             raise Refusal(ttrpc.NOT_FOUND, f"container {request['id']} in this shim")
@@ -81,7 +86,7 @@ class Lives:
             raise Refusal(ttrpc.PRECONDITION, f"container {request['id']} is being created")
         return found
 
-    def process(self, request: Request) -> Process:
+    def process(self, request: ProcessRequest) -> Process:
         container = self.container(request)
         if not request["exec_id"]:
             return container.init
@@ -92,7 +97,7 @@ class Lives:
 
     # The life of processes.
 
-    def create(self, request: Request, reply: Reply) -> None:
+    def create(self, request: CreateTaskRequest, reply: Reply) -> None:
         """Create: the container, up to the gate; of one that is to be restored, the root filesystem."""
         id, bundle = _checked(ContainerId, request["id"]), request["bundle"]
         if id in self.containers:
@@ -139,11 +144,11 @@ class Lives:
         arguments = {"mounts": request["rootfs"], "bundle": bundle, **_flags(chosen)}
         self._bear(init, "create", child_work.create, failed, done, arguments, self._take_spare(id, bundle, chosen))
 
-    def _streams(self, request: Request) -> Stdio:
+    def _streams(self, request: CreateTaskRequest | ExecProcessRequest) -> Stdio:
         words = request["stdin"], request["stdout"], request["stderr"], request["terminal"]
         return Stdio(self.loop, *words, warn=self.jobs.warn)
 
-    def prepare(self, id: ContainerId, bundle: str, chosen: Message) -> None:
+    def prepare(self, id: ContainerId, bundle: str, chosen: Options) -> None:
         """Let a child plan the container that will be asked for next."""
         made = settings.settings(self.namespace, chosen)
         try:
@@ -154,7 +159,7 @@ class Lives:
             return  # Create tries again, and reports it
         self.spare_for = id, bundle, chosen
 
-    def _take_spare(self, id: str, bundle: str, chosen: Message) -> Spare | None:
+    def _take_spare(self, id: str, bundle: str, chosen: Options) -> Spare | None:
         if self.spare_for != (id, bundle, chosen):
             self._drop_spare()
         spare, self.spare = self.spare, None
@@ -272,7 +277,7 @@ class Lives:
         else:
             self.living[pid] = process
 
-    def start(self, request: Request, reply: Reply) -> None:
+    def start(self, request: ProcessRequest, reply: Reply) -> None:
         """Start: the user's process of a created container, or an exec's process."""
         process = self.process(request)
         container = process.container
@@ -322,7 +327,7 @@ class Lives:
         elif not task_start.open_gate(self.loop, record_of(container), _SECONDS, done):
             self.run_child("start", COMMANDS["start"], process, done)
 
-    def exec(self, request: Request, reply: Reply) -> None:
+    def exec(self, request: ExecProcessRequest, reply: Reply) -> None:
         """Exec: note a process that Start will run."""
         container = self.container(request)
         id = _checked(ExecId, request["exec_id"])
@@ -330,7 +335,10 @@ class Lives:
             raise Refusal(ttrpc.EXISTS, f"exec {id}")
         if container.init.exit is not None:
             raise Refusal(ttrpc.PRECONDITION, f"cannot exec in a stopped container: {container.id}")
-        spec = fastjson.loads(request["spec"]["value"].decode("utf-8", "surrogateescape"))
+        given = request["spec"]
+        spec = fastjson.loads(given["value"].decode("utf-8", "surrogateescape")) if given is not None else None
+        if not isinstance(spec, dict):
+            raise Refusal(ttrpc.INVALID, f"exec {id}: spec is not a process object")
         spec["terminal"] = request["terminal"]
         stdio = self._streams(request)
         process = container.execs[id] = Process(container, id, stdio, spec)
@@ -349,7 +357,7 @@ class Lives:
         except OSError:
             return  # Start tries again, and tells
 
-    def delete(self, request: Request, reply: Reply) -> None:
+    def delete(self, request: ProcessRequest, reply: Reply) -> None:
         """Delete: a process that has ended, and with init the container."""
         process = self.process(request)
         container = process.container
@@ -482,6 +490,6 @@ def _checked(kind: type[_Id], text: str) -> _Id:
         raise Refusal(ttrpc.INVALID, str(error)) from None
 
 
-def _flags(chosen: Message) -> Message:
+def _flags(chosen: Options) -> dict[str, object]:
     """What of the options are flags of `create`."""
     return {"pivot": not chosen["no_pivot_root"], "new_keyring": not chosen["no_new_keyring"]}

@@ -20,7 +20,7 @@ from pyruntime.kernel.constants import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyruntime.shim.wire import Message
+    from pyruntime.shim.message_types import Mount
 
 _PAGE = 4096  # what mount(2) copies of its data
 _GONE = (2, 22)  # ENOENT, EINVAL: nothing is mounted there
@@ -30,7 +30,7 @@ _MAPS = ("uidmap", "gidmap")
 _LAYERS = ("lowerdir", "upperdir", "workdir")
 
 
-def mount_all(mounts: list[Message], rootfs: str) -> None:
+def mount_all(mounts: list[Mount], rootfs: str) -> None:
     """Mount one after the other on rootfs, or below it where they say. Changes the working directory; raises
     KernelError, and then nothing is mounted."""
     if mounts:
@@ -60,7 +60,7 @@ def _below(rootfs: str, target: str) -> str:
         posix.close(place)
 
 
-def _mount(one: Message, target: str) -> None:
+def _mount(one: Mount, target: str) -> None:
     words = one["options"]
     maps = {name: [word.partition("=")[2] for word in words if word.startswith(f"{name}=")] for name in _MAPS}
     if any(maps.values()):
@@ -97,7 +97,7 @@ def _mount(one: Message, target: str) -> None:
         mount.set_propagation(target, kind, recursive=tree_too)
 
 
-def _mount_mapped(one: Message, target: str, given: dict[str, list[str]]) -> None:
+def _mount_mapped(one: Mount, target: str, given: dict[str, list[str]]) -> None:
     """Mount with other owners: those of an overlay's lower layers, or of another filesystem, are shifted.
 
     containerd 2 asks so for a container with a user namespace, in place of a copy of the image for each set of maps.

@@ -10,7 +10,9 @@ from pyruntime.util.fileio import read_file, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyruntime.shim.wire import Message
+    from typing import Any
+
+    from pyruntime.shim.message_types import AnyMessage, CheckpointOptions, GenericOptions, Options
     from pyruntime.util.ids import Namespace
 
 ROOT = "/run/containerd/pyruntime"
@@ -32,7 +34,7 @@ _TOML = {
 }
 
 
-def options(any: Message | None) -> Message:
+def options(any: AnyMessage | None) -> Options:
     """The fields of Options from what a caller gave, defaults for what it did not. Raises ValueError."""
     found = _decoded(any)
     if found["root"] and not found["root"].startswith("/"):
@@ -40,17 +42,19 @@ def options(any: Message | None) -> Message:
     return found
 
 
-def _decoded(any: Message | None) -> Message:
-    found = wire.decode("Options", b"")
+def _decoded(any: AnyMessage | None) -> Options:
+    found: Options = wire.decode("Options", b"")
     if any is None:
         return found
     type = any["type_url"].rpartition("/")[2]
     if type == _RUNC:
-        return wire.decode("Options", any["value"])
+        found.update(wire.decode("Options", any["value"]))
+        return found
     if type == _OLD_RUNC:
-        return {**found, **wire.decode("CreateOptions", any["value"])}
+        found.update(wire.decode("CreateOptions", any["value"]))
+        return found
     if type in _GENERIC:
-        given = wire.decode("GenericOptions", any["value"])
+        given: GenericOptions = wire.decode("GenericOptions", any["value"])
         text = given["config_body"].decode() or (read_file(given["config_path"]) if given["config_path"] else "")
         import tomllib  # few callers give a file
 
@@ -58,21 +62,23 @@ def _decoded(any: Message | None) -> Message:
         unknown = sorted(set(table) - set(_TOML))
         if unknown:
             raise ValueError(f"runtime options: unknown {', '.join(unknown)}; known are {', '.join(sorted(_TOML))}")
-        found.update({_TOML[name]: value for name, value in table.items()})
+        named: Any = {_TOML[name]: value for name, value in table.items()}
+        found.update(named)
         return found
     if type:
         raise ValueError(f"runtime options of type {type} are not known")
     return found
 
 
-def checkpoint_options(any: Message | None) -> Message:
+def checkpoint_options(any: AnyMessage | None) -> CheckpointOptions:
     """The fields of CheckpointOptions from what a caller gave. Raises ValueError."""
     if any is not None and any["type_url"] and any["type_url"].rpartition("/")[2] != _CHECKPOINT:
         raise ValueError(f"checkpoint options of type {any['type_url']} are not known")
-    return wire.decode("CheckpointOptions", any["value"] if any is not None else b"")
+    found: CheckpointOptions = wire.decode("CheckpointOptions", any["value"] if any is not None else b"")
+    return found
 
 
-def settings(namespace: Namespace, chosen: Message) -> Settings:
+def settings(namespace: Namespace, chosen: Options) -> Settings:
     """The settings of operations for a container of a containerd namespace."""
     root = (chosen["root"] or ROOT).rstrip("/")
     return forked.settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])

@@ -15,7 +15,7 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyruntime.shim.wire import Message
+    from pyruntime.shim.message_types import Mount
 
 _FD_SIZE = 4
 _MAX_PACKET = 1 << 17
@@ -33,7 +33,7 @@ class Spare:
         self._socket = socket
         self._timer = loop.later(SECONDS, self.dismiss)
 
-    def tell(self, mounts: list[Message], stdio: tuple[int, ...], console: int) -> bool:
+    def tell(self, mounts: list[Mount], stdio: tuple[int, ...], console: int) -> bool:
         """Give the word, with what was not known before; False when nobody is there to hear it."""
         if self.reading < 0:
             return False
@@ -63,7 +63,7 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
 
 
-def receive(fd: int) -> tuple[list[Message], tuple[int, ...], int] | None:
+def receive(fd: int) -> tuple[list[Mount], tuple[int, ...], int] | None:
     """Wait in the child for the word: (mounts, streams, console or -1); None when there is none."""
     socket = _socket.socket(fileno=fd)
     data, ancillary, _, _ = socket.recvmsg(_MAX_PACKET, _socket.CMSG_SPACE(4 * _FD_SIZE), _socket.MSG_CMSG_CLOEXEC)

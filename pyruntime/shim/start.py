@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
-    from pyruntime.shim.wire import Message
+    from pyruntime.shim.message_types import Options
 
 DIRECTORY = "/run/containerd/s"
 
@@ -116,7 +116,7 @@ def _read_input() -> bytes:
     return data
 
 
-def _options(given: bytes) -> Message:
+def _options(given: bytes) -> Options:
     from pyruntime.shim import settings
 
     any = None
@@ -149,7 +149,7 @@ def _answer(address: str) -> str:
     return fastjson.dumps({"version": version, "address": address, "protocol": "ttrpc"})
 
 
-def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: Message) -> None:
+def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: Options) -> None:
     """Be the shim."""
     posix.setpgid(0, 0)
     # containerd reads what `start` writes until everybody has closed it.

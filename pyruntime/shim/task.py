@@ -23,11 +23,20 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from pyruntime.shim.message_types import (
+        CheckpointTaskRequest,
+        CloseIORequest,
+        ContainerRequest,
+        KillRequest,
+        ProcessRequest,
+        ResizePtyRequest,
+        ShutdownRequest,
+        UpdateTaskRequest,
+    )
     from pyruntime.shim.ttrpc import Reply
-    from pyruntime.shim.wire import Message
 
-    Request = Message
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 
@@ -55,7 +64,7 @@ class Tasks(Lives):
 
     # What looks.
 
-    def state(self, request: Request, reply: Reply) -> None:
+    def state(self, request: ProcessRequest, reply: Reply) -> None:
         """State: of a process."""
         process = self.process(request)
         status, at = process.exit if process.exit and process.told else (0, 0)
@@ -82,7 +91,7 @@ class Tasks(Lives):
             return PAUSED
         return process.status
 
-    def wait(self, request: Request, reply: Reply) -> None:
+    def wait(self, request: ProcessRequest, reply: Reply) -> None:
         """Wait: the exit status, once there is one."""
         process = self.process(request)
         if process.exit and process.told:
@@ -91,7 +100,7 @@ class Tasks(Lives):
         else:
             process.waiting.append(reply)
 
-    def pids(self, request: Request, reply: Reply) -> None:
+    def pids(self, request: ContainerRequest, reply: Reply) -> None:
         """Pids: of all processes in the container's cgroups."""
         container = self.container(request)
         record = record_of(container)
@@ -105,14 +114,14 @@ class Tasks(Lives):
             found.append(info)
         reply.send("PidsResponse", {"processes": found})
 
-    def stats(self, request: Request, reply: Reply) -> None:
+    def stats(self, request: ContainerRequest, reply: Reply) -> None:
         """Stats: what the container uses."""
         from pyruntime.shim import metrics
 
         record = record_of(self.container(request))
         reply.send("StatsResponse", {"stats": metrics.read(record.cgroups)})
 
-    def connect(self, request: Request, reply: Reply) -> None:
+    def connect(self, request: ContainerRequest, reply: Reply) -> None:
         """Connect: pids of the shim and of the container's init."""
         container = self.containers.get(request["id"])
         pid = container.init.pid if container is not None else 0
@@ -120,7 +129,7 @@ class Tasks(Lives):
 
     # What changes.
 
-    def kill(self, request: Request, reply: Reply) -> None:
+    def kill(self, request: KillRequest, reply: Reply) -> None:
         """Kill: a signal for a process, or for all of a container."""
         process, signal = self.process(request), request["signal"]
         record = record_of(process.container)
@@ -148,21 +157,23 @@ class Tasks(Lives):
                 raise Refusal(ttrpc.NOT_FOUND, f"process already finished: {error}") from None
         reply.send("Empty", {})
 
-    def pause(self, request: Request, reply: Reply) -> None:
+    def pause(self, request: ContainerRequest, reply: Reply) -> None:
         """Pause: freeze the container."""
         self._change("pause", "/tasks/paused", "TaskPaused", request, reply)
 
-    def resume(self, request: Request, reply: Reply) -> None:
+    def resume(self, request: ContainerRequest, reply: Reply) -> None:
         """Resume: let it go on."""
         self._change("resume", "/tasks/resumed", "TaskResumed", request, reply)
 
-    def update(self, request: Request, reply: Reply) -> None:
+    def update(self, request: UpdateTaskRequest, reply: Reply) -> None:
         """Update: its limits."""
         given = request["resources"]
         resources = fastjson.loads(given["value"].decode()) if given else {}
         self._change("update", "", "", request, reply, resources=resources)
 
-    def _change(self, name: str, topic: str, event: str, request: Request, reply: Reply, **arguments: object) -> None:
+    def _change(
+        self, name: str, topic: str, event: str, request: ContainerRequest, reply: Reply, **arguments: object
+    ) -> None:
         container = self.container(request)
 
         def done(value: object, error: PyruntimeError | None) -> None:
@@ -175,7 +186,7 @@ class Tasks(Lives):
 
         self.run_child(name, COMMANDS[name], container.init, done, **arguments)
 
-    def checkpoint(self, request: Request, reply: Reply) -> None:
+    def checkpoint(self, request: CheckpointTaskRequest, reply: Reply) -> None:
         """Checkpoint: images of its processes, for Create to restore it from."""
         from pyruntime.shim import checkpoint_images  # few containers are
 
@@ -206,18 +217,18 @@ class Tasks(Lives):
             files=container.init.stdio.links,
         )
 
-    def resize(self, request: Request, reply: Reply) -> None:
+    def resize(self, request: ResizePtyRequest, reply: Reply) -> None:
         """ResizePty: of a process's terminal."""
         self.process(request).stdio.resize(request["width"], request["height"])
         reply.send("Empty", {})
 
-    def close_io(self, request: Request, reply: Reply) -> None:
+    def close_io(self, request: CloseIORequest, reply: Reply) -> None:
         """CloseIO: the end of standard input."""
         if request["stdin"]:
             self.process(request).stdio.close_input()
         reply.send("Empty", {})
 
-    def shut_down(self, request: Request, reply: Reply) -> None:
+    def shut_down(self, request: ShutdownRequest, reply: Reply) -> None:
         """Shutdown: end the shim, unless it has containers left."""
         reply.send("Empty", {})
         # One whose bundle is gone was removed without us, by `delete`.
@@ -226,7 +237,7 @@ class Tasks(Lives):
             self.shutdown()
 
 
-_METHODS: dict[str, tuple[str, Callable[[Tasks, Request, Reply], None]]] = {
+_METHODS: dict[str, tuple[str, Callable[[Tasks, Any, Reply], None]]] = {
     "State": ("ProcessRequest", Tasks.state),
     "Create": ("CreateTaskRequest", Tasks.create),
     "Start": ("ProcessRequest", Tasks.start),

@@ -79,7 +79,7 @@ def _put_bytes(out: bytearray, number: int, data: bytes) -> None:
     out += data
 
 
-def decode(name: str, data: bytes) -> Message:
+def decode(name: str, data: bytes) -> Any:
     """The message that bytes hold: every field, unset ones as 0, "", b"", False, [], {} or None. Raises ValueError."""
     table, unset = _table(name)
     values = dict(unset)

@@ -24,6 +24,20 @@ def test_an_error_of_exec(task: Callable[..., Task]) -> None:
     assert one.wait("good") == 0
 
 
+@pytest.mark.parametrize("spec", [None, b"null", b"[]", b"{"], ids=["none", "null", "array", "broken"])
+def test_an_exec_without_a_process_is_refused(task: Callable[..., Task], spec: bytes | None) -> None:
+    one = task(["/bin/sleep", "1000"])
+    one.create()
+    one.start()
+    given = {} if spec is None else {"spec": {"type_url": "Process", "value": spec}}
+    with pytest.raises(Refused, match="spec is not a process object|not understood") as refused:
+        one.client.call("Exec", "ExecProcessRequest", id=one.id, exec_id="e", **given)
+    assert "bug" not in str(refused.value)
+    one.exec("e", "true")  # the name is free
+    one.start("e")
+    assert one.wait("e") == 0
+
+
 def at_work(shim: int, init: int) -> set[int]:
     """The children of a shim with one container, but for its init. Zombies are none."""
     return {one for one in proc.children(shim) if one != init and proc.process_state(one) not in ("", "Z")}

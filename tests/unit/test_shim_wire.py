@@ -29,6 +29,7 @@ def compiler() -> ModuleType:
 def test_the_tables_are_those_of_the_proto_files() -> None:
     made = compiler()
     assert made.OUTPUT.read_text() == made.text(made.read())
+    assert made.TYPES.read_text() == made.types(made.read())
 
 
 INTEGERS = {
