@@ -63,6 +63,11 @@ def _decoded(any: AnyMessage | None) -> Options:
         if unknown:
             raise ValueError(f"runtime options: unknown {', '.join(unknown)}; known are {', '.join(sorted(_TOML))}")
         named: Any = {_TOML[name]: value for name, value in table.items()}
+        defaults: Any = found
+        for name, field in _TOML.items():
+            if name in table and table[name].__class__ is not defaults[field].__class__:
+                wanted = defaults[field].__class__.__name__
+                raise ValueError(f"runtime options: {name} is not of type {wanted}: {table[name]!r}")
         found.update(named)
         return found
     if type:
