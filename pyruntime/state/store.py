@@ -191,15 +191,15 @@ def unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
     return StateError(f"container {id}: open {directory}/{RECORD}: {reason}")
 
 
-def fits(record: Record, name: str, value: Any) -> bool:
+def fits(record: Record, name: str, value: object) -> bool:
     """Whether a value read from a file can be this field of the record."""
     if name in _UNSAVED:
         return False
-    default: Any = getattr(record, name, None)
+    default: object = getattr(record, name, None)
     if type(value) is not type(default):
         return False
     largest = _LARGEST.get(name)
-    return largest is None or 0 <= value < largest
+    return largest is None or (isinstance(value, int) and 0 <= value < largest)
 
 
 def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:

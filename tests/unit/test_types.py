@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((CHECKOUT / "pyruntime").rglob("*.py"))
 FEATURES = sorted((CHECKOUT / "pyruntime" / "features").rglob("*.py"))
 
-LIMIT = 100  # lines of pyruntime with the name `Any`, imports of it excepted
+LIMIT = 90  # lines of pyruntime with the name `Any`, imports of it excepted
 
 # Types of an actor (plan/actors.py).
 ACTORS = {"StepActor", "HookActor", "HasPid", "CgroupActor", "ParentActor", "InitActor", "EntrantActor"}

@@ -25,8 +25,7 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyruntime.plan.actors import ParentActor
     from pyruntime.spec.sections import Config, Mount
 
     Pages = list[int]
@@ -104,7 +103,7 @@ def _practise(pagemap: Pagemap) -> list[tuple[int, Pages]]:
     clone, own = place.clone, posix.getpid()
     at_clone: list[Pages] = []
 
-    def observed_clone(parent: Any, flags: int) -> tuple[int, int]:
+    def observed_clone(parent: ParentActor, flags: int) -> tuple[int, int]:
         at_clone.append(pagemap.read(own))
         witnesses.append(snapshot.witness())
         return clone(parent, flags)

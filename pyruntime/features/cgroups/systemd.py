@@ -15,7 +15,6 @@ from pyruntime.plan.step import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from pyruntime.features.cgroups.systemd_bus import Bus, Property
     from pyruntime.plan.actors import CgroupActor, ParentActor
@@ -155,7 +154,7 @@ def start(
     ]
     given = [(name, (kind, value)) for name, kind, value in properties]
     names = {name for name, _ in given}
-    request: tuple[Any, ...] = (unit, "replace", [one for one in wanted if one[0] not in names] + given, [])
+    request: tuple[object, ...] = (unit, "replace", [one for one in wanted if one[0] not in names] + given, [])
     bus = Bus(user=user)
     try:
         try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # A property as D-Bus has it: its name, and its type and value.
-    Property = tuple[str, tuple[str, Any]]
+    Property = tuple[str, tuple[str, object]]
 
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
@@ -31,7 +31,7 @@ NO_SUCH_UNIT = f"{_NAME}.NoSuchUnit"
 class BusError(StateError):
     """systemd refused. name is D-Bus's name of the error, "" when it could not be asked."""
 
-    def __init__(self, message: str, name: str = "", **words: Any) -> None:
+    def __init__(self, message: str, name: str = "", **words: str | None) -> None:
         super().__init__(message, **words)
         self.name = name
 
@@ -57,7 +57,7 @@ class Bus:
         """End the connection."""
         self.connection.close()
 
-    def call(self, method: str, signature: str = "", body: tuple[Any, ...] = (), at: DBusAddress = _MANAGER) -> Any:
+    def call(self, method: str, signature: str = "", body: tuple[object, ...] = (), at: DBusAddress = _MANAGER) -> Any:
         """Call a method: the body of the reply. Raises BusError."""
         message = new_method_call(at, method, signature or None, body)
         try:
@@ -68,7 +68,7 @@ class Bus:
         except (OSError, TimeoutError) as error:
             raise BusError(f"systemd does not answer {method}: {error or 'time-out'}") from None
 
-    def run_job(self, method: str, signature: str, body: tuple[Any, ...]) -> None:
+    def run_job(self, method: str, signature: str, body: tuple[object, ...]) -> None:
         """Call a method that queues a job, and wait until it is done. Raises BusError when it fails."""
         with self.connection.filter(_JOB_REMOVED) as signals:
             (job,) = self.call(method, signature, body)
