@@ -59,12 +59,12 @@ def _place() -> Place:
 
     import _cffi_backend
 
-    import pyruntime
+    from pyruntime import version
     from pyruntime.boot.snapshot.make import Place
 
     archive = next((getattr(one, "path", "") for one in sys.meta_path if hasattr(one, "load_group")), "")
     if not archive:
         raise PyruntimeError("cannot find the archive of this pyruntime", hint="run the installed one, or make build")
-    library = Path(pyruntime.__path__[0]).parent
+    library = Path(version.__file__).parents[1]
     site = Path(str(_cffi_backend.__file__)).parent
     return Place(Path(sys.executable), Path(archive), library, site if site != library else None)

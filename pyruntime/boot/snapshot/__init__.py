@@ -14,7 +14,16 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
+
+    class Program(Protocol):
+        """The functions of the command line."""
+
+        def main(self) -> int:
+            """Run the command of sys.argv: its exit status."""
+
+        def run(self, arguments: list[str], /) -> int:
+            """Run a command line: its exit status."""
 
 
 # The file that turns it off, as native/loader.h has it by tools/compile-launcher.sh.
@@ -23,16 +32,16 @@ TURNED_OFF = "/etc/pyruntime/no-snapshot"
 started_from = False
 
 
-def take(modules: tuple[str, ...]) -> NoReturn:
-    """Import `modules`, wait to be copied; in each copy run the command of its command line. The original ends.
+def take(modules: tuple[str, ...], program: Program) -> NoReturn:
+    """Import `modules` and wait to be copied. Each copy runs the command of sys.argv; the original ends.
 
-    If the objects are to be observed (placement.py), do that instead."""
+    If the objects are to be observed (page_order.py), do that instead.
+
+    program: the module of the command line (cli/main.py), which is above this one."""
     from pyruntime.kernel import snapshot
 
     for name in modules:
         __import__(name)
-    from pyruntime.cli.main import main
-
     if "pyruntime.features.registry" in sys.modules:
         _warm_up()
     gc.collect()
@@ -41,7 +50,7 @@ def take(modules: tuple[str, ...]) -> NoReturn:
     if observed >= 0:
         from pyruntime.boot.snapshot import page_order
 
-        page_order.observe(observed)
+        page_order.observe(observed, program.run)
         posix._exit(0)
     if snapshot.missed():
         posix.write(2, b"objects were not made in the order in which they were observed\n")
@@ -59,7 +68,7 @@ def take(modules: tuple[str, ...]) -> NoReturn:
     # It was no terminal when the snapshot was taken.
     if sys.stdout.isatty():
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    sys.exit(main())
+    sys.exit(program.main())
 
 
 def _files() -> set[str]:

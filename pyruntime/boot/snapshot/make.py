@@ -65,7 +65,8 @@ exec(code,module.__dict__)
 module.install(archive,contents)
 del archive,file,code,contents,module
 from pyruntime.boot import snapshot
-snapshot.take(tuple(modules.split()))
+from pyruntime.cli import main
+snapshot.take(tuple(modules.split()),main)
 """
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import posix
 from bisect import bisect
 
-from pyruntime.cli import main
 from pyruntime.features.cgroups import place
 from pyruntime.features.process import program
 from pyruntime.kernel import process, snapshot
@@ -25,10 +24,13 @@ from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyruntime.plan.actors import ParentActor
     from pyruntime.spec.sections import Config, Mount
 
     Pages = list[int]
+    Run = Callable[[list[str]], int]  # runs a command line: its exit status
 
 _PAGE = 4096
 _SIGKILL = 9
@@ -60,7 +62,7 @@ class Pagemap:
         return memoryview(b"".join(parts)).cast("Q").tolist()
 
 
-def observe(count: int) -> None:
+def observe(count: int, run: Run) -> None:
     """Write to the file `placement` what native/placement.c takes: the groups of the first `count` allocations of this
     process. In the current directory, which is empty and becomes nobody's, containers are run for it; what is there
     afterwards is the caller's to remove. Raises SystemExit, or any error of a command, when that cannot be done."""
@@ -68,7 +70,7 @@ def observe(count: int) -> None:
     pagemap = Pagemap(count)
     groups = bytearray(count)
     starts = [snapshot.address(i) // _PAGE - pagemap.first for i in range(count)]
-    for when, pages in _practise(pagemap):
+    for when, pages in _practise(pagemap, run):
         for page, entry in enumerate(pages):
             if entry & _OWN == _OWN:
                 groups[bisect(starts, page) - 1] |= when
@@ -95,9 +97,15 @@ def _become_nobody() -> None:
     process.prctl = stay_dumpable  # type: ignore[assignment]  # else init's pagemap is for root only
 
 
-def _practise(pagemap: Pagemap) -> list[tuple[int, Pages]]:
+def _practise(pagemap: Pagemap, run: Run) -> list[tuple[int, Pages]]:
     """Run containers: [(when, the pages after it)]."""
     bundle = posix.getcwd()
+
+    def command(*words: str) -> None:
+        status = run(["--root", f"{bundle}/state", *words])
+        if status:
+            raise SystemExit(f"practice: {words[0]}: exit status {status}")
+
     config = _config()
     _write("config.json", fastjson.dumps(config).encode())
     clone, own = place.clone, posix.getpid()
@@ -113,24 +121,24 @@ def _practise(pagemap: Pagemap) -> list[tuple[int, Pages]]:
         # init is looked at while it waits at the gate, and must remember until then.
         may_forget, program.may_forget = program.may_forget, lambda *_: False
         place.clone = observed_clone
-        _command("create", "--bundle", bundle, _ID)
+        command("create", "--bundle", bundle, _ID)
         place.clone, program.may_forget = clone, may_forget
         created = pagemap.read(own)
         pid = _pid()
         init = pagemap.read(pid)
-        _command("state", _ID)
-        _command("start", _ID)
-        _command("exec", _ID, "/bin/true")
-        _command("kill", _ID, "KILL")
+        command("state", _ID)
+        command("start", _ID)
+        command("exec", _ID, "/bin/true")
+        command("kill", _ID, "KILL")
         posix.waitpid(pid, 0)
-        _command("delete", _ID)
+        command("delete", _ID)
         config["process"]["args"] = ["/bin/true"]
         _write("config.json", fastjson.dumps(config).encode())
-        _command("run", "--bundle", bundle, _ID)
+        command("run", "--bundle", bundle, _ID)
         ended = pagemap.read(own)
         return [(_BEFORE_CLONE, at_clone[0]), (_AFTER_CLONE, created), (_INIT, init), (_BEFORE_CLONE, ended)]
     finally:
-        _command("delete", "--force", _ID)
+        command("delete", "--force", _ID)
         for witness in witnesses:
             posix.kill(witness, _SIGKILL)
 
@@ -162,9 +170,3 @@ def _pid() -> int:
     record = fastjson.loads(posix.read(fd, 1 << 16).decode())
     posix.close(fd)
     return int(record["pid"])
-
-
-def _command(*words: str) -> None:
-    status = main.run(["--root", f"{posix.getcwd()}/state", *words])
-    if status:
-        raise SystemExit(f"practice: {words[0]}: exit status {status}")
