@@ -1,1 +1,1 @@
-"""containerd-shim-pyruntime-v1: containerd's task service, without a runtime process a command (docs/shim.md)."""
+"""containerd-shim-pyruntime-v1: containerd's task service, without a runtime process per command (docs/shim.md)."""

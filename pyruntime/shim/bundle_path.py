@@ -1,4 +1,4 @@
-"""What becomes part of a path and is not an id (util/ids.py): paths of bundles."""
+"""Validation of bundle paths."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pyruntime.errors import PyruntimeError
 
 
 def check_bundle(path: str) -> None:
-    """Raise PyruntimeError unless a path is that of a bundle, before anything is written there."""
+    """Raise PyruntimeError unless path is absolute, without . and .., and has a readable config.json."""
     if not path.startswith("/"):
-        raise PyruntimeError(f"the path of the bundle is not absolute: {path!r}")
+        raise PyruntimeError(f"bundle path is not absolute: {path!r}")
     names = path.split("/")
     if not any(names) or "." in names or ".." in names:
         raise PyruntimeError(f"invalid bundle: {path!r}", hint="give its path without . and ..")

@@ -1,4 +1,4 @@
-"""Checkpoint, and Create of what was checkpointed, as the shim's children do them: by criu, as the commands do."""
+"""Checkpoint and restore with criu, in children of the shim."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyruntime.shim import message_types
     from pyruntime.util.ids import ContainerId
 
-_LOGS = "criu-work"  # in the bundle: the directory of images is the client's, and may become an image of its own
+_LOGS = "criu-work"  # in the bundle: containerd may store the image directory as an image
 
 
 def checkpoint(
@@ -33,10 +33,11 @@ def checkpoint(
 ) -> None:
     """Write the images of a running container to a directory.
 
-    path: the directory. chosen: the fields of containerd's CheckpointOptions; with exit the processes are gone then.
-    files: what it got as standard input, output and error: a path of the host, `pipe:[INODE]`, or
-    /dev/null, which is the container's; [] for a terminal.
-    Raises PyruntimeError, and the container runs on."""
+    path:   the directory.
+    chosen: fields of containerd's CheckpointOptions; with `exit` the container is stopped.
+    files:  its standard input, output and error: a path of the host, `pipe:[INODE]`, or the container's
+            /dev/null; [] for a terminal.
+    Raises PyruntimeError; the container then continues to run."""
     logs = chosen["work_path"] or f"{bundle}/{_LOGS}"
     asked = CheckpointOptions(
         image_path=path,
@@ -52,7 +53,7 @@ def checkpoint(
     try:
         links = [file if _is_inside(file) else criu_images.descriptor_for(file) for file in files]
     except OSError:
-        links = []  # its client has gone, and has removed them
+        links = []  # the client has exited and removed its fifos
     checkpoint_command.checkpoint(settings, id, asked, links, keep=True)
     if not chosen["work_path"]:
         _remove(logs)
@@ -61,11 +62,10 @@ def checkpoint(
 def restore(
     settings: Settings, id: ContainerId, *, path: str, logs: str, bundle: str, console: int = -1, **options: Any
 ) -> dict[str, object]:
-    """Make a container from a directory of images, with this process's descriptors 0 to 2, and let it run: {"pid",
-    "start"} of its init.
+    """Restore a container from a directory of images, with descriptors 0 to 2 of this process as its streams.
 
-    path: the directory. logs: that of criu's logs, "" for one in the bundle. console, options: as of `create` in
-    commands/forked.py. Raises PyruntimeError; then nothing is left of the container."""
+    path: the directory. logs: directory for criu's logs, "" for one in the bundle. console, options: see `create`
+    in commands/forked.py. Return {"pid", "start"} of init. Raises PyruntimeError; the container is then deleted."""
     asked = RestoreOptions(image_path=path, work_path=logs or f"{bundle}/{_LOGS}")
     request, raw = create.request_of(settings, id, CreateOptions(bundle, **options, detach=console < 0))
     forked.set_console(request, console)
@@ -80,7 +80,7 @@ def _is_inside(file: str) -> bool:
 
 
 def _remove(directory: str) -> None:
-    """Remove criu's logs of what went well."""
+    """Remove criu's logs after success."""
     for name in posix.listdir(directory):
         posix.unlink(f"{directory}/{name}")
     posix.rmdir(directory)

@@ -7,9 +7,9 @@ import posix
 from pyruntime.commands import forked
 from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, from_oserror
-from pyruntime.shim import standby as spares
+from pyruntime.shim import prefork as preforks
 from pyruntime.shim.event_loop import READ, Loop
-from pyruntime.shim.standby import Spare
+from pyruntime.shim.prefork import Prefork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,21 +25,22 @@ _SIGKILL = 9
 _CHUNK = 65536
 
 
-class Lost(PyruntimeError):
-    """A child ended without a word, or had to be killed: what it has made is still there."""
+class ChildDied(PyruntimeError):
+    """A child died or was killed without a result: what it created still exists."""
 
 
-class Jobs:
-    """The children at work.
+class Children:
+    """The children that run operations.
 
-    pids: of those that are not reaped yet. birthing: how many may bring a container's process to life, whose exit
-    may be reaped before its pid is known."""
+    pids:     of children not reaped yet.
+    spawning: number of children that may spawn a process of a container, whose exit may be reaped before its pid
+              is known."""
 
     def __init__(self, loop: Loop, warn: Callable[[str], None]) -> None:
         self.loop = loop
         self.warn = warn
         self.pids: set[int] = set()
-        self.birthing = 0
+        self.spawning = 0
 
     def run(
         self,
@@ -52,26 +53,26 @@ class Jobs:
         seconds: float,
         stdio: tuple[int, ...] = (),
         console: int = -1,
-        birth: bool = False,
-        spare: Spare | None = None,
+        spawns: bool = False,
+        prefork: Prefork | None = None,
         **arguments: Any,
     ) -> None:
-        """Do work(settings, id, **arguments) in a child, and call done once with what came of it.
+        """Run work(settings, id, **arguments) in a child, and call done(value, error) once.
 
-        Raises nothing: done gets the error also when there can be no child. After so many seconds the child is killed,
-        and done gets an error. spare: a child that is there already."""
-        if spare is not None and spare.tell(arguments.get("mounts", []), stdio, console):
-            pid, reading = spare.pid, spare.reading
+        Raises nothing: done gets the error of fork(2), too. After `seconds` the child is killed, and done gets an
+        error. spawns: the operation spawns a process. prefork: a preforked child to use."""
+        if prefork is not None and prefork.send(arguments.get("mounts", []), stdio, console):
+            pid, reading = prefork.pid, prefork.reading
         else:
-            if spare is not None:
-                spare.dismiss()
+            if prefork is not None:
+                prefork.cancel()
             try:
                 pid, reading = self._fork(name, work, settings, id, stdio=stdio, console=console, arguments=arguments)
             except OSError as error:  # EAGAIN, EMFILE, ENOMEM
                 lost = from_oserror(error, doing=f"fork a process for {name}")
-                self.loop.later(0, lambda: done(None, lost))  # not before this returns, as always
+                self.loop.later(0, lambda: done(None, lost))  # done is never called before this returns
                 return
-        self.birthing += birth
+        self.spawning += spawns
         data = bytearray()
         late = False
 
@@ -79,14 +80,14 @@ class Jobs:
             nonlocal late
             late = True
             if pid in self.pids:
-                posix.kill(pid, _SIGKILL)  # not reaped, so still this child's pid
+                posix.kill(pid, _SIGKILL)  # not reaped, so the pid cannot have been reused
 
         timer = self.loop.later(seconds, expired)
 
         def ready(events: int) -> None:
             chunk = posix.read(reading, _CHUNK)
             data.extend(chunk)
-            # An answer does not wait for the end of the child, which has memory to give back.
+            # Do not wait for the child to exit: freeing its memory takes time.
             if chunk and not data.endswith(forked.END):
                 return
             self.loop.forget(reading)
@@ -95,25 +96,25 @@ class Jobs:
             value, error = None, None
             try:
                 if not data:
-                    raise Lost(f"{name}: " + (f"not done within {seconds:g} s, and given up" if late else "killed"))
+                    raise ChildDied(f"{name}: " + (f"timed out after {seconds:g} s" if late else "killed"))
                 value, warnings = forked.result(bytes(data), name)
                 for text in warnings:
                     self.warn(text)
             except PyruntimeError as raised:
                 error = raised
             except ValueError:
-                error = Lost(f"{name}: killed while it answered")
+                error = ChildDied(f"{name}: child died while writing its result")
             try:
                 done(value, error)
             finally:
-                self.birthing -= birth
+                self.spawning -= spawns
 
         self.loop.watch(reading, READ, ready)
 
     def _fork(
         self, name: str, work: Callable[..., object], settings: Settings, id: ContainerId, **options: Any
     ) -> tuple[int, int]:
-        """Fork a child as forked.fork does: its pid, and where its answer will be read."""
+        """Fork a child like forked.fork. Return its pid and the descriptor for its result."""
         reading, writing = posix.pipe2(posix.O_CLOEXEC)
         try:
             pid = forked.fork(name, work, settings, id, writing, tied=True, **options)
@@ -127,9 +128,9 @@ class Jobs:
 
     def prepare(
         self, name: str, work: Callable[..., object], made: Settings, id: ContainerId, **arguments: object
-    ) -> Spare:
-        """Fork a child that may be asked to do `name` later (spare.py). Raises OSError."""
-        ours, theirs = spares.pair()
+    ) -> Prefork:
+        """Prefork a child for operation `name` (prefork.py). Raises OSError."""
+        ours, theirs = preforks.pair()
         try:
             arguments = {"socket": theirs.fileno(), **arguments}
             pid, reading = self._fork(name, work, made, id, kept=(theirs.fileno(),), arguments=arguments)
@@ -138,4 +139,4 @@ class Jobs:
             raise
         finally:
             theirs.close()
-        return Spare(self.loop, pid, reading, ours)
+        return Prefork(self.loop, pid, reading, ours)

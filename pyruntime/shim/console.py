@@ -1,4 +1,4 @@
-"""How the shim gets a terminal's master from init: by a socket pair, not by a path."""
+"""Receive the terminal master from init over a socket pair."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LABELS = ('"apparmorProfile"', '"selinuxLabel"')
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:
-    """A socket pair: ours, and the one for the child."""
+    """Return a socket pair: the end of the shim and that of the child."""
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
 
 
 def receive(socket: _socket.socket) -> int:
-    """The master, which init has sent before it reached the gate. Raises StepError when there is none."""
+    """Return the terminal master, which init sends before it opens the exec fifo. Raises StepError if missing."""
     socket.setblocking(False)
     try:
         _, ancillary, _, _ = socket.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
@@ -27,11 +27,11 @@ def receive(socket: _socket.socket) -> int:
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             return int.from_bytes(data[:4], "little")
-    raise StepError("the terminal has not come")
+    raise StepError("no terminal received from init")
 
 
 def is_labelled(bundle: str) -> bool:
-    """Whether a security module may look at what the container's processes have open (stdio.py)."""
+    """Return whether an LSM profile or label may deny the container access to the client's fifos (stdio.py)."""
     if not any(posix.access(path, posix.F_OK) for path in _LSM):
         return False
     text = read_file(f"{bundle}/config.json")

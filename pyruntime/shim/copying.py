@@ -1,4 +1,4 @@
-"""Copying from one descriptor to another, without ever waiting for either."""
+"""Copy from one descriptor to another without blocking."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _EIO = 5
 
 
 class Copy:
-    """Copies until the source ends, then closes both descriptors and calls `ended`.
+    """Copy until end of file, then close both descriptors and call `ended`.
 
-    Nothing is read while the sink accepts nothing: the writer to the source waits then, and no other.
-    source, sink: descriptors of its own, set to non-blocking here. output: what a process writes, not what it reads.
-    failed: called with the first error of a sink that cannot be written to; what is read from then on is dropped, so
-    that the writer gets no SIGPIPE. Without it the copy ends there."""
+    The source is not read while the sink is full, so only its own writer blocks.
+    source, sink: descriptors, owned and set to O_NONBLOCK here. output: an output of a process, not its input.
+    failed: called with the first write error; further input is then discarded, so that the writer gets no SIGPIPE.
+    Without it the copy ends at the error."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Copy:
         loop.watch(source, READ, self._read)
 
     def close(self) -> None:
-        """Stop; what was read and not written is lost."""
+        """Stop and discard data that is not yet written."""
         for fd in (self.source, self.sink):
             self.loop.forget(fd)
         self.source = close(self.source)
@@ -57,7 +57,7 @@ class Copy:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno != _EIO:  # a terminal's other side is closed
+            if error.errno != _EIO:  # the slave of the terminal is closed
                 self._end()
                 raise
             self._data = b""
@@ -76,10 +76,10 @@ class Copy:
             return
         except OSError as error:
             self._data = b""
-            if self.failed is None:  # EPIPE, EIO: nobody will ever read it
+            if self.failed is None:  # EPIPE, EIO: permanent, no reader
                 self._end()
                 return
-            if not self._warned:  # ENOSPC, EDQUOT: there may be space again later
+            if not self._warned:  # ENOSPC, EDQUOT: temporary
                 self._warned = True
                 self.failed(error)
         self.loop.forget(self.sink)

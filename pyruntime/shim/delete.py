@@ -1,4 +1,4 @@
-"""`delete`: clean up after a shim that is gone. containerd calls it after a SIGKILL of one, and at the end of all."""
+"""`delete`: clean up after a shim has exited. containerd calls it after a shim was killed, and after Shutdown."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _KILLED = 137
 
 
 def delete(id: str, namespace: str, bundle: str) -> int:
-    """Remove the container, whatever state it is in, and its mounts; print a DeleteResponse. Raises StateError for
-    what is not an id."""
+    """Delete the container in any state and its mounts, and print a DeleteResponse. Raises StateError for an invalid
+    id or namespace."""
     checked, space = ContainerId(id), Namespace(namespace)
     known = settings.noted(bundle)
     made, mounted = known if known is not None else (settings.settings(space, settings.options(None)), True)

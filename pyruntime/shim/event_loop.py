@@ -1,8 +1,8 @@
-"""One thread that waits for everything: descriptors, signals and times."""
+"""A single-threaded event loop for descriptors, signals and timers."""
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # typeshed knows only the slow half
+import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which is slow to import
 import posix
 import select
 import time
@@ -20,7 +20,7 @@ _WATCHED = frozenset((_SIGINT, _SIGTERM, _SIGCHLD))
 
 
 class Timer:
-    """Something to be done at a time, unless it is cancelled."""
+    """A timer. due: time of CLOCK_MONOTONIC in seconds; call: None once it is cancelled."""
 
     __slots__ = ("call", "due")
 
@@ -29,15 +29,15 @@ class Timer:
         self.call: Callable[[], None] | None = call
 
     def cancel(self) -> None:
-        """Do it not."""
+        """Cancel the timer."""
         self.call = None
 
 
 class Loop:
-    """Calls back who waits. A callback must not block; what raises in one is told to `failed`, and the loop goes on.
-    A descriptor whose callback has raised is watched again after 0.1 s: it may be ready for ever.
+    """The loop. A callback must not block. If it raises, `failed` gets the exception and the loop continues; its
+    descriptor is then not polled for 0.1 s, since it may stay ready.
 
-    reap: called when children have ended. failed: called with the exception of a callback."""
+    reap: called upon SIGCHLD. failed: called with the exception of a callback."""
 
     def __init__(self, reap: Callable[[], None], failed: Callable[[Exception], None]) -> None:
         self.reap = reap
@@ -51,12 +51,12 @@ class Loop:
         self.watch(self._signals, READ, self._signal)
 
     def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
-        """Call `call(events)` whenever a descriptor is ready; again for another choice of events."""
+        """Call `call(events)` whenever a descriptor is ready. Replaces an earlier watch of it."""
         self._poll.register(fd, events)
         self._calls[fd] = events, call
 
     def forget(self, fd: int) -> None:
-        """Watch a descriptor no more; before it is closed."""
+        """Stop watching a descriptor. To be called before it is closed."""
         if self._calls.pop(fd, None) is not None:
             try:
                 self._poll.unregister(fd)
@@ -64,21 +64,21 @@ class Loop:
                 pass  # paused
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call once, in so many seconds."""
+        """Call `call()` once after `seconds`."""
         timer = Timer(time.monotonic() + seconds, call)
         self._timers.append(timer)
         return timer
 
     def stop(self) -> None:
-        """Return from `run` after what is ready now."""
+        """Make `run` return after the callbacks that are ready."""
         self.stopped = True
 
     def run(self) -> None:
-        """Wait and call, until `stop`."""
+        """Run callbacks until `stop`."""
         while not self.stopped:
             for fd, events in self._poll.poll(self._patience()):
                 watched = self._calls.get(fd)
-                if watched is None:  # an earlier one of this round has ended its watch
+                if watched is None:  # removed by an earlier callback of this round
                     continue
                 if not self._do(lambda call=watched[1], events=events: call(events)):  # type: ignore[misc]
                     self._pause(fd)
@@ -125,7 +125,7 @@ class Loop:
 
 
 def close(fd: int) -> int:
-    """Close a descriptor if it is one; gives back -1, for whoever had it."""
+    """Close a descriptor unless it is -1. Return -1, to assign to the variable that had it."""
     if fd >= 0:
         posix.close(fd)
     return -1

@@ -1,6 +1,6 @@
-"""Telling containerd what has happened: one event after the other, in order, each until it has arrived.
+"""Publish events to containerd in order; an event is sent again until it is acknowledged, at most 5 times.
 
-containerd.services.events.ttrpc.v1.Events, Forward, at the address in TTRPC_ADDRESS.
+By containerd.services.events.ttrpc.v1.Events/Forward at the address TTRPC_ADDRESS.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _TRIES = 5
 
 
 def timestamp(nanoseconds: int) -> dict[str, int]:
-    """A time after 1970 as a Timestamp."""
+    """Return a google.protobuf.Timestamp. nanoseconds: time after 1970."""
     return {"seconds": nanoseconds // 10**9, "nanos": nanoseconds % 10**9}
 
 
 class Publisher:
     """The queue of events.
 
-    idle: called each time that nothing is left to tell."""
+    idle: called whenever the queue becomes empty."""
 
     def __init__(self, loop: Loop, address: str, namespace: str, warn: Callable[[str], None]) -> None:
         self.loop = loop
@@ -44,7 +44,7 @@ class Publisher:
         self._timer: Timer | None = None
 
     def publish(self, topic: str, name: str, values: Message) -> None:
-        """Tell an event: topic "/tasks/exit", message "TaskExit"."""
+        """Queue an event. topic: such as "/tasks/exit"; name: of its message, such as "TaskExit"."""
         if self._client is None:
             return
         envelope = {
@@ -57,7 +57,7 @@ class Publisher:
         self._next()
 
     def empty(self) -> bool:
-        """Whether everything was told."""
+        """Return whether the queue is empty."""
         return not self._queue
 
     def _next(self) -> None:
@@ -81,7 +81,7 @@ class Publisher:
             return
         topic, _ = self._queue.pop(0)
         if response is None:
-            self.warn(f"event {topic} was lost: containerd does not answer")
+            self.warn(f"event {topic} is lost: no answer from containerd")
         elif response["status"] is not None and response["status"]["code"]:
             self.warn(f"event {topic} was refused: {response['status']['message']}")
         self._tries = 0

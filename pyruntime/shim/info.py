@@ -1,4 +1,4 @@
-"""`-info`: what the shim is and can, for containerd 2 (RuntimeInfo)."""
+"""`-info`: name, version and features of the shim, for containerd 2 (RuntimeInfo)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The life of a shim's containers: Create, Start, Exec, Delete, and the ends that nobody asks for.
+"""The lifecycle of containers: the requests Create, Start, Exec and Delete, and the exits of processes.
 
-What takes time is done in a child (jobs.py). Events and answers come in the order that containerd relies on: a start
-before its exit, init's exit as the last one.
+Slow operations run in a child (children.py). Events and responses keep the order that containerd relies on: the
+start of a process before its exit, and the exit of init last.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import posix
 from pyruntime.cgroupfs import kill as cgroup_kill
 from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, StateError, from_oserror
-from pyruntime.shim import bundle_path, child_work, console, memory, settings, task_start, ttrpc
-from pyruntime.shim.children import Jobs, Lost
+from pyruntime.shim import bundle_path, console, memory, operations, settings, task_start, ttrpc
+from pyruntime.shim.children import ChildDied, Children
 from pyruntime.shim.event_loop import Loop
 from pyruntime.shim.events import Publisher, timestamp
+from pyruntime.shim.prefork import Prefork
 from pyruntime.shim.processes import CREATED, RUNNING, STOPPED, Container, Process
-from pyruntime.shim.standby import Spare
 from pyruntime.shim.stdio import Stdio
 from pyruntime.state import cgroup_identity, store
 from pyruntime.util import fastjson
@@ -41,42 +41,43 @@ if TYPE_CHECKING:
     _Id = TypeVar("_Id", ContainerId, ExecId)
 
 _SIGKILL = 9
-# How long a child may be at work, hooks and all, before it is killed and the request fails.
+# Timeouts of children, hooks included: after that the child is killed and the request fails.
 _CREATE_SECONDS = 120.0
 _SECONDS = 60.0
-IMAGES_SECONDS = 600.0  # all of a container's memory is written, or read
+IMAGES_SECONDS = 600.0  # the memory of the container is written or read
 _LAST_EXITS_SECONDS = 10.0
-_MOST_KILLS, _KILL_AGAIN_SECONDS = 20, 0.5  # of what init leaves behind, while the shim is out of descriptors
-_SPARE_EXECS = 4  # at most, in a container, of a client that asks for Exec and not for Start
+_MOST_KILLS, _KILL_AGAIN_SECONDS = 20, 0.5  # retries to kill the processes left after init, on EMFILE
+_MAX_PREFORKS = 4  # per container: a client may call Exec without Start
 
 
 class Refusal(Exception):
-    """A request that cannot be served: code of ttrpc.py, which says of what kind it is, and words."""
+    """An error response. code: a gRPC status code of ttrpc.py; text: the message."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-class Lives:
-    """The containers of a shim, and the requests that begin and end them.
+class Lifecycle:
+    """The containers of a shim, and the requests that create and delete them.
 
-    orphans: pid -> exit status of children that were reaped before it was known whose they are.
-    spare: a child that has planned a container already; spare_for: that one's id, bundle and options."""
+    by_pid:      pid -> process that has not been reaped.
+    early_exits: pid -> exit status of children that were reaped before their process was known.
+    prefork:     a child that has planned a container; prefork_for: the container's id, bundle and options."""
 
     def __init__(self, loop: Loop, namespace: Namespace, publisher: Publisher, warn: Callable[[str], None]) -> None:
         self.loop = loop
         self.namespace = namespace
         self.publisher = publisher
-        self.jobs = Jobs(loop, warn)
+        self.children = Children(loop, warn)
         self.containers: dict[str, Container] = {}
-        self.living: dict[int, Process] = {}
-        self.orphans: dict[int, int] = {}
-        self.spare: Spare | None = None
-        self.spare_for: tuple[str, str, Options] = "", "", {}
+        self.by_pid: dict[int, Process] = {}
+        self.early_exits: dict[int, int] = {}
+        self.prefork: Prefork | None = None
+        self.prefork_for: tuple[str, str, Options] = "", "", {}
         self.shutdown: Callable[[], None] = loop.stop
 
-    # Whom a request is about.
+    # Look up the container or process of a request.
 
     def container(self, request: ContainerRequest) -> Container:
         found = self.containers.get(request["id"])
@@ -95,10 +96,10 @@ class Lives:
             raise Refusal(ttrpc.NOT_FOUND, f"exec {request['exec_id']} of container {container.id}")
         return found
 
-    # The life of processes.
+    # Requests and exits.
 
     def create(self, request: CreateTaskRequest, reply: Reply) -> None:
-        """Create: the container, up to the gate; of one that is to be restored, the root filesystem."""
+        """Create the container, or mount the root filesystem of one to restore."""
         id, bundle = _checked(ContainerId, request["id"]), request["bundle"]
         if id in self.containers:
             raise Refusal(ttrpc.EXISTS, f"container {id}")
@@ -112,15 +113,15 @@ class Lives:
         init = container.init = Process(container, "", stdio)
         init.busy = True
         settings.note(bundle, made, mounted=bool(container.mounts))
-        taken = store.exists(made.root, id)  # somebody else's of the same name is not ours to remove
+        taken = store.exists(made.root, id)  # do not remove a container of the same name that existed before
         self.containers[id] = container
 
         def failed(error: PyruntimeError) -> None:
             self.containers.pop(id, None)
             stdio.close()
-            if isinstance(error, Lost) and not taken:
+            if isinstance(error, ChildDied) and not taken:
                 gone = {"bundle": bundle, "types": container.mounts, "force": True}
-                self.run_child("delete", child_work.delete, init, lambda value, error: None, **gone)
+                self.run_child("delete", operations.delete, init, lambda value, error: None, **gone)
             reply.fail(ttrpc.UNKNOWN, f"OCI runtime create failed: {error}")
 
         def done(value: Any, error: PyruntimeError | None) -> None:
@@ -130,47 +131,47 @@ class Lives:
             if not container.restoring and not self._made(container, value["pid"], failed):
                 return
             io = {"stdin": stdio.stdin, "stdout": stdio.stdout, "stderr": stdio.stderr, "terminal": stdio.terminal}
-            told = {"container_id": id, "bundle": bundle, "rootfs": request["rootfs"], "io": io, "pid": init.pid}
-            self.publisher.publish("/tasks/create", "TaskCreate", {**told, "checkpoint": request["checkpoint"]})
+            event = {"container_id": id, "bundle": bundle, "rootfs": request["rootfs"], "io": io, "pid": init.pid}
+            self.publisher.publish("/tasks/create", "TaskCreate", {**event, "checkpoint": request["checkpoint"]})
             reply.send("PidResponse", {"pid": init.pid})
             init.busy = False
-            self._settle(container)
+            self._publish_exits(container)
 
         if request["checkpoint"]:
-            self._drop_spare()
+            self._cancel_prefork()
             container.restoring = {"path": request["checkpoint"], "logs": chosen["criu_work_path"], **_flags(chosen)}
-            self.run_child("create", child_work.mount, init, done, mounts=request["rootfs"], bundle=bundle)
+            self.run_child("create", operations.mount, init, done, mounts=request["rootfs"], bundle=bundle)
             return
         arguments = {"mounts": request["rootfs"], "bundle": bundle, **_flags(chosen)}
-        self._bear(init, "create", child_work.create, failed, done, arguments, self._take_spare(id, bundle, chosen))
+        self._spawn(init, "create", operations.create, failed, done, arguments, self._take_prefork(id, bundle, chosen))
 
     def _streams(self, request: CreateTaskRequest | ExecProcessRequest) -> Stdio:
         words = request["stdin"], request["stdout"], request["stderr"], request["terminal"]
-        return Stdio(self.loop, *words, warn=self.jobs.warn)
+        return Stdio(self.loop, *words, warn=self.children.warn)
 
     def prepare(self, id: ContainerId, bundle: str, chosen: Options) -> None:
-        """Let a child plan the container that will be asked for next."""
+        """Fork a child that plans the container before Create is received."""
         made = settings.settings(self.namespace, chosen)
         try:
-            self.spare = self.jobs.prepare(
-                "create", child_work.create_when_told, made, id, bundle=bundle, **_flags(chosen)
+            self.prefork = self.children.prepare(
+                "create", operations.create_preforked, made, id, bundle=bundle, **_flags(chosen)
             )
         except OSError:
             return  # Create tries again, and reports it
-        self.spare_for = id, bundle, chosen
+        self.prefork_for = id, bundle, chosen
 
-    def _take_spare(self, id: str, bundle: str, chosen: Options) -> Spare | None:
-        if self.spare_for != (id, bundle, chosen):
-            self._drop_spare()
-        spare, self.spare = self.spare, None
-        return spare
+    def _take_prefork(self, id: str, bundle: str, chosen: Options) -> Prefork | None:
+        if self.prefork_for != (id, bundle, chosen):
+            self._cancel_prefork()
+        prefork, self.prefork = self.prefork, None
+        return prefork
 
-    def _drop_spare(self) -> None:
-        if self.spare is not None:
-            self.spare.dismiss()
-            self.spare = None
+    def _cancel_prefork(self) -> None:
+        if self.prefork is not None:
+            self.prefork.cancel()
+            self.prefork = None
 
-    def _bear(
+    def _spawn(
         self,
         process: Process,
         name: str,
@@ -178,18 +179,18 @@ class Lives:
         failed: Callable[[PyruntimeError], None],
         done: Callable[[object, PyruntimeError | None], None],
         arguments: dict[str, Any],
-        spare: Spare | None = None,
+        prefork: Prefork | None = None,
     ) -> None:
-        """Open a process's streams, and let a child bring it to life, the spare one if there is one."""
+        """Open the streams of a process, and spawn it from a child: `prefork`, or a new one."""
         stdio, container = process.stdio, process.container
         seconds = {"create": _CREATE_SECONDS, "restore": IMAGES_SECONDS}.get(name, _SECONDS)
         if stdio.terminal:
             try:
                 socket, theirs = console.pair()
             except OSError as error:
-                if spare is not None:
-                    spare.dismiss()
-                failed(from_oserror(error, doing="make a pair of sockets for the terminal"))
+                if prefork is not None:
+                    prefork.cancel()
+                failed(from_oserror(error, doing="create a socket pair for the terminal"))
                 return
 
             def taken(value: Any, error: PyruntimeError | None) -> None:
@@ -206,33 +207,33 @@ class Lives:
                     self._undo(process, value["pid"], lost, failed)
 
             try:
-                self.jobs.run(name, function, container.settings, container.id, taken, seconds=seconds,
-                              console=theirs.fileno(), birth=True, spare=spare, **arguments)  # fmt: skip
+                self.children.run(name, function, container.settings, container.id, taken, seconds=seconds,
+                                  console=theirs.fileno(), spawns=True, prefork=prefork, **arguments)  # fmt: skip
             finally:
                 theirs.close()
             return
 
         def ready(error: PyruntimeError | None) -> None:
             if error is not None:
-                if spare is not None:
-                    spare.dismiss()
+                if prefork is not None:
+                    prefork.cancel()
                 failed(error)
                 return
-            self.jobs.run(name, function, container.settings, container.id, done, seconds=seconds,
-                          stdio=tuple(stdio.fds), birth=True, spare=spare, **arguments)  # fmt: skip
+            self.children.run(name, function, container.settings, container.id, done, seconds=seconds,
+                              stdio=tuple(stdio.fds), spawns=True, prefork=prefork, **arguments)  # fmt: skip
             stdio.passed()
 
-        who = container.id, self.namespace
-        stdio.open(ready, indirect=container.indirect, owner=container.owner, names=who)
+        names = container.id, self.namespace
+        stdio.open(ready, indirect=container.indirect, owner=container.owner, names=names)
 
     def _undo(
         self, process: Process, pid: int, error: PyruntimeError, failed: Callable[[PyruntimeError], None]
     ) -> None:
-        """A child has made a process, and the shim cannot keep it: away with it, then call failed with the error."""
-        process.stdio.close()  # its descriptors may be the ones that are missing
+        """Kill a process that the shim cannot serve, delete its container if it is init, then call failed."""
+        process.stdio.close()  # deleting needs descriptors, and there may be none left
         if process.id:
-            if self.orphans.pop(pid, None) is None:
-                posix.kill(pid, _SIGKILL)  # not reaped, so it is still its pid
+            if self.early_exits.pop(pid, None) is None:
+                posix.kill(pid, _SIGKILL)  # not reaped, so the pid cannot have been reused
             failed(error)
             return
         container = process.container
@@ -241,10 +242,10 @@ class Lives:
 
         def removed(value: object, left: PyruntimeError | None) -> None:
             if left is not None:
-                self.jobs.warn(f"container {container.id} could not be created, nor removed: {left}")
+                self.children.warn(f"cannot delete container {container.id} after a failed create: {left}")
             failed(error)
 
-        self.run_child("delete", child_work.delete, process, removed, **gone)
+        self.run_child("delete", operations.delete, process, removed, **gone)
 
     def run_child(
         self,
@@ -255,34 +256,34 @@ class Lives:
         **arguments: Any,
     ) -> None:
         container = process.container
-        self.jobs.run(name, function, container.settings, container.id, done, seconds=_SECONDS, **arguments)
+        self.children.run(name, function, container.settings, container.id, done, seconds=_SECONDS, **arguments)
 
     def _made(self, container: Container, pid: int, failed: Callable[[PyruntimeError], None]) -> bool:
-        """A container exists, and its init. False if its record cannot be read: it is removed, and failed called."""
+        """Load the record of a created container. Return False if that fails: it is deleted and failed called."""
         try:
             container.record = store.load(container.settings.root, container.id)
         except (OSError, PyruntimeError) as error:
             self._undo(container.init, pid, _as_error(error, "read the record of the container"), failed)
             return False
-        self._born(container.init, pid)
-        told = {"container_id": container.id}
-        killed = lambda: self.publisher.publish("/tasks/oom", "TaskOOM", told)  # noqa: E731
-        memory.watch(self.loop, container, killed, self.jobs.warn)
+        self._spawned(container.init, pid)
+        event = {"container_id": container.id}
+        killed = lambda: self.publisher.publish("/tasks/oom", "TaskOOM", event)  # noqa: E731
+        memory.watch(self.loop, container, killed, self.children.warn)
         return True
 
-    def _born(self, process: Process, pid: int) -> None:
+    def _spawned(self, process: Process, pid: int) -> None:
         process.pid = pid
-        if pid in self.orphans:
-            process.ended(self.orphans.pop(pid))
+        if pid in self.early_exits:
+            process.ended(self.early_exits.pop(pid))
         else:
-            self.living[pid] = process
+            self.by_pid[pid] = process
 
     def start(self, request: ProcessRequest, reply: Reply) -> None:
-        """Start: the user's process of a created container, or an exec's process."""
+        """Start the user process of a created container, or the process of an exec."""
         process = self.process(request)
         container = process.container
         if process.status != CREATED or process.busy:
-            raise Refusal(ttrpc.PRECONDITION, f"cannot start {process.name()}: it was started before")
+            raise Refusal(ttrpc.PRECONDITION, f"cannot start {process.name()}: already started")
         if process.id and container.init.exit is not None:
             raise Refusal(ttrpc.PRECONDITION, f"cannot exec in a stopped container: {container.id}")
         process.busy = True
@@ -293,42 +294,42 @@ class Lives:
                 process.stdio.close()
             doing = "exec" if process.id else "restore" if container.restoring else "start"
             reply.fail(ttrpc.UNKNOWN, f"OCI runtime {doing} failed: {error}")
-            self._settle(container)
+            self._publish_exits(container)
 
         def done(value: Any, error: PyruntimeError | None) -> None:
             if error is not None:
                 failed(error)
                 return
             if process.id:
-                self._born(process, value["pid"])
+                self._spawned(process, value["pid"])
             elif container.restoring:
                 if not self._made(container, value["pid"], failed):
                     return
                 container.restoring = {}
             process.status = RUNNING
-            told: dict[str, object] = {"container_id": container.id, "pid": process.pid}
+            event: dict[str, object] = {"container_id": container.id, "pid": process.pid}
             if process.id:
-                told["exec_id"] = process.id
-                self.publisher.publish("/tasks/exec-started", "TaskExecStarted", told)
+                event["exec_id"] = process.id
+                self.publisher.publish("/tasks/exec-started", "TaskExecStarted", event)
             else:
-                self.publisher.publish("/tasks/start", "TaskStart", told)
+                self.publisher.publish("/tasks/start", "TaskStart", event)
             reply.send("PidResponse", {"pid": process.pid})
             process.busy = False
-            self._settle(container)
+            self._publish_exits(container)
 
         if process.id:
-            spare, process.spare = process.spare, None
-            self._bear(process, "exec", COMMANDS["exec"], failed, done, {"process": process.spec}, spare)
+            prefork, process.prefork = process.prefork, None
+            self._spawn(process, "exec", COMMANDS["exec"], failed, done, {"process": process.spec}, prefork)
         elif container.restoring:
             from pyruntime.shim import checkpoint_images  # few containers are
 
             arguments = {"bundle": container.bundle, **container.restoring}
-            self._bear(process, "restore", checkpoint_images.restore, failed, done, arguments)
-        elif not task_start.open_gate(self.loop, record_of(container), _SECONDS, done):
+            self._spawn(process, "restore", checkpoint_images.restore, failed, done, arguments)
+        elif not task_start.open_exec_fifo(self.loop, record_of(container), _SECONDS, done):
             self.run_child("start", COMMANDS["start"], process, done)
 
     def exec(self, request: ExecProcessRequest, reply: Reply) -> None:
-        """Exec: note a process that Start will run."""
+        """Register the process of an exec, which Start runs."""
         container = self.container(request)
         id = _checked(ExecId, request["exec_id"])
         if id in container.execs:
@@ -347,18 +348,18 @@ class Lives:
         self._plan_ahead(process)
 
     def _plan_ahead(self, process: Process) -> None:
-        """Let a child plan an exec's process, before Start asks for it."""
+        """Fork a child that plans the process of an exec before Start is received."""
         container = process.container
-        if sum(one.spare is not None for one in container.execs.values()) >= _SPARE_EXECS:
+        if sum(one.prefork is not None for one in container.execs.values()) >= _MAX_PREFORKS:
             return
         try:
             made, spec = container.settings, process.spec
-            process.spare = self.jobs.prepare("exec", child_work.run_when_told, made, container.id, process=spec)
+            process.prefork = self.children.prepare("exec", operations.exec_preforked, made, container.id, process=spec)
         except OSError:
-            return  # Start tries again, and tells
+            return  # Start tries again, and reports it
 
     def delete(self, request: ProcessRequest, reply: Reply) -> None:
-        """Delete: a process that has ended, and with init the container."""
+        """Delete a stopped process, and with init the container."""
         process = self.process(request)
         container = process.container
         if process.busy:
@@ -371,17 +372,17 @@ class Lives:
             process.stdio.close()
             status, at = process.exit or (0, 0)
             gone = {"pid": process.pid, "exit_status": status, "exited_at": timestamp(at)}
-            for one in process.waiting:  # for the end of a process that was never started
+            for one in process.waiting:  # Wait for a process that was never started
                 one.fail(ttrpc.NOT_FOUND, f"{process.name()} is deleted")
             process.waiting.clear()
             if process.id:
-                process.drop_spare()
+                process.cancel_prefork()
                 container.execs.pop(process.id, None)
             else:
                 self.containers.pop(container.id, None)
                 memory.unwatch(self.loop, container)
-                told = {"container_id": container.id, **gone}
-                self.publisher.publish("/tasks/delete", "TaskDelete", told)
+                event = {"container_id": container.id, **gone}
+                self.publisher.publish("/tasks/delete", "TaskDelete", event)
             reply.send("DeleteResponse", gone)
 
         def done(value: Any, error: PyruntimeError | None) -> None:
@@ -395,10 +396,10 @@ class Lives:
             process.stdio.when_drained(answer)
             return
         arguments = {"bundle": container.bundle, "types": container.mounts, "force": process.status == CREATED}
-        self.run_child("delete", child_work.delete, process, done, **arguments)
+        self.run_child("delete", operations.delete, process, done, **arguments)
 
     def reap(self) -> None:
-        """Children have ended: take their exit statuses, and tell of those that are known."""
+        """Reap all children that have exited, and publish the exits of processes."""
         touched = {}
         while True:
             try:
@@ -407,60 +408,62 @@ class Lives:
                 break
             if pid == 0:
                 break
-            if pid in self.jobs.pids:
-                self.jobs.pids.remove(pid)
+            if pid in self.children.pids:
+                self.children.pids.remove(pid)
                 continue
             code = posix.waitstatus_to_exitcode(status)
             code = 128 - code if code < 0 else code
-            process = self.living.pop(pid, None)
+            process = self.by_pid.pop(pid, None)
             if process is not None:
                 process.ended(code)
                 touched[process.container.id] = process.container
-            elif self.jobs.birthing:
-                self.orphans[pid] = code
-        if not self.jobs.birthing:
-            self.orphans.clear()
+            elif self.children.spawning:
+                self.early_exits[pid] = code
+        if not self.children.spawning:
+            self.early_exits.clear()
         for container in touched.values():
-            self._settle(container)
+            self._publish_exits(container)
 
-    def _settle(self, container: Container) -> None:
-        """Tell of the ends that may be told: after their start, and init's after all others."""
+    def _publish_exits(self, container: Container) -> None:
+        """Publish pending exits: each after its start, and that of init after all others."""
         for process in container.execs.values():
-            if process.exit and not process.told and not process.busy:
-                self._tell_exit(process)
+            if process.exit and not process.published and not process.busy:
+                self._publish_exit(process)
         init = container.init
-        if init.exit is None or init.told or init.busy:
+        if init.exit is None or init.published or init.busy:
             return
         for process in container.execs.values():
-            process.drop_spare()  # it holds the container's namespaces
+            process.cancel_prefork()  # it holds the container's namespaces
         record = container.record
         if record is not None and not record.private_pid:
-            # What init leaves behind does not die with it.
+            # Without a pid namespace of its own, the other processes outlive init.
             try:
                 cgroup_kill.signal_all(cgroup_identity.own(record), _SIGKILL)
             except OSError as error:  # EMFILE
                 if container.kills < _MOST_KILLS:
                     container.kills += 1
-                    self.loop.later(_KILL_AGAIN_SECONDS, lambda: self._settle(container))
+                    self.loop.later(_KILL_AGAIN_SECONDS, lambda: self._publish_exits(container))
                     return
-                self.jobs.warn(f"processes of container {container.id} may have outlived it: {error}")
-        left = [process for process in container.execs.values() if process.busy or (process.pid and not process.told)]
+                self.children.warn(f"cannot kill the remaining processes of container {container.id}: {error}")
+        left = [
+            process for process in container.execs.values() if process.busy or (process.pid and not process.published)
+        ]
         if not left:
-            self._tell_exit(init)
+            self._publish_exit(init)
             return
-        self.loop.later(_LAST_EXITS_SECONDS, lambda: None if init.told else self._tell_exit(init))
+        self.loop.later(_LAST_EXITS_SECONDS, lambda: None if init.published else self._publish_exit(init))
 
-    def _tell_exit(self, process: Process) -> None:
+    def _publish_exit(self, process: Process) -> None:
         assert process.exit is not None
-        process.told = True
+        process.published = True
         process.status = STOPPED
         status, at = process.exit
-        told = {"exit_status": status, "exited_at": timestamp(at)}
-        event = {"container_id": process.container.id, "id": process.name(), "pid": process.pid, **told}
+        ended = {"exit_status": status, "exited_at": timestamp(at)}
+        event = {"container_id": process.container.id, "id": process.name(), "pid": process.pid, **ended}
         self.publisher.publish("/tasks/exit", "TaskExit", event)
         waiting, process.waiting = process.waiting, []
         for reply in waiting:
-            reply.send("WaitResponse", told)
+            reply.send("WaitResponse", ended)
 
 
 def _as_error(error: OSError | PyruntimeError, doing: str) -> PyruntimeError:
@@ -468,14 +471,14 @@ def _as_error(error: OSError | PyruntimeError, doing: str) -> PyruntimeError:
 
 
 def record_of(container: Container) -> Record:
-    """The runtime's record of a container. Raises Refusal before it is restored."""
+    """Return the state record of a container. Raises Refusal before it is restored."""
     if container.record is None:
         raise Refusal(ttrpc.PRECONDITION, f"container {container.id} is not restored yet")
     return container.record
 
 
 def _check(check: Callable[..., None], *words: str) -> None:
-    """Refuse a request for words that do not pass a check (names.py)."""
+    """Run a check, and raise Refusal with its error."""
     try:
         check(*words)
     except PyruntimeError as error:
@@ -483,7 +486,7 @@ def _check(check: Callable[..., None], *words: str) -> None:
 
 
 def _checked(kind: type[_Id], text: str) -> _Id:
-    """A name of a request, checked. Raises Refusal."""
+    """Return an id of a request as its checked type. Raises Refusal."""
     try:
         return kind(text)
     except StateError as error:
@@ -491,5 +494,5 @@ def _checked(kind: type[_Id], text: str) -> _Id:
 
 
 def _flags(chosen: Options) -> dict[str, object]:
-    """What of the options are flags of `create`."""
+    """Return the options that are flags of `create`."""
     return {"pivot": not chosen["no_pivot_root"], "new_keyring": not chosen["no_new_keyring"]}

@@ -1,4 +1,4 @@
-"""Events of OOM kills: while a container runs, the shim waits for the next one (cgroupfs/oom.py)."""
+"""Watch the OOM kills of running containers (cgroupfs/oom.py)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def watch(loop: Loop, container: Container, killed: Callable[[], None], warn: Callable[[str], None]) -> None:
-    """Call killed for each OOM kill in a container, until `unwatch` or until its cgroup is gone."""
+    """Call `killed` for each OOM kill in a container, until `unwatch` or until its cgroup is removed."""
     assert container.record is not None
     try:
         made = oom.Watch(container.record.cgroups)
     except FileNotFoundError:
         return  # no memory cgroup
     except OSError as error:
-        warn(f"OOM kills of container {container.id} will not be reported: {error}")
+        warn(f"cannot watch OOM kills of container {container.id}: {error}")
         return
 
     def ready(events: int) -> None:
@@ -34,7 +34,7 @@ def watch(loop: Loop, container: Container, killed: Callable[[], None], warn: Ca
 
 
 def unwatch(loop: Loop, container: Container) -> None:
-    """Wait no longer."""
+    """Stop watching."""
     if container.oom_watch is not None:
         loop.forget(container.oom_watch.fd)
         container.oom_watch.close()

@@ -1,4 +1,4 @@
-"""What a container uses, as the messages of cgroup v1 or v2 that containerd hands on (proto/metrics_*.proto)."""
+"""Resource usage as containerd's cgroup v1 or v2 metrics (proto/metrics_*.proto)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLKIO = {
 
 
 def read(cgroups: dict[str, str]) -> Message:
-    """The statistics of a container with these cgroups, as an Any."""
+    """Return the metrics of a container with these cgroups, as a google.protobuf.Any."""
     found = stats.read(cgroups)
     if set(cgroups) == {UNIFIED}:
         return wire.any_of("io.containerd.cgroups.v2.Metrics", "MetricsV2", _v2(found, cgroups[UNIFIED]))
@@ -68,7 +68,7 @@ def _v1(found: Message, cgroups: dict[str, str]) -> Message:
 
 
 def _in_file(name: str) -> str:
-    """How memory.stat of v1 calls a field."""
+    """Return the name of a field in memory.stat of cgroup v1."""
     if name == "hierarchical_swap_limit":
         return "hierarchical_memsw_limit"
     return name.replace("pg_pg_", "pgpg").replace("pg_maj_fault", "pgmajfault").replace("pg_fault", "pgfault")

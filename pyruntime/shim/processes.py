@@ -1,4 +1,4 @@
-"""The processes that a shim serves: a container's first one, and those of exec."""
+"""Containers of a shim and their processes: init and those of exec."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.cgroupfs.oom import Watch
     from pyruntime.commands.settings import Settings
-    from pyruntime.shim.standby import Spare
+    from pyruntime.shim.prefork import Prefork
     from pyruntime.shim.stdio import Stdio
     from pyruntime.shim.ttrpc import Reply
     from pyruntime.state.store import Record
@@ -18,15 +18,16 @@ CREATED, RUNNING, STOPPED, PAUSED = 1, 2, 3, 4
 
 
 class Process:
-    """One process.
+    """A process.
 
-    id:       of the exec, "" for the container's first.
-    pid:      on the host, 0 before it lives.
-    status:   CREATED, RUNNING or STOPPED; whether it is paused is asked of the kernel.
-    busy:     a child is at work on it: its exit must wait until that is told.
-    spare:    a child that has planned it already (spare.py), if there is one.
-    exit:     (exit status, time in ns) once it was reaped; told: whether the world knows of it.
-    waiting:  who asked for its end."""
+    id:        exec id, "" for init.
+    pid:       on the host, 0 before it is spawned.
+    status:    CREATED, RUNNING or STOPPED; PAUSED is read from the freezer.
+    busy:      a child operates on it: its exit is published after that.
+    prefork:   a child that has planned it (prefork.py), or None.
+    exit:      (exit status, time in ns after 1970) once it was reaped.
+    published: whether TaskExit was sent.
+    waiting:   replies to pending Wait requests."""
 
     def __init__(self, container: Container, id: str, stdio: Stdio, spec: dict[str, object] | None = None) -> None:
         self.container = container
@@ -36,32 +37,33 @@ class Process:
         self.pid = 0
         self.status = CREATED
         self.busy = False
-        self.spare: Spare | None = None
+        self.prefork: Prefork | None = None
         self.exit: tuple[int, int] | None = None
-        self.told = False
+        self.published = False
         self.waiting: list[Reply] = []
 
     def ended(self, status: int) -> None:
-        """It was reaped with a status of wait(2), as an exit status: 128 + N for signal N."""
+        """Record the exit status, 128 + N for signal N, and the time."""
         self.exit = status, time.time_ns()
 
-    def drop_spare(self) -> None:
-        """Nobody will start it, or not soon."""
-        if self.spare is not None:
-            self.spare.dismiss()
-            self.spare = None
+    def cancel_prefork(self) -> None:
+        """Cancel the preforked child, if there is one."""
+        if self.prefork is not None:
+            self.prefork.cancel()
+            self.prefork = None
 
     def name(self) -> str:
-        """How events call it."""
+        """Return its id in events: the exec id, or the container id for init."""
         return self.id or self.container.id
 
 
 class Container:
     """A container of this shim.
 
-    init: its first process. execs: exec id -> process. record: the runtime's, once it is created.
-    mounts: the types of what the shim has mounted for its root filesystem. restoring: what Start will restore it from
-    (arguments of images.restore), {} when it is created otherwise, or once that is done."""
+    execs:     exec id -> process.
+    record:    its state record, None before it is created.
+    mounts:    filesystem types of the mounts of its root filesystem.
+    restoring: arguments of checkpoint_images.restore for Start; {} if it was created, or is restored."""
 
     def __init__(self, id: ContainerId, bundle: str, settings: Settings, mounts: list[str]) -> None:
         self.id = id
@@ -75,8 +77,8 @@ class Container:
         self.owner = 0, 0
         self.indirect = False
         self.oom_watch: Watch | None = None
-        self.kills = 0  # of what init has left behind, that have failed
+        self.kills = 0  # failed attempts to kill the processes left after init
 
     def processes(self) -> list[Process]:
-        """All of them, init last."""
+        """Return all processes, init last."""
         return [*self.execs.values(), self.init]

@@ -1,4 +1,4 @@
-"""The mounts that the engine gives with Create: the root filesystem of the bundle, a snapshot for most."""
+"""Mounts of a Create request: the root filesystem of the bundle, usually a snapshot."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _LAYERS = ("lowerdir", "upperdir", "workdir")
 
 
 def mount_all(mounts: list[Mount], rootfs: str) -> None:
-    """Mount one after the other on rootfs, or below it where they say. Changes the working directory; raises
-    KernelError, and then nothing is mounted."""
+    """Mount in order on rootfs, or on their target below it. Changes the working directory. Raises KernelError;
+    nothing is mounted then."""
     if mounts:
         try:
             posix.mkdir(rootfs, 0o711)
@@ -47,8 +47,7 @@ def mount_all(mounts: list[Mount], rootfs: str) -> None:
 
 
 def _below(rootfs: str, target: str) -> str:
-    """The path of a place in what is mounted so far, whose links are the image's: none leads out of rootfs. Raises
-    KernelError."""
+    """Resolve a target within rootfs: symbolic links belong to the image and must not leave it. Raises KernelError."""
     root = posix.open(rootfs, _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         place = path.resolve(root, target)
@@ -89,8 +88,8 @@ def _mount(one: Mount, target: str) -> None:
         if len(data.encode()) >= _PAGE:
             raise StepError(
                 f"the options of the root filesystem have {len(data.encode())} bytes",
-                why=f"mount(2) takes fewer than {_PAGE}, and would cut the rest off",
-                hint="use an image of fewer layers",
+                why=f"mount(2) is limited to {_PAGE} bytes, and truncates longer ones",
+                hint="use an image with fewer layers",
             )
         mount.mount(one["source"], target, one["type"], flags | wanted.legacy, data or None)
     for kind, tree_too in wanted.propagation:
@@ -181,21 +180,21 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def detach(rootfs: str, types: list[str]) -> None:
-    """Take away everything that is mounted on rootfs, by filesystems of these types; an overlay's end may come later.
+    """Unmount everything on rootfs; release an overlay only when this process exits. types: of the filesystems.
 
-    That end writes its upper layer to disk, which takes 5 to 20 ms. The mount is gone from every path at once, and
-    the engine needs no more: so hold it by a descriptor, and answer first. A filesystem with a device of its own
-    must be off that device before the engine goes on."""
+    To release an overlay writes its upper layer to disk, which takes 5 to 20 ms. containerd needs only that the
+    mount is detached, so a descriptor keeps it until the response is sent. A filesystem on a block device must
+    be released first, since containerd may remove the device."""
     if types and all(type in _LAYERED for type in types):
         try:
-            posix.open(rootfs, _O_PATH | posix.O_CLOEXEC)  # closed by the end of the process
+            posix.open(rootfs, _O_PATH | posix.O_CLOEXEC)  # closed when the process exits
         except OSError:
             pass
     unmount(rootfs)
 
 
 def unmount(rootfs: str) -> None:
-    """Take away everything that is mounted on rootfs."""
+    """Unmount everything on rootfs."""
     while True:
         try:
             mount.umount(rootfs, MNT_DETACH | UMOUNT_NOFOLLOW)

@@ -1,4 +1,4 @@
-"""The shim as a process: from `start`, which leaves it behind, to Shutdown."""
+"""The shim process, from `start` to Shutdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyruntime.shim.task import Tasks
 from pyruntime.shim.ttrpc import Server
 from pyruntime.util import fastjson
 
-# What children need, from here on in memory that they share.
+# Imported here so that forked children share the memory.
 from pyruntime.features.cgroups import devices as _devices  # noqa: F401  # isort: skip
 from pyruntime.features.cgroups import remove as _remove  # noqa: F401  # isort: skip
 from pyruntime.features import registry as _build  # noqa: F401  # isort: skip
@@ -32,9 +32,9 @@ _LAST_EVENTS_SECONDS = 5.0
 
 
 class Service:
-    """Serves the task service at a listening socket until it is told to shut down.
+    """Serve the task service on a listening socket until Shutdown.
 
-    path: the socket's, which is removed at the end. events: containerd's address for events, "" for none."""
+    path: of the socket, removed at the end. events: containerd's address for events, "" for none."""
 
     def __init__(self, listener: _socket.socket, path: str, namespace: Namespace, events: str) -> None:
         self.path = path
@@ -48,8 +48,8 @@ class Service:
         """Serve."""
         process.prctl(PR_SET_CHILD_SUBREAPER, 1)
         gc.collect()
-        gc.freeze()  # children share these pages; nothing shall be written into them for the collector's sake
-        gc.enable()  # the launcher has it off, and this process lives long
+        gc.freeze()  # keep the garbage collector from writing to pages that children share
+        gc.enable()  # disabled by the launcher; this process is long-running
         self.loop.run()
         try:
             posix.unlink(self.path)
@@ -57,7 +57,7 @@ class Service:
             pass
 
     def shut_down(self) -> None:
-        """End once every answer and every event is on its way."""
+        """Stop once all responses and events are sent."""
         if self.publisher.empty() and self.server.flushed():
             self.loop.stop()
             return
@@ -73,10 +73,10 @@ class Service:
 
 
 def warn(text: str) -> None:
-    """A line for containerd's log, by way of standard error, which is the bundle's fifo `log`."""
+    """Write a line to containerd's log: standard error is the fifo `log` of the bundle."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = f"time={fastjson.dumps(now)} level=warning msg={fastjson.dumps(text)}\n"
     try:
         posix.write(2, line.encode("utf-8", "surrogateescape"))
     except OSError:
-        pass  # nobody reads it, and the pipe is full
+        pass  # the fifo is full and has no reader

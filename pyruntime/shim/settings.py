@@ -1,4 +1,4 @@
-"""What a caller has set for a container: runtime options, by containerd's own message or by a TOML text."""
+"""Runtime options of a container, as containerd's Options message or as TOML."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOML = {
 
 
 def options(any: AnyMessage | None) -> Options:
-    """The fields of Options from what a caller gave, defaults for what it did not. Raises ValueError."""
+    """Return the fields of Options, with defaults for unset ones. Raises ValueError."""
     found = _decoded(any)
     if found["root"] and not found["root"].startswith("/"):
         raise ValueError(f"runtime options: Root is not an absolute path: {found['root']!r}")
@@ -76,7 +76,7 @@ def _decoded(any: AnyMessage | None) -> Options:
 
 
 def checkpoint_options(any: AnyMessage | None) -> CheckpointOptions:
-    """The fields of CheckpointOptions from what a caller gave. Raises ValueError."""
+    """Return the fields of CheckpointOptions, with defaults for unset ones. Raises ValueError."""
     if any is not None and any["type_url"] and any["type_url"].rpartition("/")[2] != _CHECKPOINT:
         raise ValueError(f"checkpoint options of type {any['type_url']} are not known")
     found: CheckpointOptions = wire.decode("CheckpointOptions", any["value"] if any is not None else b"")
@@ -84,19 +84,19 @@ def checkpoint_options(any: AnyMessage | None) -> CheckpointOptions:
 
 
 def settings(namespace: Namespace, chosen: Options) -> Settings:
-    """The settings of operations for a container of a containerd namespace."""
+    """Return the settings for a container of a containerd namespace."""
     root = (chosen["root"] or ROOT).rstrip("/")
     return forked.settings(f"{root}/{namespace}", systemd_cgroup=chosen["systemd_cgroup"])
 
 
 def note(bundle: str, made: Settings, *, mounted: bool) -> None:
-    """Write down what `delete` will need."""
+    """Save what `delete` needs to a file in the bundle."""
     text = fastjson.dumps({"root": made.root, "systemd_cgroup": made.systemd_cgroup, "mounted": mounted})
     write_atomically(bundle, FILE, text)
 
 
 def noted(bundle: str) -> tuple[Settings, bool] | None:
-    """What was written down for a bundle: (settings, whether the root filesystem was mounted); None if nothing."""
+    """Return what `note` saved: (settings, whether the root filesystem was mounted), None if nothing."""
     try:
         fields = fastjson.loads(read_file(f"{bundle}/{FILE}"))
         return forked.settings(fields["root"], systemd_cgroup=fields["systemd_cgroup"]), fields["mounted"]

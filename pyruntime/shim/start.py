@@ -1,7 +1,7 @@
-"""`start`: leave a shim behind that serves a container, or find the one that serves its pod.
+"""`start`: start a shim in the background for a container, or find the shim of its pod.
 
-The process that containerd has called prints the address and ends, while the one it leaves is still loading what
-it needs: containerd connects meanwhile.
+The process that containerd executed prints the address and exits while the shim is still loading modules:
+containerd connects meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/run/containerd/s"
 
-# Containers with the same value of one of these are served by one shim.
+# Annotations that group containers: those with the same value share a shim.
 _GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 _MAX_OPTIONS = 1 << 20
 _NEWEST = 3  # containerd.task.v3
@@ -30,11 +30,11 @@ _EADDRINUSE = 98
 
 
 def start(id: str, namespace: str, address: str) -> int:
-    """Print the address of a shim for the bundle in the working directory, and see to it that there is one."""
+    """Print the address of the shim for the bundle in the working directory, and start it unless it runs."""
     checked, space = ContainerId(id), Namespace(namespace)
     given = _read_input()
     path = socket_path(address, namespace, _group(id))
-    # In each bundle of a group: from here containerd knows after a restart where the container is served.
+    # In the bundle of every container: containerd reads the address from here after a restart.
     write_atomically(".", "address", f"unix://{path}", replace=posix.access("address", posix.F_OK))
     listener = _listen(path)
     if listener is not None:
@@ -42,7 +42,7 @@ def start(id: str, namespace: str, address: str) -> int:
         if posix.fork() == 0:
             try:
                 _serve(listener, path, space, checked, chosen)
-            except BaseException as error:  # nobody above would know what to do with it
+            except BaseException as error:  # an exception must not propagate to the caller's code
                 from pyruntime.shim.service import warn
 
                 warn(f"the shim cannot serve: {type(error).__name__}: {error}")
@@ -53,42 +53,42 @@ def start(id: str, namespace: str, address: str) -> int:
 
 
 def socket_path(address: str, namespace: str, group: str) -> str:
-    """Where the shim of a group of containers listens."""
+    """Return the socket path of the shim of a group of containers."""
     return f"{DIRECTORY}/{_sha256(f'{address}/{namespace}/{group}'.encode())}"
 
 
 def _sha256(data: bytes) -> str:
-    """The SHA-256 digest of data in hexadecimal, without hashlib where possible: that loads OpenSSL."""
+    """Return the SHA-256 digest of data in hexadecimal. Avoids hashlib, which loads OpenSSL."""
     try:
         from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12 and later
     except ImportError:
         try:
             from _sha256 import sha256  # type: ignore[import-not-found]  # Python 3.11
         except ImportError:
-            from hashlib import sha256  # an interpreter without hash functions of its own
+            from hashlib import sha256  # an interpreter built without its own hash functions
     digest: str = sha256(data).hexdigest()
     return digest
 
 
 def _group(id: str) -> str:
-    """The name that the containers of a pod have in common, or the container's own."""
+    """Return the group of a container: the id of its pod, or its own id."""
     try:
         config = fastjson.loads(read_file("config.json"))
         annotations = config.get("annotations") or {}
     except (OSError, ValueError, AttributeError):
-        return id  # create will say what is wrong with it
+        return id  # create reports the error
     return next((annotations[name] for name in _GROUPS if annotations.get(name)), id)
 
 
 def _listen(path: str) -> _socket.socket | None:
-    """Listen there; None when somebody does so already."""
+    """Return a listening socket, None if a shim already listens."""
     if not posix.access(DIRECTORY, posix.F_OK):
         for directory, mode in ((DIRECTORY.rpartition("/")[0], 0o711), (DIRECTORY, 0o700)):
             try:
                 posix.mkdir(directory, mode)
             except FileExistsError:
-                pass  # another shim of these may have made it just now
-    # The containers of a pod may be started at once: one looks, and listens, at a time.
+                pass  # it may have been created concurrently
+    # Containers of a pod may be started concurrently: serialize test and bind(2).
     lock = posix.open(DIRECTORY, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -99,14 +99,14 @@ def _listen(path: str) -> _socket.socket | None:
                 raise
         if ttrpc.connects(path):
             return None
-        posix.unlink(path)  # of a shim that was killed
+        posix.unlink(path)  # stale socket of a killed shim
         return ttrpc.listen(path)
     finally:
         posix.close(lock)
 
 
 def _read_input() -> bytes:
-    """What containerd writes to standard input: an Any with the runtime's options, BootstrapParams, or nothing."""
+    """Read the runtime options from standard input: an Any, BootstrapParams, or nothing."""
     data = b""
     try:
         while len(data) < _MAX_OPTIONS and (chunk := posix.read(0, 65536)):
@@ -128,11 +128,11 @@ def _options(given: bytes) -> Options:
             any = wire.decode("Any", given)
         return settings.options(any)
     except ValueError:
-        return settings.options(None)  # Create gets them as well, and can say what is wrong
+        return settings.options(None)  # Create gets them, too, and reports the error
 
 
 def is_bootstrap(given: bytes) -> bool:
-    """Whether it is BootstrapParams: its fields 1 and 2 are an id and a namespace, and 3 is a number or 4 is there."""
+    """Return whether data is BootstrapParams: fields 1 and 2 are id and namespace, and 3 is a number or 4 is set."""
     try:
         params = wire.decode("BootstrapParams", given)
     except ValueError:
@@ -141,8 +141,8 @@ def is_bootstrap(given: bytes) -> bool:
 
 
 def _answer(address: str) -> str:
-    """The address as this containerd reads it: 1.6 the plain one, later ones JSON, which tells the version of the task
-    service, too, and may name none that is newer than MAX_SHIM_VERSION. That is 2, also of containerd 2."""
+    """Return the address in the format of this containerd: plain for 1.6, JSON for later ones. JSON has the version of
+    the task service, at most MAX_SHIM_VERSION, which is 2, also in containerd 2."""
     if b"MAX_SHIM_VERSION" not in posix.environ:
         return address
     version = min(int(posix.environ[b"MAX_SHIM_VERSION"] or b"2"), _NEWEST)
@@ -150,14 +150,14 @@ def _answer(address: str) -> str:
 
 
 def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: ContainerId, chosen: Options) -> None:
-    """Be the shim."""
+    """Run the shim."""
     posix.setpgid(0, 0)
-    # containerd reads what `start` writes until everybody has closed it.
+    # containerd reads the output of `start` until end of file.
     null = posix.open("/dev/null", posix.O_RDWR)
     posix.dup2(null, 0)
     posix.dup2(null, 1)
     try:
-        # For reading as well: it neither waits for containerd to read, nor breaks when that is gone.
+        # O_RDWR: open(2) does not wait for a reader, and there is no SIGPIPE without one.
         log = posix.open("log", posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError:
         log = null
@@ -167,7 +167,7 @@ def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: Contai
     _protect(chosen["shim_cgroup"])
     from pyruntime.shim.service import Service
 
-    # What systemd tells containerd is not for containers; neither is what it gives to it.
+    # The variables that systemd sets for containerd must not be inherited by containers.
     for name in (b"NOTIFY_SOCKET", b"LISTEN_FDS", b"LISTEN_PID", b"LISTEN_FDNAMES"):
         posix.environ.pop(name, None)
     events = posix.environ.get(b"TTRPC_ADDRESS", b"").decode("utf-8", "surrogateescape")
@@ -178,7 +178,7 @@ def _serve(listener: _socket.socket, path: str, namespace: Namespace, id: Contai
 
 
 def _protect(cgroup: str) -> None:
-    """Into the cgroup that was asked for; killed for want of memory after containerd, and before nobody else."""
+    """Join the requested cgroup, and adjust oom_score_adj to that of containerd plus one."""
     pid = str(posix.getpid()).encode()
     if cgroup:
         for directory in _directories(cgroup):

@@ -1,12 +1,12 @@
-"""What a container's process gets as standard input, output and error, and what the shim holds of it.
+"""Standard input, output and error of a container's process.
 
-The client makes fifos and gives their paths. A process gets the fifos themselves: nothing is copied, a slow reader
-stops nobody but the writer, and a killed shim breaks no pipe. The shim holds the other ends, so that a client that
-goes away is no end of file and no SIGPIPE for the container.
+The client creates fifos and passes their paths. The process gets the fifos themselves: no data is copied, a slow
+reader blocks only the writer, and no pipe breaks if the shim is killed. The shim holds the other ends open, so
+that the container gets neither end of file nor SIGPIPE when the client disconnects.
 
-Copied through a pipe is what has to be: terminals; the streams of a process with a label of AppArmor or SELinux, whose
-rules may know nothing of a fifo outside the container; and every stream that leads to something other than a fifo. A
-process that held a log file of the host by a descriptor could truncate it, change its mode, and execute it.
+Streams are copied where this is impossible: terminals; processes with an AppArmor profile or SELinux label, which may
+deny access to a fifo outside the container; and streams to anything but a fifo. With a descriptor of a log file of
+the host a process could truncate the file, change its mode, and execute it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _DOING = "open the streams of the process"
 
 
 class Stdio:
-    """The streams of one process.
+    """The streams of a process.
 
     stdin, stdout, stderr: a path, file://PATH, binary://PROGRAM?NAME=VALUE, or "" for none.
-    fds: what the process gets, once `open` has said that it is ready; [] with a terminal.
-    links: how a checkpoint names these (criu/images.py): a path of the host, `pipe:[INODE]`, or /dev/null,
-           the container's own (features/process/null_device.py).
-    master: the terminal's, -1 without.
-    warn: called with what a client should know, in words."""
+    fds: descriptors for the process, valid once `open` has called ready; [] with a terminal.
+    links: their names in a checkpoint (criu/images.py): a path of the host, `pipe:[INODE]`, or the container's
+           /dev/null (features/process/null_device.py).
+    master: descriptor of the terminal master, -1 without a terminal.
+    warn: called with the text of a warning."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Stdio:
         self.master = -1
         self._owner = 0, 0
         self._indirect = False
-        self._pending: set[int] = set()  # descriptors that are in no list yet
+        self._pending: set[int] = set()  # descriptors that no other list owns yet
         self._keepers: list[int] = []  # the reading ends of outputs
         self._input = -1  # the writing end of the input, until CloseIO
         self._copies: list[Copy] = []
@@ -75,10 +75,10 @@ class Stdio:
         owner: tuple[int, int] = (0, 0),
         names: tuple[str, str] = ("", ""),
     ) -> None:
-        """Open everything for a process without a terminal, then call ready, with the error if there was one.
+        """Open the streams of a process without a terminal, then call ready with an error or None.
 
-        indirect: copy, do not pass fifos on. owner: uid and gid that fifos and pipes of the process belong to.
-        names: id and containerd namespace, for a logging program."""
+        indirect: copy instead of passing fifos. owner: uid and gid of the fifos and pipes.
+        names: container id and containerd namespace, for a logging program."""
         self._indirect, self._owner = indirect, owner
         self.links.clear()
         logger = self.stdout.startswith("binary://")
@@ -103,13 +103,13 @@ class Stdio:
             ready(None)
 
     def passed(self) -> None:
-        """The process has them: close the shim's own copies."""
+        """Close the shim's copies of the descriptors that the process got."""
         for fd in self.fds:
             posix.close(fd)
         self.fds.clear()
 
     def attach(self, master: int) -> None:
-        """Serve a terminal whose master has come: copy both ways. Raises OSError."""
+        """Copy between a terminal master and the client's fifos. Raises OSError."""
         self.master = master
         if self.stdin:
             source = self._open_source(self.stdin)
@@ -119,7 +119,7 @@ class Stdio:
             self._add_copy(self._note(posix.dup(master)), sink, output=True, path=path)
 
     def close_input(self) -> None:
-        """CloseIO: the process reads an end once its client has closed, too."""
+        """Close the shim's end of the input: the process reads end of file once the client has closed its own."""
         self._input = close(self._input)
 
     def resize(self, width: int, height: int) -> None:
@@ -130,18 +130,19 @@ class Stdio:
             fcntl.ioctl(self.master, TIOCSWINSZ, height.to_bytes(2, "little") + width.to_bytes(2, "little") + bytes(4))
 
     def when_drained(self, call: Callable[[], None]) -> None:
-        """Call once what the process has written is in the client's hands: after 10 s at the latest where it is copied,
-        and after 0.3 s for a fifo. A client that is just about to open that would find nothing in it."""
+        """Call back when the client has read the output: at the latest after 10 s if it is copied, 0.3 s for a fifo.
+
+        A fifo that is closed earlier loses its data if the client has not opened it yet."""
         if self._outputs():
             self._drained.append(call)
             self.loop.later(_DRAIN_SECONDS, self._end_output)
             return
         for fd in self._keepers:
             if _unread(fd):
-                try:  # a writer, without which open(2) of the client would wait
+                try:  # a writer, without which open(2) of the client blocks
                     self._note(posix.open(f"/proc/self/fd/{fd}", posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC))
                 except OSError:
-                    pass  # EMFILE: then only a client that has it open already
+                    pass  # EMFILE: serve only a client that has opened it
         self._await_reader(call, time.monotonic() + _READ_SECONDS)
 
     def _await_reader(self, call: Callable[[], None], deadline: float) -> None:
@@ -164,14 +165,14 @@ class Stdio:
         self.master = close(self.master)
 
     def _note(self, fd: int) -> int:
-        """Close this descriptor with the rest, should what is done with it fail half-way."""
+        """Register a descriptor to be closed with the others on an error."""
         self._pending.add(fd)
         return fd
 
     def _give(self, fd: int, link: str) -> None:
-        """Let the process have a descriptor as its next stream.
+        """Append a descriptor to those of the process.
 
-        A fifo or pipe becomes the owner's, so that /dev/stdout can be opened again; a device of the host does not."""
+        fchown(2) a fifo or pipe to the owner, so that /dev/stdout can be reopened; never a device of the host."""
         if self._owner != (0, 0) and _is_fifo(fd):
             posix.fchown(fd, *self._owner)
         self._pending.discard(fd)
@@ -179,13 +180,12 @@ class Stdio:
         self.links.append(link)
 
     def _pipe(self) -> tuple[int, int, str]:
-        """A pipe: (reading end, writing end, name)."""
+        """Create a pipe. Return (read end, write end, name)."""
         reading, writing = posix.pipe2(_O_CLOEXEC)
         return self._note(reading), self._note(writing), f"pipe:[{posix.fstat(reading).st_ino}]"
 
     def _open_source(self, path: str) -> int:
-        """The client's end of the input, opened without waiting for a writer. A fifo gets one of ours, which CloseIO
-        closes."""
+        """Open the input without waiting for a writer. For a fifo also open a writer, which CloseIO closes."""
         reading = self._note(posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC))
         kind = posix.fstat(reading).st_mode & _S_IFMT
         if kind == _S_IFDIR:
@@ -206,7 +206,7 @@ class Stdio:
         return source, link
 
     def _open_sink(self, uri: str) -> tuple[int, str]:
-        """The client's end of an output: (descriptor, path)."""
+        """Open an output. Return (descriptor, path)."""
         path = _path(uri) if "://" in uri else uri
         if uri.startswith("file://"):
             try:
@@ -236,7 +236,7 @@ class Stdio:
         return writing, link
 
     def _add_copy(self, source: int, sink: int, *, output: bool = False, path: str = "") -> None:
-        """Copy from one descriptor to the other, which are closed with the copy. path: an output's, for messages."""
+        """Start a copy, which owns and closes both descriptors. path: of an output, for messages."""
 
         def ended() -> None:
             self._copies.remove(copy)
@@ -265,11 +265,13 @@ class Stdio:
             call()
 
     def _start_logger(self, names: tuple[str, str]) -> int:
-        """binary://: a program that reads both outputs at 3 and 4, and closes 5 once it is ready: where to see that."""
+        """Start a logging program (binary://), which reads both outputs from 3 and 4 and closes 5 when ready.
+
+        Return the descriptor that gets end of file then."""
         path, _, query = self.stdout.removeprefix("binary://").partition("?")
         args = [path, *(word for pair in query.split("&") if pair for word in _unquoted(pair))]
         out, err, done = self._pipe(), self._pipe(), self._pipe()
-        # By numbers above 5: each of 3, 4, 5 may be in use, and be where another one has to go.
+        # Duplicate to numbers above 5 first: 3, 4 and 5 may be in use by each other.
         given = [self._note(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 6)) for fd in (out[0], err[0], done[1])]
         actions = [(posix.POSIX_SPAWN_DUP2, fd, 3 + index) for index, fd in enumerate(given)]
         environment = {b"CONTAINER_ID": names[0].encode(), b"CONTAINER_NAMESPACE": names[1].encode()}
@@ -286,7 +288,7 @@ class Stdio:
         return done[0]
 
     def _await_logger(self, fd: int, ready: Callable[[PyruntimeError | None], None]) -> None:
-        """Call ready once the logging program has closed the other end of a pipe, or has not within 10 s."""
+        """Call ready once the logging program has closed the other end of a pipe, with an error after 10 s."""
 
         def answered(events: int) -> None:
             self.loop.forget(fd)
@@ -306,7 +308,7 @@ class Stdio:
 
 
 def _unread(fd: int) -> int:
-    """How many bytes a fifo holds."""
+    """Return the number of bytes in a fifo."""
     from pyruntime.kernel.constants import FIONREAD
 
     return int.from_bytes(fcntl.ioctl(fd, FIONREAD, bytes(4)), "little")
@@ -317,7 +319,7 @@ def _is_fifo(fd: int) -> bool:
 
 
 def _path(uri: str) -> str:
-    """The path of file:///path?…"""
+    """Return the path of a URI such as file:///path?…"""
     return _unquote(uri.partition("://")[2].partition("?")[0])
 
 

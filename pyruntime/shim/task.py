@@ -1,7 +1,7 @@
-"""The task service: what containerd asks of a shim, request by request (proto/task.proto).
+"""The task service of the shim (proto/task.proto).
 
-A handler answers at once or later, and never waits. What takes time is done in a child (jobs.py); what only looks
-or sends a signal is done here.
+A handler replies immediately or later, and never blocks. Slow operations run in a child (children.py); queries and
+signals are handled here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, Unknown
 from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
-from pyruntime.shim.lifecycle import IMAGES_SECONDS, Lives, Refusal, record_of
+from pyruntime.shim.lifecycle import IMAGES_SECONDS, Lifecycle, Refusal, record_of
 from pyruntime.shim.processes import PAUSED, RUNNING, Process
 from pyruntime.state import cgroup_identity
 from pyruntime.util import fastjson
@@ -43,11 +43,11 @@ SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 _SIGKILL = 9
 
 
-class Tasks(Lives):
-    """The whole service."""
+class Tasks(Lifecycle):
+    """The task service."""
 
     def handle(self, service: str, method: str, payload: bytes, reply: Reply) -> None:
-        """Serve one request."""
+        """Call the handler of a request."""
         known = _METHODS.get(method) if service in SERVICES else None
         if known is None:
             reply.fail(ttrpc.UNIMPLEMENTED, f"{service}: no method {method}")
@@ -62,12 +62,12 @@ class Tasks(Lives):
         except OSError as error:
             reply.fail(ttrpc.UNKNOWN, f"{method}: {error}")
 
-    # What looks.
+    # Queries.
 
     def state(self, request: ProcessRequest, reply: Reply) -> None:
-        """State: of a process."""
+        """State: status, streams and exit status of a process."""
         process = self.process(request)
-        status, at = process.exit if process.exit and process.told else (0, 0)
+        status, at = process.exit if process.exit and process.published else (0, 0)
         reply.send(
             "StateResponse",
             {
@@ -92,16 +92,16 @@ class Tasks(Lives):
         return process.status
 
     def wait(self, request: ProcessRequest, reply: Reply) -> None:
-        """Wait: the exit status, once there is one."""
+        """Wait: reply with the exit status once the process has exited."""
         process = self.process(request)
-        if process.exit and process.told:
+        if process.exit and process.published:
             status, at = process.exit
             reply.send("WaitResponse", {"exit_status": status, "exited_at": timestamp(at)})
         else:
             process.waiting.append(reply)
 
     def pids(self, request: ContainerRequest, reply: Reply) -> None:
-        """Pids: of all processes in the container's cgroups."""
+        """Pids: pids of all processes in the container's cgroups."""
         container = self.container(request)
         record = record_of(container)
         execs = {process.pid: process.id for process in container.execs.values()}
@@ -115,22 +115,22 @@ class Tasks(Lives):
         reply.send("PidsResponse", {"processes": found})
 
     def stats(self, request: ContainerRequest, reply: Reply) -> None:
-        """Stats: what the container uses."""
+        """Stats: resource usage of the container."""
         from pyruntime.shim import metrics
 
         record = record_of(self.container(request))
         reply.send("StatsResponse", {"stats": metrics.read(record.cgroups)})
 
     def connect(self, request: ContainerRequest, reply: Reply) -> None:
-        """Connect: pids of the shim and of the container's init."""
+        """Connect: pids of the shim and of init."""
         container = self.containers.get(request["id"])
         pid = container.init.pid if container is not None else 0
         reply.send("ConnectResponse", {"shim_pid": posix.getpid(), "task_pid": pid})
 
-    # What changes.
+    # Changes.
 
     def kill(self, request: KillRequest, reply: Reply) -> None:
-        """Kill: a signal for a process, or for all of a container."""
+        """Kill: send a signal to a process, or to all processes of a container."""
         process, signal = self.process(request), request["signal"]
         record = record_of(process.container)
         if request["all"] and not process.id:
@@ -139,13 +139,13 @@ class Tasks(Lives):
             except Unknown:
                 raise
             except PyruntimeError:
-                pass  # nothing of it is left
+                pass  # no process remains
         elif process.exit is not None:
             raise Refusal(ttrpc.NOT_FOUND, "process already finished")
         elif process.id:
             if not process.pid:
                 raise Refusal(ttrpc.PRECONDITION, f"exec {process.id} was not started")
-            posix.kill(process.pid, signal)  # not reaped, so it is still its pid
+            posix.kill(process.pid, signal)  # not reaped, so the pid cannot have been reused
             if signal == _SIGKILL:
                 cgroup_kill.thaw_for_death(record.cgroups)
         else:
@@ -162,11 +162,11 @@ class Tasks(Lives):
         self._change("pause", "/tasks/paused", "TaskPaused", request, reply)
 
     def resume(self, request: ContainerRequest, reply: Reply) -> None:
-        """Resume: let it go on."""
+        """Resume: thaw the container."""
         self._change("resume", "/tasks/resumed", "TaskResumed", request, reply)
 
     def update(self, request: UpdateTaskRequest, reply: Reply) -> None:
-        """Update: its limits."""
+        """Update: change resource limits."""
         given = request["resources"]
         resources = fastjson.loads(given["value"].decode()) if given else {}
         self._change("update", "", "", request, reply, resources=resources)
@@ -187,24 +187,24 @@ class Tasks(Lives):
         self.run_child(name, COMMANDS[name], container.init, done, **arguments)
 
     def checkpoint(self, request: CheckpointTaskRequest, reply: Reply) -> None:
-        """Checkpoint: images of its processes, for Create to restore it from."""
+        """Checkpoint: write images of the processes, from which Create can restore the container."""
         from pyruntime.shim import checkpoint_images  # few containers are
 
         container = self.container(request)
         chosen = settings.checkpoint_options(request["options"])
         path = request["path"] or chosen["image_path"]
         if not path:
-            raise Refusal(ttrpc.INVALID, "no directory for the images of a checkpoint is given")
+            raise Refusal(ttrpc.INVALID, "checkpoint: missing image path")
 
         def done(value: object, error: PyruntimeError | None) -> None:
             if error is not None:
                 reply.fail(ttrpc.UNKNOWN, f"OCI runtime checkpoint failed: {error}")
                 return
-            told = {"container_id": container.id, "checkpoint": path}
-            self.publisher.publish("/tasks/checkpointed", "TaskCheckpointed", told)
+            event = {"container_id": container.id, "checkpoint": path}
+            self.publisher.publish("/tasks/checkpointed", "TaskCheckpointed", event)
             reply.send("Empty", {})
 
-        self.jobs.run(
+        self.children.run(
             "checkpoint",
             checkpoint_images.checkpoint,
             container.settings,
@@ -218,20 +218,20 @@ class Tasks(Lives):
         )
 
     def resize(self, request: ResizePtyRequest, reply: Reply) -> None:
-        """ResizePty: of a process's terminal."""
+        """ResizePty: set the size of a terminal."""
         self.process(request).stdio.resize(request["width"], request["height"])
         reply.send("Empty", {})
 
     def close_io(self, request: CloseIORequest, reply: Reply) -> None:
-        """CloseIO: the end of standard input."""
+        """CloseIO: close standard input."""
         if request["stdin"]:
             self.process(request).stdio.close_input()
         reply.send("Empty", {})
 
     def shut_down(self, request: ShutdownRequest, reply: Reply) -> None:
-        """Shutdown: end the shim, unless it has containers left."""
+        """Shutdown: exit, unless containers remain."""
         reply.send("Empty", {})
-        # One whose bundle is gone was removed without us, by `delete`.
+        # A container without a bundle was removed by the command `delete`.
         left = [one for one in self.containers.values() if posix.access(one.bundle, posix.F_OK)]
         if not left or request["now"]:
             self.shutdown()

@@ -1,4 +1,4 @@
-"""Start of a created container by the shim itself, without a child: it opens the exec fifo (runtime/exec_fifo.py)."""
+"""Start a created container in the shim process, by opening its exec fifo (runtime/exec_fifo.py)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     Done = Callable[[object, PyruntimeError | None], None]
 
 
-def open_gate(loop: Loop, record: Record, seconds: float, done: Done) -> bool:
-    """Start a container; False when that takes a child: there are hooks to run, or it is in no state for it.
+def open_exec_fifo(loop: Loop, record: Record, seconds: float, done: Done) -> bool:
+    """Start a container. Return False if that needs a child: it has hooks, or is not in created state.
 
-    done is called once, with init's error if it could not become the user's process, or had not after so many
-    seconds. The container's lock and the descriptors are given back before that, whatever happens."""
+    done is called once, with an error if init fails to execute the user process, or does not within `seconds`.
+    The container's lock is released and descriptors are closed before that."""
     if "poststart" in record.hooks:
         return False
     try:
@@ -47,13 +47,13 @@ def open_gate(loop: Loop, record: Record, seconds: float, done: Done) -> bool:
         posix.close(fd)
         if error is None:
             try:
-                exec_fifo.conclude(record)  # with the descriptor that was closed just now, if there is no other
+                exec_fifo.conclude(record)  # needs a descriptor: the one just closed may be the only one free
             except (PyruntimeError, OSError) as raised:
                 error = raised
         posix.close(lock)
         _report(error, done)
 
-    timer = loop.later(seconds, lambda: ended(PyruntimeError(f"init stands still for {seconds:g} s")))
+    timer = loop.later(seconds, lambda: ended(PyruntimeError(f"init made no progress for {seconds:g} s")))
     loop.watch(fd, 0, lambda events: ended(None))  # POLLERR is always reported
     return True
 

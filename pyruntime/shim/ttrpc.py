@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNKNOWN, INVALID, DEADLINE, NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED = 2, 3, 4, 5, 6, 9, 12
 
 _REQUEST, _RESPONSE = 1, 2
-# As containerd calls them; older clients know the words and do not repeat them.
+# gRPC status codes and their texts in containerd; older clients do not prepend the text to a message.
 _KINDS = {
     NOT_FOUND: "not found",
     EXISTS: "already exists",
@@ -33,10 +33,10 @@ _KINDS = {
 _HEAD = 10
 _MAX_MESSAGE = 4 << 20
 _CHUNK = 65536
-# While a client leaves so many bytes of answers unread, or so many requests are unanswered, no more of it are read.
+# Stop reading from a client with more bytes of unread responses, or more pending requests.
 _MAX_UNREAD = 1 << 20
 _MAX_UNANSWERED = 4096
-# EMFILE, ENFILE, ENOBUFS, ENOMEM: the next accept(2) fails as well, until something is closed.
+# EMFILE, ENFILE, ENOBUFS, ENOMEM: accept(2) fails until resources are released.
 _EXHAUSTED = (24, 23, 105, 12)
 _RETRY_SECONDS = 0.2
 
@@ -47,10 +47,10 @@ def frame(stream: int, type: int, data: bytes) -> bytes:
 
 
 class Frames:
-    """A stream socket as frames: what has come in, what has to go out. Never blocks.
+    """A non-blocking connection that reads and writes frames.
 
-    received: called with (stream, type, data). closed: called once, when the other end is gone.
-    unanswered: how many requests wait for their answers; kept by Reply."""
+    received: called with (stream, type, data). closed: called once, when the peer has disconnected.
+    unanswered: number of pending requests; maintained by Reply."""
 
     def __init__(
         self,
@@ -71,20 +71,20 @@ class Frames:
         loop.watch(socket.fileno(), READ, self._ready)
 
     def send(self, stream: int, type: int, data: bytes) -> None:
-        """Send a frame; to nobody, when the other end is gone."""
+        """Queue a frame. Discards it if the peer has disconnected."""
         if self.socket is None:
             return
         self._out += frame(stream, type, data)
         self._write()
         if self._in and not self._taking and not self._full():
-            self.loop.later(0, self._take)  # not from here: the caller has not finished what it does
+            self.loop.later(0, self._take)  # deferred: the caller must not be re-entered
 
     def flushed(self) -> bool:
-        """Whether everything is on its way."""
+        """Return whether no output is queued."""
         return not self._out
 
     def close(self) -> None:
-        """Close the socket, and tell."""
+        """Close the socket, and call `closed`."""
         if self.socket is not None:
             self.loop.forget(self.socket.fileno())
             self.socket.close()
@@ -116,7 +116,7 @@ class Frames:
         return len(self._out) > _MAX_UNREAD or self.unanswered >= _MAX_UNANSWERED
 
     def _take(self) -> None:
-        """Pass on the frames that are complete, as long as the other end reads its answers."""
+        """Deliver complete frames, as long as the peer reads its responses."""
         if self._taking:
             return
         self._taking = True
@@ -133,7 +133,7 @@ class Frames:
                 del self._in[: _HEAD + size]
                 self.received(stream, type, message)
         except BaseException:
-            self.loop.later(0, self._take)  # what comes after a request that failed
+            self.loop.later(0, self._take)  # data after a request that failed
             raise
         finally:
             self._taking = False
@@ -159,7 +159,7 @@ class Frames:
 
 
 class Reply:
-    """The answer to one request, now or later; to nobody, when its connection is gone meanwhile."""
+    """The response to a request, which may be sent later. Discarded if the client has disconnected."""
 
     __slots__ = ("_frames", "_stream", "done")
 
@@ -170,11 +170,11 @@ class Reply:
         frames.unanswered += 1
 
     def send(self, name: str, values: Message) -> None:
-        """Answer with a message."""
+        """Send a message as response."""
         self._send({"payload": wire.encode(name, values)})
 
     def fail(self, code: int, text: str) -> None:
-        """Answer with an error. Clients of containerd 2 show the text alone, so it says of what kind it is, too."""
+        """Send an error response. The text contains that of the code, since containerd 2 shows only the text."""
         kind = _KINDS.get(code)
         self._send({"status": {"code": code, "message": f"{text}: {kind}" if kind else text}})
 
@@ -186,7 +186,7 @@ class Reply:
 
 
 class Server:
-    """Listens, and gives each request to a handler: handler(service, method, payload, reply)."""
+    """A server. Calls handler(service, method, payload, reply) for each request."""
 
     def __init__(self, loop: Loop, listener: _socket.socket, handler: Handler) -> None:
         self.loop = loop
@@ -204,7 +204,7 @@ class Server:
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # the C half's accept(2), close-on-exec
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                # The connection waits in the queue, and poll(2) would report it again at once.
+                # The connection stays in the backlog, and poll(2) would report it again immediately.
                 self.loop.forget(self.listener.fileno())
                 self.loop.later(_RETRY_SECONDS, self._listen)
             return
@@ -225,18 +225,18 @@ class Server:
             request = wire.decode("Request", data)
             self.handler(request["service"], request["method"], request["payload"], reply)
         except ValueError as error:
-            reply.fail(INVALID, f"request not understood: {error}")
+            reply.fail(INVALID, f"malformed request: {error}")
         except Exception as error:
             reply.fail(UNKNOWN, f"bug in pyruntime's shim: {error.__class__.__name__}: {error}")
             raise
 
     def flushed(self) -> bool:
-        """Whether all answers are on their way."""
+        """Return whether no response is pending."""
         return all(connection.flushed() for connection in self.connections)
 
 
 class Client:
-    """One request at a time to a server, on a connection that is made when it is needed."""
+    """A client with one request at a time, which connects on demand."""
 
     def __init__(self, loop: Loop, path: str) -> None:
         self.loop = loop
@@ -253,7 +253,7 @@ class Client:
         metadata: dict[str, str],
         answered: Callable[[Message | None], None],
     ) -> None:
-        """Send a request; `answered` gets its Response, or None when the connection breaks or cannot be made."""
+        """Send a request. Calls `answered` with the Response, or None if the connection fails."""
         self._answered = answered
         if self._frames is None:
             try:
@@ -261,7 +261,7 @@ class Client:
             except OSError:  # EMFILE
                 self._done(None)
                 return
-            # A full backlog: connect(2) of a unix socket does not wait then, and the caller tries again.
+            # EAGAIN from connect(2): the backlog is full, and the caller retries.
             socket.setblocking(False)
             try:
                 socket.connect(self.path)
@@ -280,7 +280,7 @@ class Client:
         self._frames.send(self._stream, _REQUEST, wire.encode("Request", request))
 
     def drop(self) -> None:
-        """Break the connection: nobody answers there."""
+        """Close the connection after a timeout."""
         if self._frames is not None:
             self._frames.close()
 
@@ -300,7 +300,7 @@ class Client:
 
 
 def connects(path: str) -> bool:
-    """Whether somebody listens at a unix socket."""
+    """Return whether a unix socket has a listener."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         socket.connect(path)
@@ -312,7 +312,7 @@ def connects(path: str) -> bool:
 
 
 def listen(path: str) -> _socket.socket:
-    """A listening unix socket that only root may connect to. Raises OSError (EADDRINUSE)."""
+    """Return a listening unix socket with mode 0600. Raises OSError (EADDRINUSE)."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     mask = posix.umask(0o177)
     try:

@@ -1,8 +1,8 @@
-"""Protocol buffers, as far as containerd's messages need them (protobuf.dev, "Encoding").
+"""Encode and decode protocol buffers, as far as containerd's messages need it (protobuf.dev, "Encoding").
 
-A message is a dict of all its fields, by the tables that tools/compile-messages.py makes of proto/*.proto. Not
-google's library: its C half alone takes 6 to 9 ms and 0.8 MiB of memory in each shim, the whole 40 ms and 5 MiB
-(docs/shim.md). tests/unit/test_shim_wire.py holds the two together.
+A message is a dict of all its fields, described by the tables that tools/compile-messages.py generates from
+proto/*.proto. The package protobuf is not used: its C extension alone takes 6 to 9 ms and 0.8 MiB of memory per
+shim, all of it 40 ms and 5 MiB (docs/shim.md). tests/unit/test_shim_wire.py compares the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _tables: dict[str, tuple[Table, Message]] = {}
 
 
 def encode(name: str, values: Message) -> bytes:
-    """A message as bytes. Fields that are left out, or have the value of an unset one, are not written."""
+    """Encode a message. Fields that are missing or have their default value are not written."""
     out = bytearray()
     for number, field, kind, repeated in MESSAGES[name]:
         value = values.get(field)
@@ -80,7 +80,7 @@ def _put_bytes(out: bytearray, number: int, data: bytes) -> None:
 
 
 def decode(name: str, data: bytes) -> Any:
-    """The message that bytes hold: every field, unset ones as 0, "", b"", False, [], {} or None. Raises ValueError."""
+    """Decode a message: all fields, unset ones as 0, "", b"", False, [], {} or None. Raises ValueError."""
     table, unset = _table(name)
     values = dict(unset)
     at, end = 0, len(data)
@@ -95,10 +95,10 @@ def decode(name: str, data: bytes) -> Any:
         elif form == _BYTES:
             size, at = _varint(data, at)
             if size > end - at:
-                raise ValueError(f"{name}: a field of {size} bytes is cut short")
+                raise ValueError(f"{name}: a field of {size} bytes is truncated")
             found = data[at : at + size]
             at += size
-        elif form in (_FIXED64, _FIXED32):  # of no field that we know
+        elif form in (_FIXED64, _FIXED32):  # an unknown field
             at += 8 if form == _FIXED64 else 4
             continue
         else:
@@ -106,7 +106,7 @@ def decode(name: str, data: bytes) -> Any:
         if not field:
             continue
         if (form == _BYTES) == (kind in _SCALARS) and not (repeated and form == _BYTES):
-            raise ValueError(f"{name}.{field} is no {kind}")
+            raise ValueError(f"{name}.{field} is not a {kind}")
         _set(values, field, kind, repeated, found)
     return values
 
@@ -155,7 +155,7 @@ def _decode_entry(data: bytes) -> dict[str, str]:
     while at < len(data):
         tag, at = _varint(data, at)
         if tag & 7 != _BYTES:
-            raise ValueError("a map of something else than strings")
+            raise ValueError("a map with keys or values other than strings")
         size, at = _varint(data, at)
         parts[tag >> 3] = data[at : at + size]
         at += size
@@ -184,9 +184,9 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
                 return value & 0xFFFFFFFFFFFFFFFF, at
             shift += 7
             if shift > 63:
-                raise ValueError("a number of more than 64 bits")
+                raise ValueError("a varint of more than 64 bits")
     except IndexError:
-        raise ValueError("a number is cut short") from None
+        raise ValueError("a varint is truncated") from None
 
 
 def _table(name: str) -> tuple[Table, Message]:
@@ -205,5 +205,5 @@ def _table(name: str) -> tuple[Table, Message]:
 
 
 def any_of(type_url: str, name: str, values: Message) -> Message:
-    """An Any that holds a message of ours under the name that containerd knows it by."""
+    """Return a google.protobuf.Any with a message, under its type name in containerd."""
     return {"type_url": type_url, "value": encode(name, values)}

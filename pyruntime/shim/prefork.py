@@ -1,9 +1,8 @@
-"""A child that plans what will be asked for next, and does it as soon as it is.
+"""Preforked children: plan a container before Create is received, or a process before Start.
 
-Between the shim's `start` and the request Create containerd is busy with other things, and the bundle is complete; so
-it is between Exec, which brings the process, and Start. The child does what leaves no trace: it reads, checks and
-plans. It belongs to that one container or process, and makes nothing before the word comes; if what it has read is
-another by then, or no word comes within 30 s, the work was in vain.
+The bundle is complete when containerd calls `start`, and Create follows later; Exec brings the process, and Start
+follows. Meanwhile a preforked child reads, checks and plans, without side effects. It serves one container or
+process. If config.json changes, or no request arrives within 30 s, its plan is discarded.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ _MAX_PACKET = 1 << 17
 SECONDS = 30.0
 
 
-class Spare:
-    """The shim's end of it.
+class Prefork:
+    """A preforked child, as seen from the shim.
 
-    pid: the child's. reading: where its answer will be read, -1 once it is dismissed."""
+    pid: of the child. reading: descriptor for its result, -1 once it is cancelled."""
 
     def __init__(self, loop: Loop, pid: int, reading: int, socket: _socket.socket) -> None:
         self.pid = pid
         self.reading = reading
         self._socket = socket
-        self._timer = loop.later(SECONDS, self.dismiss)
+        self._timer = loop.later(SECONDS, self.cancel)
 
-    def tell(self, mounts: list[Mount], stdio: tuple[int, ...], console: int) -> bool:
-        """Give the word, with what was not known before; False when nobody is there to hear it."""
+    def send(self, mounts: list[Mount], stdio: tuple[int, ...], console: int) -> bool:
+        """Send the request: mounts, streams and console (-1 for none). Return False if the child cannot serve it."""
         if self.reading < 0:
             return False
         self._timer.cancel()
         fds = [*stdio, console] if console >= 0 else list(stdio)
         data = fastjson.dumps({"mounts": mounts, "streams": len(stdio)}).encode("utf-8", "surrogateescape")
-        if len(data) > _MAX_PACKET:  # `receive` would get a part
+        if len(data) > _MAX_PACKET:  # `receive` would truncate it
             return False
         packed = b"".join(fd.to_bytes(_FD_SIZE, "little") for fd in fds)
         try:
@@ -51,31 +50,31 @@ class Spare:
             self._socket.close()
         return True
 
-    def dismiss(self) -> None:
-        """There will be no word: the child ends by itself."""
+    def cancel(self) -> None:
+        """Close the socket, upon which the child exits."""
         self._timer.cancel()
         self._socket.close()
         self.reading = close(self.reading)
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:
-    """The shim's and the child's end."""
+    """Return a socket pair: the end of the shim and that of the child."""
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
 
 
 def receive(fd: int) -> tuple[list[Mount], tuple[int, ...], int] | None:
-    """Wait in the child for the word: (mounts, streams, console or -1); None when there is none."""
+    """Wait in the child for the request. Return (mounts, streams, console or -1), None if it was cancelled."""
     socket = _socket.socket(fileno=fd)
     data, ancillary, _, _ = socket.recvmsg(_MAX_PACKET, _socket.CMSG_SPACE(4 * _FD_SIZE), _socket.MSG_CMSG_CLOEXEC)
     socket.detach()
     if not data:
         return None
-    told = fastjson.loads(data.decode("utf-8", "surrogateescape"))
+    request = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     fds = [
         int.from_bytes(packed[at : at + _FD_SIZE], "little")
         for level, kind, packed in ancillary
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
         for at in range(0, len(packed) - len(packed) % _FD_SIZE, _FD_SIZE)
     ]
-    count = told["streams"]
-    return told["mounts"], tuple(fds[:count]), fds[count] if len(fds) > count else -1
+    count = request["streams"]
+    return request["mounts"], tuple(fds[:count]), fds[count] if len(fds) > count else -1
