@@ -1,4 +1,5 @@
-"""What this host is like: for `validate`, which holds a config against it, and for `doctor`, which looks at it alone.
+"""Checks of the host: `validate` compares a config with it, `doctor` examines it alone.
 
-Nothing here is on the way of a container. Everything works without root, and says what it could not see.
+No container command needs this package, except for hints after an error. Checks work without root and report
+what they could not read.
 """

@@ -1,4 +1,4 @@
-"""What a bundle needs and may lack: its root filesystem, the sources of mounts, the program, the hooks."""
+"""Check the files of a bundle: root filesystem, mount sources, program and hooks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _open_root(request: Request) -> int | Finding:
         return posix.open(path, rootfs_path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         if error.errno == 13:
-            return Finding("note", "/root/path", f"{path} may not be looked at: permission denied", rule="rootfs")
+            return Finding("note", "/root/path", f"cannot access {path}: permission denied", rule="rootfs")
         return Finding(
             "error",
             "/root/path",
@@ -73,7 +73,7 @@ def _open_root(request: Request) -> int | Finding:
 
 
 def check_mounts(request: Request, with_bundle: bool) -> Iterator[Finding]:
-    """Sources that are missing, filesystems that the kernel does not know, options that are misspelt."""
+    """Report missing sources, unknown filesystem types and misspelt options."""
     for index, entry in enumerate(request.config.get("mounts") or ()):
         pointer = f"/mounts/{index}"
         parsed = options.parse(entry.get("options") or [])
@@ -102,13 +102,13 @@ def _check_source(request: Request, pointer: str, source: str, with_bundle: bool
             "error",
             f"{pointer}/source",
             f"{path} is missing",
-            hint=near(name, host_facts.names(directory or "/"), "make it on the host, or correct the source"),
+            hint=near(name, host_facts.names(directory or "/"), "create it on the host, or correct the source"),
             rule="mount-source",
         )
 
 
 def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
-    """Directories that are to be bound on files, and files on directories."""
+    """Report bind mounts of a directory on a file, and of a file on a directory."""
     covered: list[str] = []
     for index, entry in enumerate(request.config.get("mounts") or ()):
         place = rootfs_path.clean(destination_of(request, entry))
@@ -161,7 +161,7 @@ def _check_filesystem(request: Request, pointer: str, kind: str) -> Iterator[Fin
         yield Finding(
             "warning" if module else "error",
             f"{pointer}/type",
-            f"the kernel knows no filesystem {kind!r}",
+            f"unknown filesystem type {kind!r}",
             why="its module is not loaded" if module else "",
             hint=f"modprobe {kind}"
             if module
@@ -180,14 +180,14 @@ def _check_filesystem(request: Request, pointer: str, kind: str) -> Iterator[Fin
 
 
 def _check_words(pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
-    """An option that is none of ours goes to the filesystem; one that nearly is one of ours is a mistake."""
+    """Report unknown options that resemble a mount option; others are for the filesystem."""
     for word in data:
         hint = near(word, options.known_words()) if "=" not in word else ""
         if hint:
             yield Finding(
                 "warning",
                 f"{pointer}/options",
-                f"{word!r} is no option of mounts, and goes to {kind} as it is",
+                f"unknown mount option {word!r}, passed to {kind} unchanged",
                 hint=hint,
                 rule="mount-option",
             )
@@ -210,7 +210,7 @@ def _check_settings(request: Request, pointer: str, kind: str, data: list[str]) 
         yield Finding(
             "error",
             f"{pointer}/options",
-            f"{kind} does not take {error.arguments[0]!r}",
+            f"{kind} rejects option {error.arguments[0]!r}",
             why=", ".join(word.partition(": ")[2] or word for word in said),
             hint="correct the option, or leave it out",
             rule="mount-option",
@@ -218,7 +218,7 @@ def _check_settings(request: Request, pointer: str, kind: str, data: list[str]) 
 
 
 def check_hooks(request: Request) -> Iterator[Finding]:
-    """Programs of hooks, but of those that are looked for in the container."""
+    """Check the programs of hooks, except those that are executed in the container's namespace."""
     for kind, hooks in (request.config.get("hooks") or {}).items():
         for index, hook in enumerate(hooks or ()):
             if kind == "startContainer":
@@ -278,14 +278,14 @@ def check_program(request: Request, root_fd: int) -> Iterator[Finding]:
         cwd = process.get("cwd") or "/"
         mode = _mode(root_fd, cwd)
         if mode and mode & _S_IFMT != _S_IFDIR and not _hidden(request, cwd):
-            yield Finding("error", "/process/cwd", f"{cwd} is no directory", rule="program")
+            yield Finding("error", "/process/cwd", f"{cwd} is not a directory", rule="program")
         if args:
             yield from _check_command(request, root_fd, args[0])
     except PermissionError as error:
         yield Finding(
             "note",
             "/process/args/0",
-            f"the program could not be looked for: {error.strerror} may not be entered by this user",
+            f"cannot look up the program: permission to search {error.strerror} is denied",
             hint="validate as root",
             rule="program",
         )
@@ -307,7 +307,11 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
     severity = "warning" if any(_hidden(request, path) for path in candidates) else "error"
     why = "a mount may bring it" if severity == "warning" else ""
     if denied:
-        what = f"{denied} is not executable" if _mode(root_fd, denied) & _S_IFMT == _S_IFREG else f"{denied} is no file"
+        what = (
+            f"{denied} is not executable"
+            if _mode(root_fd, denied) & _S_IFMT == _S_IFREG
+            else f"{denied} is not a regular file"
+        )
         hint = f"chmod +x {denied} in the image, or correct process.args"
         yield Finding(severity, pointer, what, why=why, hint=hint, rule="program")
     elif "/" in name:
@@ -341,7 +345,7 @@ def _listed(root_fd: int, directory: str) -> list[str]:
 
 
 def _hidden(request: Request, path: str) -> bool:
-    """Whether a mount lies over a path of the rootfs, so that something else is there."""
+    """Return whether a mount of config.json covers a path of the rootfs."""
     path = rootfs_path.clean(path)
     places = request.config.get("mounts") or []
     covers = [rootfs_path.clean(destination_of(request, one)) for one in places]

@@ -1,7 +1,7 @@
-"""Which of several causes an error has: the host is asked, now that something has failed.
+"""Determine which of several causes an error has, by examining the host after a failure.
 
-Each function takes the error and gives back (why, hint), or None when it cannot tell: then the general words of
-diagnose/hints.py hold. Nothing here may raise, and nothing here is on the way of a command that works.
+Each function takes the error and returns (why, hint), or None if the cause is unknown: diagnose/hints.py then
+has the general reason. No function raises, and none is called by a command that succeeds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SMALL = 100
 
 
 def look(call: str, error: PyruntimeError) -> Answer:
-    """What can be said of an error of this system call beyond the usual."""
+    """Return (why, hint) for an error of this system call, None for the general reason."""
     find = SITUATIONS.get((call, error.errno or ""))
     try:
         return find(error) if find is not None else None
@@ -69,7 +69,7 @@ def process_limits(error: PyruntimeError) -> Answer:
     if full:
         directory, limit = full
         return (
-            f"pids.max of {directory} is {limit}, and so many processes are there",
+            f"pids.max of {directory} is reached ({limit})",
             "raise it (linux.resources.pids.limit, pyruntime update --pids-limit), or end some of them",
         )
     return None
@@ -104,12 +104,12 @@ def _full_cgroup(directory: str) -> tuple[str, int] | None:
 
 
 def forbidden_namespace(error: PyruntimeError) -> Answer:
-    """Why an ordinary user gets no user namespace, where the host says so."""
+    """Return the sysctl or chroot that prevents an unprivileged user namespace."""
     if "CLONE_NEWUSER" not in _flags(error):
         return None
     for path, value, why in (
-        ("kernel/unprivileged_userns_clone", "0", "forbids user namespaces to ordinary users"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "1", "lets AppArmor forbid user namespaces"),
+        ("kernel/unprivileged_userns_clone", "0", "disables unprivileged user namespaces"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "makes AppArmor restrict unprivileged user namespaces"),
     ):
         try:
             found = read_file(f"/proc/sys/{path}").strip()
@@ -119,7 +119,7 @@ def forbidden_namespace(error: PyruntimeError) -> Answer:
             name = path.replace("/", ".")
             return f"{name} = {value} on this host {why}", f"sysctl -w {name}={1 - int(value)}, or run as root"
     if in_chroot():
-        return "in a chroot nobody may make a user namespace (user_namespaces(7))", "run outside of the chroot"
+        return "user namespaces cannot be created in a chroot (user_namespaces(7))", "run outside of the chroot"
     return None
 
 
@@ -166,7 +166,7 @@ def refused_mapping(error: PyruntimeError) -> Answer:
             return "the ranges overlap, or have more than 340 lines", f"correct linux.{name[:3]}Mappings"
         own = " ".join(read_file(f"/proc/self/{name}").split()[:3])
         return (
-            f"ids that this process has not got cannot be mapped: its own {name} is {own!r}"
+            f"the mapping contains ids that are not mapped in this user namespace: its {name} is {own!r}"
             if own != "0 0 4294967295"
             else "mapping other ids takes CAP_SETUID and CAP_SETGID, which this process has not got",
             f"map ids that are there, or grant them in /etc/sub{name[:3]} and install newuidmap (package uidmap)",

@@ -147,8 +147,8 @@ def _rootless() -> Iterator[Check]:
     yield Check(
         "user namespaces",
         "error" if forbidden else "ok",
-        ", ".join(forbidden) or "allowed to ordinary users",
-        "an ordinary user can make no container",
+        ", ".join(forbidden) or "available to unprivileged users",
+        "an unprivileged user cannot create containers",
         "let root change it with sysctl(8), or run pyruntime as root",
     )
     for kind, helper in (("subuid", "newuidmap"), ("subgid", "newgidmap")):
@@ -173,7 +173,7 @@ def _capabilities() -> Check:
     return Check(
         "capabilities",
         "error" if vital else "warning" if lacking else "ok",
-        f"root has not got {' '.join(lacking)}" if lacking else "all",
+        f"root lacks {' '.join(lacking)}" if lacking else "all",
         "no container can be made"
         if vital
         else "containers that ask for these run without them; limits above the host's own cannot be set",
@@ -285,8 +285,8 @@ def _security_modules() -> Check:
     return Check(
         "security modules",
         "ok" if fences else "warning",
-        " ".join(modules) or "none to be seen",
-        "neither AppArmor nor SELinux fences containers in: their profiles and labels are left out with a warning",
+        " ".join(modules) or "none enabled",
+        "neither AppArmor nor SELinux confines containers: profiles and labels are left out with a warning",
         "boot with lsm=…,apparmor or SELinux, where the distribution has it",
     )
 
@@ -341,7 +341,7 @@ def _criu(rootless: bool) -> Check:
 
 
 def _others(rootless: bool) -> Iterator[Check]:
-    """What only some callers ask for; never an error."""
+    """Check systemd, which only --systemd-cgroup needs; never an error."""
     systemd = host_facts.exists("/run/systemd/system")
     yield Check(
         "systemd",
@@ -354,5 +354,5 @@ def _others(rootless: bool) -> Iterator[Check]:
 
 
 def can_run(checks: list[Check]) -> bool:
-    """Whether nothing keeps all containers from running."""
+    """Return whether no check has found an error."""
     return all(one.status != "error" for one in checks)

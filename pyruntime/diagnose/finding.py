@@ -1,4 +1,4 @@
-"""One thing that `validate` or `doctor` has to say."""
+"""A finding of `validate` or `doctor`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# From what stops a container to what only could not be seen.
+# In descending order.
 SEVERITIES = ("error", "warning", "note")
 
 
 class Finding:
-    """What is wrong, where, why, and what to do.
+    """A problem of a config or host: its field, the reason and a hint.
 
-    severity: "error": a container cannot be made; "warning": it can, but something has no effect or may fail;
-              "note": it could not be looked at.
-    pointer:  JSON pointer of the field, "" for the whole.
-    rule:     a short name of the check, the same for all its findings, for whoever filters them.
+    severity: "error": the container cannot be created; "warning": it can, but something has no effect or may fail;
+              "note": it could not be checked.
+    pointer:  JSON pointer (RFC 6901) of the field, "" for the whole config.
+    rule:     short name of the check, the same for all its findings, to filter by.
     """
 
     __slots__ = ("hint", "message", "pointer", "rule", "severity", "why")
@@ -34,17 +34,17 @@ class Finding:
         self.rule = rule
 
     def to_json(self) -> dict[str, str]:
-        """Its parts by name."""
+        """Return the fields as a JSON object."""
         return {name: getattr(self, name) for name in ("severity", "rule", "pointer", "message", "why", "hint")}
 
     def text(self) -> str:
-        """All but the severity, as one line."""
+        """Return one line without the severity: `POINTER: MESSAGE: WHY; HINT`."""
         line = ": ".join(part for part in (self.pointer, self.message, self.why) if part)
         return f"{line}; {self.hint}" if self.hint else line
 
 
 def of_error(error: PyruntimeError, rule: str, *, severity: str = "error", pointer: str = "") -> Finding:
-    """An error that a check or the plan has raised."""
+    """Return the finding for an error that a check or the plan raised."""
     return Finding(
         severity,
         error.pointer or pointer,
@@ -56,7 +56,7 @@ def of_error(error: PyruntimeError, rule: str, *, severity: str = "error", point
 
 
 def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """ "did you mean …?" for a misspelt word, else the other hint."""
+    """Return "did you mean …?" if a known word is similar, else `otherwise`."""
     import difflib
 
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)

@@ -1,7 +1,7 @@
-"""Why a system call usually fails, and what to do: what years of bug reports of container runtimes come down to.
+"""The usual reason of a failed system call, and a hint: TABLE maps (system call, errno) to both.
 
-Looked up at the edge of the command line, where a person waits; never in init. Where the same error has several
-causes, the host is asked which of them it is (pyruntime/diagnose/causes.py); what is known without asking is in TABLE.
+Looked up when the command line prints an error, never in init. If an error has several causes,
+pyruntime/diagnose/causes.py examines the host first.
 tests/linux/test_reasons.py provokes each row.
 """
 
@@ -49,16 +49,16 @@ TABLE = {
         "run as root, or join the user namespace that owns it",
     ),
     ("setns", "EINVAL"): (
-        "nobody can join the user namespace that he is in, nor a pid namespace that is not below his own",
+        "a process cannot join its own user namespace, nor a pid namespace outside its own",
         "leave the path out of linux.namespaces, or correct it",
     ),
-    ("open_tree", "ENOENT"): ("the source of the mount is missing", "make it on the host, or correct the source"),
+    ("open_tree", "ENOENT"): ("the source of the mount is missing", "create it on the host, or correct the source"),
     ("open_tree", "EACCES"): (
-        "a directory above the source may not be entered by this user",
+        "permission to search a directory above the source is denied",
         "in a user namespace root is an ordinary user to the host: chmod o+x the directories above, or move the source",
     ),
     ("open_tree", "EINVAL"): (
-        "the source has mounts below it, which a user namespace may not take away; or it is unbindable",
+        "the source has submounts that a user namespace must not hide, or it is unbindable",
         "use rbind, or choose another source",
     ),
     ("move_mount", "ENOTDIR"): (
@@ -66,7 +66,7 @@ TABLE = {
         "correct the source or the destination",
     ),
     ("fsopen", "ENODEV"): (
-        "the kernel knows no filesystem of this type",
+        "unknown filesystem type",
         "correct the type, or load the filesystem's module (modprobe)",
     ),
     ("fsconfig", "EINVAL"): (
@@ -79,7 +79,7 @@ TABLE = {
     ),
     ("fsconfig", "ENOENT"): (
         "the source, or a directory that the options name, is missing",
-        "make it on the host, or correct source and options",
+        "create it on the host, or correct source and options",
     ),
     ("fsconfig", "ENOTBLK"): (
         "a filesystem of this type needs a block device as its source",
@@ -94,38 +94,38 @@ TABLE = {
         "use --no-pivot on a ramfs, and leave the propagation of the container's mounts alone in hooks",
     ),
     ("mkdirat", "EACCES"): (
-        "the directory does not belong to the container's root, whom linux.uidMappings makes an ordinary user",
-        "make the directory in the image, or give the rootfs to that user (chown)",
+        "the directory is not owned by the uid that linux.uidMappings maps to container root",
+        "create the directory in the image, or chown the rootfs to that uid",
     ),
     ("mkdirat", "EROFS"): (
         "the rootfs, or the mount that the directory is on, is read-only",
         "make the directory before, in the image or in what is mounted there",
     ),
     ("keyctl", "EDQUOT"): (
-        "the user has as many keys as the kernel allows (keyrings(7))",
+        "the key quota of the user is exhausted (keyrings(7))",
         "raise kernel.keys.maxkeys with sysctl(8), or use --no-new-keyring",
     ),
     ("mkdir", "EROFS"): (
-        "the hierarchy of cgroups is mounted read-only here, as it is inside most containers",
+        "the cgroup hierarchy is mounted read-only, as in most containers",
         "run the outer container with a writable /sys/fs/cgroup (--privileged, or --cgroupns=private)",
     ),
     ("mkdir", "EACCES"): (
-        "this part of the hierarchy of cgroups belongs to somebody else",
+        "this user does not own this part of the cgroup hierarchy",
         "run as root, or give a linux.cgroupsPath below a cgroup that was delegated to you",
     ),
     ("mkdir", "EAGAIN"): (
         "cgroup.max.descendants or cgroup.max.depth of a cgroup above is reached",
-        "raise it, or remove cgroups that nobody uses",
+        "raise the limit, or remove unused cgroups",
     ),
     ("execve", "E2BIG"): (
-        "one argument may have 128 KiB, all arguments and the environment a quarter of the stack's rlimit",
+        "an argument is limited to 128 KiB, arguments and environment to a quarter of RLIMIT_STACK",
         "shorten process.args and process.env, or raise RLIMIT_STACK",
     ),
 }
 
 
 def add(error: PyruntimeError) -> None:
-    """Add to an error that has no reason yet the usual one for its system call and errno, if there is one."""
+    """Set `why` and `hint` of an error without a reason, by its system call and errno."""
     from pyruntime.diagnose import causes
 
     call = (error.syscall or "").partition("(")[0]

@@ -1,4 +1,4 @@
-"""What a config asks of the kernel and of the host's administration, and whether this host has it."""
+"""Check a config against the kernel and the administration of this host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIMITS = {"network": "net", "mount": "mnt"}
 
 
 def check(request: Request) -> Iterator[Finding]:
-    """All of it."""
+    """Return the findings of all checks of this module."""
     for one in CHECKS:
         yield from one(request)
 
@@ -45,7 +45,7 @@ def check_kernel(request: Request) -> Iterator[Finding]:
 
 
 def check_namespaces(request: Request) -> Iterator[Finding]:
-    """Kinds that the kernel has not, limits of 0, paths that are missing or lead to another kind."""
+    """Report unsupported kinds, limits of 0, and paths that are missing or of another kind."""
     for index, entry in enumerate(request.linux.get("namespaces") or ()):
         kind, path = entry["type"], entry.get("path") or ""
         pointer, name = f"/linux/namespaces/{index}", KINDS[kind][1]
@@ -72,12 +72,12 @@ def _check_kind(pointer: str, kind: str, path: str) -> Iterator[Finding]:
         return  # a bind of it, or not for this user's eyes: known when it is joined
     wanted = KINDS[kind][1]
     if found in {name for _, name in KINDS.values()} and found != wanted:
-        message = f"{path} is a {found} namespace, not a {kind} one"
+        message = f"{path} is a {found} namespace, not a {kind} namespace"
         yield Finding("error", f"{pointer}/path", message, hint=f"give .../ns/{wanted}", rule="namespace")
 
 
 def check_user_namespace(request: Request) -> Iterator[Finding]:
-    """Whether a user namespace may be made here, with these maps."""
+    """Check whether a user namespace can be created here with these mappings."""
     if not request.has_new("user"):
         if request.rootless and posix.geteuid() != 0 and not request.namespace("user")[0]:
             yield Finding(
@@ -94,7 +94,7 @@ def check_user_namespace(request: Request) -> Iterator[Finding]:
                 yield Finding(
                     "error",
                     "/linux/namespaces",
-                    f"kernel.{name} is {value}: ordinary users get no user namespace on this host",
+                    f"kernel.{name} is {value}: unprivileged user namespaces are disabled",
                     hint=f"sysctl -w kernel.{name}={1 - int(value)}, or run as root",
                     rule="rootless",
                 )
@@ -132,7 +132,7 @@ def _check_maps(request: Request, field: str, own: int) -> Iterator[Finding]:
     for index, entry in enumerate(entries):
         first, size = entry["hostID"], entry["size"]
         if not any(begin <= first and first + size <= begin + count for begin, count in granted):
-            message = f"ids {first} to {first + size - 1} are not this user's to map"
+            message = f"ids {first} to {first + size - 1} are not granted to this user"
             yield Finding("error", f"/linux/{field}/{index}", message, why=why, hint=hint, rule="rootless")
 
 
@@ -159,13 +159,13 @@ def check_ids(request: Request) -> Iterator[Finding]:
 
 
 def check_labels(request: Request) -> Iterator[Finding]:
-    """Security modules that are asked for and not at work, AppArmor profiles that are not loaded."""
+    """Report security modules that are not enabled, and AppArmor profiles that are not loaded."""
     modules = host_facts.security_modules()
     profile = request.process.get("apparmorProfile")
     pointer = "/process/apparmorProfile"
     if profile and profile != "unconfined":
         if "apparmor" not in modules:
-            message = f"AppArmor is not at work on this host: the profile {profile} is not applied"
+            message = f"AppArmor is not enabled: the profile {profile} is not applied"
             yield Finding("warning", pointer, message, hint="boot with lsm=…,apparmor, or leave it out", rule="lsm")
         else:
             lines = host_facts.text("/sys/kernel/security/apparmor/profiles").splitlines()
@@ -180,12 +180,12 @@ def check_labels(request: Request) -> Iterator[Finding]:
         ("/linux/mountLabel", request.linux.get("mountLabel")),
     ):
         if label and "selinux" not in modules:
-            message = f"SELinux is not at work on this host: the label {label} is not applied"
+            message = f"SELinux is not enabled: the label {label} is not applied"
             yield Finding("warning", pointer, message, hint="leave it out, or enable SELinux", rule="lsm")
 
 
 def check_rights(request: Request) -> Iterator[Finding]:
-    """What takes capabilities that root of this host has not got. Of root only: a user's rights are in the maps."""
+    """Report what requires capabilities that root lacks here. For root only: a user's depend on the mappings."""
     if posix.geteuid() != 0:
         return
     permitted, bounding = host_facts.capabilities()
@@ -195,7 +195,7 @@ def check_rights(request: Request) -> Iterator[Finding]:
             name for name in wanted.get("bounding") or () if name in NUMBERS and not bounding >> NUMBERS[name] & 1
         ]
         if lacking:
-            message = f"this host's root has not got {' '.join(lacking)}: left out"
+            message = f"root lacks {' '.join(lacking)}: left out"
             yield Finding("warning", "/process/capabilities", message, rule="capability")
     if permitted >> _SYS_RESOURCE & 1:
         return
@@ -217,7 +217,7 @@ def check_rights(request: Request) -> Iterator[Finding]:
 
 
 def check_sysctl(request: Request) -> Iterator[Finding]:
-    """Kernel parameters that are not there."""
+    """Report unknown kernel parameters."""
     for name in request.linux.get("sysctl") or {}:
         path = name.replace(".", "/") if "/" not in name.partition(".")[0] else name
         if host_facts.exists(f"/proc/sys/{path}") or "/conf/" in path or "/neigh/" in path:
@@ -227,7 +227,7 @@ def check_sysctl(request: Request) -> Iterator[Finding]:
         hint = near(
             path.rpartition("/")[2], host_facts.names(f"/proc/sys/{directory}"), "load the module that it belongs to"
         )
-        yield Finding("error", pointer, f"this kernel has no parameter {name}", hint=hint, rule="sysctl")
+        yield Finding("error", pointer, f"unknown kernel parameter {name}", hint=hint, rule="sysctl")
 
 
 def check_cgroup(request: Request) -> Iterator[Finding]:
@@ -236,7 +236,7 @@ def check_cgroup(request: Request) -> Iterator[Finding]:
     if request.systemd_cgroup and not host_facts.exists("/run/systemd/system"):  # sd_booted(3)
         yield Finding("error", "", "systemd is not running", hint="leave --systemd-cgroup out", rule="cgroup")
     if request.layout.kind == "none":
-        yield Finding("warning", "/linux/cgroupsPath", "no cgroup hierarchy is to be seen", rule="cgroup")
+        yield Finding("warning", "/linux/cgroupsPath", "no cgroup hierarchy is mounted", rule="cgroup")
     else:
         try:
             directories = list(place.directories_of(request).values())
@@ -317,8 +317,8 @@ def check_seccomp(request: Request) -> Iterator[Finding]:
     for note in compiled.notes:
         yield Finding("note", "/linux/seccomp", note, rule="seccomp")
     if section.get("listenerPath") and not host_facts.exists(section["listenerPath"]):
-        message = f"nobody listens at {section['listenerPath']}"
-        hint = "start the agent that answers for the filter first"
+        message = f"no listener at {section['listenerPath']}"
+        hint = "start the seccomp agent first"
         yield Finding("error", "/linux/seccomp/listenerPath", message, hint=hint, rule="seccomp")
 
 

@@ -1,4 +1,4 @@
-"""What the kernel and the host say of themselves. Each function reads one thing, and raises nothing."""
+"""Read facts of the kernel and the host. Each function reads one, and none raises unless it says so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def text(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is something at a path; what may not be looked at counts as there."""
+    """Return whether a path exists; one that cannot be accessed counts as existing."""
     try:
         posix.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -50,7 +50,7 @@ def kernel_version() -> tuple[int, int]:
 
 
 def filesystems() -> set[str]:
-    """The types of filesystems that the kernel knows at this moment; modules may add others."""
+    """Return the registered filesystem types (/proc/filesystems); modules may add others."""
     return set(text("/proc/filesystems").split()) - {"nodev"}
 
 
@@ -61,7 +61,7 @@ def is_module(name: str) -> bool:
 
 
 def security_modules() -> list[str]:
-    """The names of the Linux security modules that are at work, as far as they can be seen."""
+    """Return the names of the enabled Linux security modules, as far as this user can read them."""
     listed = text("/sys/kernel/security/lsm")
     if listed:
         return listed.split(",")
@@ -87,7 +87,7 @@ def numbers(words: str) -> set[int]:
 
 
 def online(kind: str) -> set[int]:
-    """The CPUs (kind "cpu") or memory nodes ("node") that are there; none when that cannot be seen."""
+    """Return the CPUs (kind "cpu") or memory nodes ("node") of the host; empty if unreadable."""
     try:
         return numbers(text(f"/sys/devices/system/{kind}/online"))
     except ValueError:
@@ -128,7 +128,7 @@ def _user_name() -> str:
 
 
 def program(name: str) -> str:
-    """Where a program of the host is, "" when it is nowhere."""
+    """Return the path of a program in PATH, "" if there is none."""
     for directory in ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin"):
         if posix.access(f"{directory}/{name}", posix.X_OK):
             return f"{directory}/{name}"

@@ -136,7 +136,7 @@ def test_a_person_gets_three_lines_and_a_log_one(container, runtime):
     assert lines == [
         f"pyruntime: create failed at /mounts/5 of config.json, line {line}",
         "  reason  bind /nosuch/data on /data: no such file or directory (ENOENT): the source of the mount is missing",
-        "  hint    make it on the host, or correct the source",
+        "  hint    create it on the host, or correct the source",
     ]
     assert len(log.read_text().splitlines()) == 1
     assert "open_tree(" in log.read_text()

@@ -64,7 +64,7 @@ def test_three_short_lines() -> None:
     assert error_text.lines("create", error, PLAIN).splitlines() == [
         "pyruntime: create failed at /mounts/3 of config.json",
         "  reason  bind /srv/data on /data: no such file or directory (ENOENT): the source of the mount is missing",
-        "  hint    make it on the host, or correct the source",
+        "  hint    create it on the host, or correct the source",
     ]
 
 

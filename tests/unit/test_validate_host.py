@@ -98,7 +98,7 @@ def test_a_program_that_is_not_executable(sample: Sample) -> None:
 
 def test_a_program_that_is_a_directory(sample: Sample) -> None:
     sample.process["args"] = ["/bin"]
-    sample.one("/process/args/0", "/bin is no file")
+    sample.one("/process/args/0", "/bin is not a regular file")
 
 
 def test_a_script_with_carriage_returns(sample: Sample) -> None:
@@ -127,7 +127,7 @@ def test_a_link_out_of_the_rootfs_stays_inside(sample: Sample) -> None:
 
 def test_a_working_directory_that_is_a_file(sample: Sample) -> None:
     sample.process["cwd"] = "/bin/tool"
-    sample.one("/process/cwd", "is no directory")
+    sample.one("/process/cwd", "is not a directory")
 
 
 # Mounts and hooks
@@ -223,7 +223,7 @@ def test_hooks(sample: Sample, tmp_path: Path) -> None:
 
 def test_namespaces_by_path(sample: Sample) -> None:
     sample.linux["namespaces"][1] = {"type": "network", "path": "/proc/self/ns/uts"}
-    sample.one("/linux/namespaces/1/path", "is a uts namespace, not a network one")
+    sample.one("/linux/namespaces/1/path", "is a uts namespace, not a network namespace")
     sample.linux["namespaces"][1] = {"type": "network", "path": "/proc/4194305/ns/net"}
     sample.one("/linux/namespaces/1/path", "is missing", "may be gone")
 
@@ -267,7 +267,7 @@ def test_a_seccomp_profile_with_an_agent_that_is_not_there(sample: Sample) -> No
         "listenerPath": "/nosuch/agent",
         "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
     }
-    sample.one("/linux/seccomp/listenerPath", "nobody listens")
+    sample.one("/linux/seccomp/listenerPath", "no listener")
 
 
 def test_a_network_device_that_is_not_there(sample: Sample) -> None:
