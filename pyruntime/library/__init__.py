@@ -1,1 +1,1 @@
-"""The library's classes; `import pyruntime` has them all, and loads each when it is asked for."""
+"""Classes of the library. `import pyruntime` exports all of them, and imports each on first use."""

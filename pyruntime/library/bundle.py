@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Bundle:
-    """The bundle in a directory.
+    """A bundle in a directory.
 
     path:   its absolute path.
     config: config.json as a dict; change it, then `save()`."""
@@ -34,11 +34,11 @@ class Bundle:
     def make(
         cls, path: str | os.PathLike[str], rootfs: str | os.PathLike[str], args: list[str], **process: Any
     ) -> Bundle:
-        """Write a new bundle: a container of its own namespaces that runs args without a terminal.
+        """Create a bundle that runs args in new namespaces, without a terminal. Write its config.json.
 
-        rootfs:  its root filesystem, relative to the bundle or absolute.
-        process: members of config.json's `process` in place of the sample's, such as env=["A=1"], cwd="/tmp".
-        Raises FileExistsError when there is a config.json already."""
+        rootfs:  path of the root filesystem, absolute or relative to the bundle.
+        process: members of `process` that replace those of the sample, such as env=["A=1"], cwd="/tmp".
+        Raises FileExistsError if config.json exists."""
         bundle = cls(path)
         bundle.path.mkdir(parents=True, exist_ok=True)
         if (bundle.path / "config.json").exists():
@@ -53,26 +53,26 @@ class Bundle:
 
     @property
     def config(self) -> Config:
-        """config.json, read at the first use. Raises ConfigError when it cannot be read."""
+        """config.json as a dict, read on first use. Raises ConfigError if it cannot be read."""
         if self._config is None:
             self._config = load.load_config(str(self.path))
         return self._config
 
     def save(self) -> None:
-        """Write config.json: readers see the old one or the new one."""
+        """Write config.json atomically."""
         temporary = self.path / f".config.json.{os.getpid()}"
         temporary.write_text(json.dumps(self.config, indent=2) + "\n")
         temporary.rename(self.path / "config.json")
 
     def add_hook(self, kind: str, function: Hook, timeout: int | None = None) -> None:
-        """Let a function be a hook. A thread of this program calls it with the container's state (runtime-spec
-        runtime.md, "State"), and what it raises fails the hook. Save the bundle afterwards; this program must be there
-        when the hook's time comes.
+        """Add a function as a hook. A thread of this program calls it with the container's state (runtime-spec
+        runtime.md, "State"); the hook fails if it raises. Call `save` afterwards. This program must still run when the
+        hook is called.
 
-        kind: prestart, createRuntime, poststart or poststop; the others run in the container. timeout: seconds.
-        Raises UsageError for another kind."""
+        kind: prestart, createRuntime, poststart or poststop; others run in the container's namespace.
+        timeout: seconds. Raises UsageError for another kind."""
         self.config.setdefault("hooks", {}).setdefault(kind, []).append(entry(kind, function, timeout))
 
     def problems(self) -> list[Problem]:
-        """Everything that is wrong with the config, errors before warnings; needs no root and asks no host."""
+        """Return the findings of the config, errors first. Needs no privileges, and does not examine the host."""
         return check.check(self.config)

@@ -1,4 +1,4 @@
-"""A container: a name below a root, and what can be done to it."""
+"""The class Container."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from pyruntime.util.ids import ContainerId
 
 
 class Container:
-    """A container by its id; it may exist already or not. Every method raises PyruntimeError, as commands fail; so
-    does `Container(id)` for what cannot be an id.
+    """A container, which may exist or not. Methods raise PyruntimeError on failure, and so does `Container(id)` for
+    an invalid id.
 
-    id:     its name.
-    bundle: what `create` makes it of.
-    root:   the directory of containers' state: /run/pyruntime, for an ordinary user below XDG_RUNTIME_DIR.
-    systemd_cgroup: let systemd make the cgroup.
+    id:     container id.
+    bundle: bundle for `create`.
+    root:   directory of container state, by default /run/pyruntime or, without root, below XDG_RUNTIME_DIR.
+    systemd_cgroup: create the cgroup by systemd.
 
-    As a context manager it deletes the container at the end, whatever state that is in."""
+    As a context manager it deletes the container at exit, in any state."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Container:
             self.close()
 
     def close(self) -> None:
-        """Close the pipes and the terminal that `create` has opened. The container keeps its ends."""
+        """Close this program's ends of the pipes and the terminal of `create`. The container keeps its own."""
         for file in (self.stdin, self.stdout, self.stderr, self.terminal):
             if file is not None:
                 file.close()
@@ -106,7 +106,7 @@ class Container:
         return wait_call(record.pid, record.start)
 
     def adopt(self, streams: Streams) -> None:
-        """Take over what `create` has opened."""
+        """Set the attributes of pipes and terminal after `create`."""
         streams.take_terminal()
         self.stdin, self.stdout, self.stderr = streams.stdin, streams.stdout, streams.stderr
         self.terminal = streams.terminal
@@ -116,10 +116,10 @@ class Container:
     def create(
         self, *, stdin: Stream = None, stdout: Stream = None, stderr: Stream = None, terminal: bool = False
     ) -> None:
-        """Make the container: when this returns, its init waits for `start`.
+        """Create the container. Init then waits for `start`.
 
-        stdin, stdout, stderr: what the process gets, as for subprocess.Popen; pipes are then the attributes of
-        these names. terminal: config.json asks for one, and the attribute `terminal` gets its master."""
+        stdin, stdout, stderr: as for subprocess.Popen; pipes become the attributes of these names.
+        terminal: required if config.json sets process.terminal; the attribute `terminal` gets the master."""
         streams = Streams(stdin, stdout, stderr, terminal=terminal)
         try:
             call = self.create_request(streams)
@@ -131,7 +131,7 @@ class Container:
             raise
 
     def start(self) -> None:
-        """Let init become the user's process. When this returns, that one runs, or has run."""
+        """Start the user process. On return it runs, or has exited."""
         self.request("start").answer()
 
     def exec(
@@ -146,7 +146,7 @@ class Container:
         stderr: Stream = None,
         terminal: bool = False,
     ) -> Process:
-        """Run one more process in the container. user is "UID" or "UID:GID"."""
+        """Run an additional process in the container. user: "UID" or "UID:GID"."""
         streams = Streams(stdin, stdout, stderr, terminal=terminal)
         try:
             call = self.exec_request(streams, args, env=env, cwd=cwd, user=user)
@@ -169,10 +169,10 @@ class Container:
         cwd: str = "",
         user: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Run one more process to its end, and give back what it said, as subprocess.run does.
+        """Run an additional process, wait for it, and return its exit status and output like subprocess.run.
 
-        check: raise subprocess.CalledProcessError unless its exit status is 0. After timeout seconds it is killed,
-        and subprocess.TimeoutExpired raised."""
+        check: raise subprocess.CalledProcessError unless the exit status is 0. timeout: seconds, after which the
+        process is killed and subprocess.TimeoutExpired is raised."""
         pipe = subprocess.PIPE
         process = self.exec(args, env=env, cwd=cwd, user=user, stdin=pipe, stdout=pipe, stderr=pipe)
         files = process.stdin, process.stdout, process.stderr
@@ -190,7 +190,7 @@ class Container:
             raise subprocess.TimeoutExpired(args, timeout or 0.0) from None
         finally:
             for thread in threads:
-                thread.join(1.0)  # what it has left behind may hold a pipe for ever
+                thread.join(1.0)  # processes it has left behind may hold the pipe open
         texts = [said.get(at, b"").decode(errors="replace") for at in (1, 2)]
         done = subprocess.CompletedProcess(list(args), code, *texts)
         if check:
@@ -198,20 +198,20 @@ class Container:
         return done
 
     def kill(self, signal: int | str = "TERM", *, all: bool = False) -> None:
-        """Send a signal to init, or with all to every process of the container."""
+        """Send a signal to init; all: to every process of the container."""
         if all:
             self.request("kill", signal=number(signal), everything=True).answer()
         else:
             kill_command.kill(records.load(self.root, self.id), number(signal))
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for init's end: its exit status, 128 + N when signal N ended it. Raises TimeoutError.
+        """Wait for init. Return its exit status, 128 + N if signal N killed it. Raises TimeoutError.
 
-        Only in the program that has created the container: others get StateError."""
+        Raises StateError in a program that has not created the container."""
         return int(self.wait_request().answer(timeout))
 
     def delete(self, *, force: bool = False) -> None:
-        """Remove the container; with force, kill it if it runs, and take an unknown one for removed."""
+        """Delete the container. force: kill it if it runs, and succeed if it does not exist."""
         self.request("delete", force=force).answer()
 
     def pause(self) -> None:
@@ -219,17 +219,17 @@ class Container:
         self.request("pause").answer()
 
     def resume(self) -> None:
-        """Let all processes go on."""
+        """Thaw all processes."""
         self.request("resume").answer()
 
     def update(self, resources: dict[str, object]) -> None:
-        """Change limits: members of config.json's `linux.resources`; what is left out stays."""
+        """Change resource limits: members of `linux.resources`. Others stay as they are."""
         self.request("update", resources=resources).answer()
 
-    # What only looks is done here.
+    # Queries need no helper.
 
     def state(self) -> State:
-        """What is known of it now. Raises NotFound when there is no such container."""
+        """Return the current state. Raises NotFound if the container does not exist."""
         record = records.load(self.root, self.id)
         status = status_of(record)
         return State(
@@ -244,11 +244,11 @@ class Container:
         )
 
     def stats(self) -> dict[str, object]:
-        """What it uses, as `pyruntime events --stats` prints it: cpu, memory, pids, blkio, hugetlb, …"""
+        """Return resource usage as `pyruntime events --stats` prints it: cpu, memory, pids, blkio, hugetlb, …"""
         return stats.read(records.load(self.root, self.id).cgroups)
 
     def processes(self) -> list[int]:
-        """The pids of all its processes, on the host."""
+        """Return the pids of all processes, on the host."""
         return processes.of(cgroup_identity.own(records.load(self.root, self.id)))
 
 

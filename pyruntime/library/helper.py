@@ -1,9 +1,9 @@
-"""The process that does for a program what the program should not do itself.
+"""The helper process, which runs the operations of the library.
 
-To make a container is to clone, and to change for a moment what the cloning process is. A program with threads,
-signal handlers, open files and a garbage collector is no place for that, and its interpreter is not sealed against
-the container (CVE-2019-5736). So the first operation starts a helper, `pyruntime serve` by the launcher, which
-keeps an interpreter warm and forks for each request. It is not the program's child, and ends with the program.
+Creating a container clones the calling process and changes its attributes. That is unsafe in a program with threads,
+signal handlers and open files, whose interpreter is not protected against the container either (CVE-2019-5736). So
+the first operation starts a helper by the launcher (`pyruntime serve`), which forks for each request. It is not a
+child of the program, and exits with it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _connection: socket.socket | None = None
 
 
 def executable() -> str:
-    """The launcher: that of the installation or checkout that this package is part of, or the environment's, or PATH's.
+    """Return the path of the launcher: of this installation or checkout, of the virtual environment, or in PATH.
 
-    Raises PyruntimeError when there is none."""
+    Raises PyruntimeError if none is found."""
     package = Path(__file__).resolve().parents[1]
     # PREFIX/lib/pyruntime/pyruntime and PREFIX/bin/pyruntime; a checkout's build/bin/pyruntime.
     for place in (package.parents[2] / "bin/pyruntime", package.parent / "build/bin/pyruntime"):
@@ -46,7 +46,7 @@ def executable() -> str:
 
 
 def _connect() -> socket.socket:
-    """The socket to the helper, which is started if there is none."""
+    """Return the socket to the helper, and start it on first use."""
     global _connection
     with _lock:
         if _connection is None:
@@ -63,7 +63,7 @@ def _connect() -> socket.socket:
             try:
                 os.waitpid(pid, 0)  # it leaves the helper behind at once
             except ChildProcessError:
-                pass  # the program reaps everybody by itself
+                pass  # the program reaps all children itself
             _connection = ours
         return _connection
 
@@ -77,10 +77,10 @@ def _forget(connection: socket.socket) -> None:
 
 
 class Call:
-    """One request to the helper, and the wait for its answer."""
+    """A request to the helper, and its response."""
 
     def __init__(self, request: dict[str, object], fds: dict[str, int]) -> None:
-        """Send a request with named descriptors beside it. Raises PyruntimeError when no helper can be had."""
+        """Send a request with named descriptors. Raises PyruntimeError if the helper cannot be started."""
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         large = -1
         try:
@@ -109,11 +109,11 @@ class Call:
                 os.close(large)
 
     def fileno(self) -> int:
-        """The descriptor that is readable once the answer is there."""
+        """Return the descriptor that becomes readable when the response arrives."""
         return self.socket.fileno()
 
     def answer(self, timeout: float | None = None) -> Any:
-        """Wait up to timeout seconds for the answer. Raises the operation's error, TimeoutError."""
+        """Wait up to timeout seconds for the response. Raises the error of the operation, or TimeoutError."""
         self.socket.settimeout(timeout)
         try:
             data = self.socket.recv(_MAX_ANSWER)
@@ -131,12 +131,12 @@ class Call:
         return answered["value"]
 
     def close(self) -> None:
-        """Give up waiting."""
+        """Stop waiting for the response."""
         self.socket.close()
 
 
 def _in_memory(data: bytes) -> int:
-    """A file without a name that holds data."""
+    """Return an anonymous file that contains data."""
     fd = os.memfd_create("request")
     try:
         while data:

@@ -1,8 +1,8 @@
-"""Hooks that are functions of the program that uses the library.
+"""Functions of the calling program as hooks.
 
-config.json can only name programs (runtime-spec config.md, "POSIX-platform Hooks"). So a function becomes the program
-`pyruntime callhook SOCKET NUMBER`, which hands the container's state to a thread of this program, by a socket that only
-its user can reach, and ends as the function did.
+config.json can only name programs (runtime-spec config.md, "POSIX-platform Hooks"). So the hook is the program
+`pyruntime callhook SOCKET NUMBER`, which passes the container's state to a thread of this program by a socket that
+only its user can access, and fails if the function does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Hook = Callable[[dict[str, object]], object]
 
-# Those of the runtime's namespaces: the others would have to reach this program from inside the container.
+# Hooks of the runtime namespace: others would have to connect to this program from within the container.
 KINDS = ("prestart", "createRuntime", "poststart", "poststop")
 
 _lock = threading.Lock()
@@ -36,9 +36,9 @@ _listener: Listener | None = None
 
 
 def entry(kind: str, function: Hook, timeout: int | None = None) -> sections.Hook:
-    """The member of config.json's `hooks` that calls a function. timeout: seconds. Raises UsageError."""
+    """Return an entry of `hooks` that calls a function. timeout: seconds. Raises UsageError."""
     if kind not in KINDS:
-        raise UsageError(f"{kind} is no kind of hook for a function", hint=f"use one of {', '.join(KINDS)}")
+        raise UsageError(f"a function cannot be a {kind} hook", hint=f"use one of {', '.join(KINDS)}")
     global _listener
     with _lock:
         if _listener is None or _listener.owner != os.getpid():
@@ -52,7 +52,7 @@ def entry(kind: str, function: Hook, timeout: int | None = None) -> sections.Hoo
 
 
 class Listener:
-    """The socket, and a thread that waits at it. path: its name; owner: the process that has it."""
+    """A socket with a thread that accepts connections. path: of the socket; owner: pid of the process."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -67,7 +67,7 @@ class Listener:
         threading.Thread(target=self._serve, name="pyruntime-hooks", daemon=True).start()
 
     def add(self, function: Hook) -> int:
-        """The number by which a function is called."""
+        """Register a function. Return its number."""
         number = next(self.numbers)
         self.functions[number] = function
         return number
@@ -83,7 +83,7 @@ class Listener:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        """Call the function that is asked for: {"number", "state"} comes, {"error"} goes."""
+        """Serve a request {"number", "state"}: call the function, and send {"error"}."""
         with connection:
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
             if struct.unpack("3i", credentials)[1] not in (0, os.geteuid()):
@@ -93,7 +93,7 @@ class Listener:
                 with connection.makefile("rb") as file:
                     request = json.loads(file.read())
                 self.functions[request["number"]](request["state"])
-            except BaseException as raised:  # a function may raise what it likes; it must not end the thread in silence
+            except BaseException as raised:  # report any exception of the function, and keep the thread running
                 error = f"{type(raised).__name__}: {raised}"
             with contextlib.suppress(OSError):  # its time-out has ended the hook
                 connection.sendall(json.dumps({"error": error}).encode())

@@ -1,4 +1,4 @@
-"""A process that was run in a container."""
+"""The class Process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyruntime.util.proc import start_time
 
 
 class Process:
-    """One more process in a container, from `Container.exec`.
+    """An additional process in a container, from `Container.exec`.
 
     pid: on the host. stdin, stdout, stderr, terminal: binary files, where they were asked for. As a context manager
     it closes these at the end."""
@@ -40,7 +40,7 @@ class Process:
         self.close()
 
     def close(self) -> None:
-        """Close its pipes and terminal; the process keeps its ends, and runs on."""
+        """Close this program's ends of pipes and terminal. The process keeps its own."""
         for file in (self.stdin, self.stdout, self.stderr, self.terminal):
             if file is not None:
                 file.close()
@@ -50,13 +50,13 @@ class Process:
         return wait_call(self.pid, self._start)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end: its exit status, 128 + N when signal N ended it. Raises TimeoutError."""
+        """Wait for the process. Return its exit status, 128 + N if signal N killed it. Raises TimeoutError."""
         if self._status is None:
             self._status = self.wait_call().answer(timeout)
         return self._status
 
     def kill(self, signal: int | str = "TERM") -> None:
-        """Send it a signal. Raises ProcessLookupError when it has ended."""
+        """Send a signal. Raises ProcessLookupError if the process has exited."""
         pidfd = os.pidfd_open(self.pid)
         try:
             if start_time(self.pid) != self._start:
@@ -73,5 +73,5 @@ def wait_call(pid: int, start: int) -> Call:
 
 
 def number(signal: int | str) -> int:
-    """A signal's number, by number or name. Raises UsageError."""
+    """Return the number of a signal, given by number or name. Raises UsageError."""
     return int(signal) if isinstance(signal, int) else signals.parse(signal)

@@ -1,4 +1,4 @@
-"""What is known of a container at a moment."""
+"""The class State."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class State:
-    """runtime-spec runtime.md, "State".
+    """The state of a container (runtime-spec runtime.md, "State").
 
     status: "creating", "created", "running", "paused" or "stopped". pid: init's on the host, 0 when stopped.
     created: RFC 3339 time, "" while it is being created."""

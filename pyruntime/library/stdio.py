@@ -1,4 +1,4 @@
-"""What a process gets as standard input, output and error: as subprocess has it."""
+"""Standard input, output and error of a process, like those of subprocess."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import socket
 import subprocess
 from typing import IO, Any
 
-# A descriptor, something with fileno(), subprocess.PIPE, subprocess.DEVNULL, or None for the program's own.
+# A descriptor, an object with fileno(), subprocess.PIPE, subprocess.DEVNULL, or None to inherit.
 Stream = int | IO[Any] | None
 
 
 class Streams:
-    """Descriptors for a process, and the program's ends of pipes and terminal.
+    """Descriptors for a process, and this program's ends of pipes and terminal.
 
-    stdin, stdout, stderr: binary files of the pipes that were asked for, else None.
-    terminal: a binary file of the terminal's master, once `take_terminal` has run."""
+    stdin, stdout, stderr: binary files for subprocess.PIPE, else None.
+    terminal: binary file of the terminal master, set by `take_terminal`."""
 
     def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream, *, terminal: bool) -> None:
         self.fds: dict[str, int] = {}
@@ -57,13 +57,13 @@ class Streams:
         return None
 
     def sent(self) -> None:
-        """The process has its own copies: close those that were made for it."""
+        """Close the descriptors that the process has inherited."""
         for fd in self._ours:
             os.close(fd)
         self._ours.clear()
 
     def take_terminal(self) -> None:
-        """Receive the terminal's master, which init has sent by now."""
+        """Receive the terminal master, which init has sent."""
         if self._console is not None:
             _, fds, _, _ = socket.recv_fds(self._console, 64, 1)
             os.set_inheritable(fds[0], False)
