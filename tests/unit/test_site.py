@@ -25,6 +25,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_the_menu_names_no_page_twice_and_its_hooks_exist() -> None:
+    text = (CHECKOUT / "tools/site/mkdocs.yml").read_text()
+    pages = re.findall(r"^ *- ([\w-]+\.md)$", text, re.M)
+    assert pages and len(pages) == len(set(pages)), sorted({page for page in pages if pages.count(page) > 1})
+    hooks = re.search(r"^hooks: \[(.*)\]$", text, re.M)
+    assert hooks
+    for name in hooks[1].split(", "):
+        assert (CHECKOUT / "tools/site" / name).is_file(), name
+
+
 def test_every_page_is_there_and_in_the_menu(site: Path) -> None:
     menu = (site / "index.html").read_text()
     for page in (*(CHECKOUT / "docs").glob("*.md"), Path("commands.md"), Path("changes.md")):
