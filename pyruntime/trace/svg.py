@@ -22,11 +22,11 @@ text { font: 11px system-ui, sans-serif; fill: #222 }
 rect.step { fill: #6fbf8b } rect.call { fill: #8fb7e8 } rect.command { fill: #cfd8e6 } rect.wait { fill: #f3d38a }
 rect.pause { fill: #ddd } rect.failed, rect.unfinished { fill: #e2574c }
 .cut { fill: none; stroke: #999; stroke-dasharray: 3 3 } .message { stroke: #9b59b6; stroke-width: 1.2; fill: none }
-.arrow { fill: #9b59b6 } .word { fill: #7d3c98; font-size: 10px }
+.arrow { fill: #9b59b6 } .word { fill: #7d3c98; font-size: 10px; stroke: #fff; stroke-width: 3px; paint-order: stroke }
 @media (prefers-color-scheme: dark) {
 text { fill: #ddd } .small { fill: #999 } .paper { fill: #16181c } .band { fill: #1f2329 } .tick { stroke: #3a3f47 }
 rect.step { fill: #2f7d4f } rect.call { fill: #33608f } rect.command { fill: #394352 } rect.wait { fill: #8a6d1f }
-rect.pause { fill: #444 } .word { fill: #c39bd3 } }
+rect.pause { fill: #444 } .word { fill: #c39bd3; stroke: #16181c } }
 """
 
 
@@ -100,7 +100,8 @@ class _Picture:
         if INIT not in self.bands or PARENT not in self.bands:
             return
         for message in self.trace.messages:
-            x = self.x(message.sent) + 6
+            # Right of the arrow at half its height, where the name stands.
+            x = (self.x(message.sent) + self.x(message.received)) / 2 + 6
             if message.name in _SHOWN_MESSAGES and x > taken:
                 # A name's place is the middle between the bands.
                 y = (self.bands[PARENT][1] + self.bands[INIT][0]) / 2 + 4
@@ -115,7 +116,12 @@ class _Picture:
             for tick in range(0, self.scale.length, step):
                 x = self.x(self.scale.begin + tick)
                 self.parts.append(f'<path class="tick" d="M{x:.1f} {_TOP - 10}V{self.y - _BAND}"/>')
-                self.parts.append(f'<text class="small" x="{x + 2:.1f}" y="{_TOP - 4}">{duration(tick)}</text>')
+                label = duration(tick)
+                # Left of the last line where the picture ends before the label does.
+                place = f'x="{x + 2:.1f}"'
+                if x + 2 + len(label) * _LETTER > WIDTH:
+                    place = f'x="{x - 2:.1f}" text-anchor="end"'
+                self.parts.append(f'<text class="small" {place} y="{_TOP - 4}">{label}</text>')
         for start, end in self.scale.cuts:
             x, to = self.x(start), self.x(end)
             height = self.y - _BAND - _TOP + 8

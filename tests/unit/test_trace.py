@@ -130,6 +130,26 @@ def test_the_picture_is_xml_whatever_names_say() -> None:
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_labels_of_the_axis_end_inside_the_picture() -> None:
+    trace = made()
+    trace.events[0].end = 9_050_000  # the last line, 8 ms, is close to the right edge
+    root = xml.etree.ElementTree.fromstring(svg.draw(trace).encode())
+    labels = [one for one in root.iter() if one.get("class") == "small" and (one.text or "").endswith("ms")]
+    assert [one.text for one in labels][-1] == "8.00 ms"
+    for label in labels:
+        assert label.get("text-anchor") == "end" or float(label.get("x", "")) + 6 * len(label.text or "") < svg.WIDTH
+
+
+def test_the_name_of_a_message_stands_beside_its_arrow() -> None:
+    trace = made()
+    trace.messages[0].received = 4_900_000
+    root = xml.etree.ElementTree.fromstring(svg.draw(trace).encode())
+    [arrow] = [one for one in root.iter() if one.get("class") == "message"]
+    [name] = [one for one in root.iter() if one.get("class") == "word"]
+    begin, end = (float(end.split()[0]) for end in arrow.get("d", "")[1:].split("L"))
+    assert float(name.get("x", "")) >= (begin + end) / 2 + 4
+
+
 def test_only_one_of_the_two() -> None:
     trace = made()
     trace.events.append(Event(INIT, COMMAND, "init of box", 2_900_000, 4_100_000))
