@@ -23,6 +23,13 @@ def test_a_table_and_an_exit_status() -> None:
     assert result.stdout.splitlines()[-1].startswith("this host can")
 
 
+def test_the_page_has_a_row_for_each_subject() -> None:
+    page = (CHECKOUT / "docs/doctor.md").read_text().rpartition("| subject |")[2]
+    rows = {name for line in page.splitlines()[2:] for name in line.split("|")[1].strip().split(", ")}
+    answer = json.loads(pyruntime("--root", "/tmp", "doctor", "--format", "json").stdout)
+    assert {one["subject"] for one in answer["checks"]} <= rows
+
+
 def test_json() -> None:
     result = pyruntime("--root", "/tmp", "doctor", "--format", "json")
     answer = json.loads(result.stdout)
