@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.cli import main
+from pyruntime.plan.step import PHASES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +34,11 @@ def test_the_menu_names_no_page_twice_and_its_hooks_exist() -> None:
     assert hooks
     for name in hooks[1].split(", "):
         assert (CHECKOUT / "tools/site" / name).is_file(), name
+
+
+def test_the_glossary_has_every_phase() -> None:
+    [line] = [line for line in (CHECKOUT / "docs/glossary.md").read_text().splitlines() if line.startswith("| phase |")]
+    assert re.findall(r"`(\w+)`", line) == list(PHASES)
 
 
 def test_every_page_is_there_and_in_the_menu(site: Path) -> None:
