@@ -1,1 +1,1 @@
-"""Is a running container what its config.json says? What the kernel tells of it, against the plan (docs/audit.md)."""
+"""Compare a running container, as the kernel shows it, with the plan of its config.json (docs/audit.md)."""

@@ -1,8 +1,8 @@
-"""Which step of the plan is looked at by what. A step is in one of three tables, or the audit says that it is in none.
+"""Tables of the checks of an audit: each step of the plan is in one of three, or reported as unchecked.
 
-CHECKS: what is left of the step can be seen, and is compared with its arguments.
-UNSEEN: something is left that the kernel does not tell, with the reason.
-MEANS:  how a container is made, not what it is: there is nothing to compare.
+CHECKS: the step has a visible effect, which is compared with its arguments.
+UNSEEN: the step has an effect that the kernel does not show, with the reason.
+MEANS:  the step has no effect of its own on the running container.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ MEANS = frozenset(
 
 
 def audit(view: View, request: Request) -> list[Finding]:
-    """All findings, in the order of the plan. Raises PyruntimeError when the process has ended meanwhile."""
+    """Return all findings, in the order of the plan. Raises PyruntimeError if init exits during the audit."""
     directories = _directories(request)
     findings = [*namespaces.audit(view, request), *limits.place(view, request, directories)]
     checks = CHECKS | limits.Limits(view, request, directories).checks()
@@ -96,7 +96,7 @@ def audit(view: View, request: Request) -> list[Finding]:
     for step in (step for phase in PHASES for step in plan.steps[phase]):
         findings += _look(view, step, checks)
     findings += mounts.unasked(view, request)
-    # What was read of a process that ended half way is worth nothing.
+    # Values read while init was exiting are invalid.
     view.require_life()
     return _without_repeated(findings)
 
@@ -117,7 +117,7 @@ def _look(view: View, step: Step, checks: dict[str, Callable[..., Iterator[Findi
 
 
 def _directories(request: Request) -> dict[str, str]:
-    """hierarchy -> the cgroup that is asked for; none when that is the runtime's own choice."""
+    """Return hierarchy -> requested cgroup; empty if config.json has no cgroupsPath."""
     path: str = request.linux.get("cgroupsPath") or ""
     if not path.startswith("/") and not request.systemd_cgroup:
         return {}
@@ -128,7 +128,7 @@ def _directories(request: Request) -> dict[str, str]:
 
 
 def _without_repeated(findings: list[Finding]) -> list[Finding]:
-    """One `cannot see` of its kind for a field: hooks and arguments may be many."""
+    """Keep one `cannot see` finding per field and kind: there may be many hooks and arguments."""
     seen: set[tuple[str, str]] = set()
     kept = []
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Device nodes and links in /dev, and which devices the cgroup lets the container open."""
+"""Check device nodes and links in /dev, and the device rules of the cgroup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 _S_IFMT = 0o170000
 _LETTERS = {0o020000: "c", 0o060000: "b", 0o010000: "p", 0o100000: "file", 0o040000: "directory", 0o120000: "link"}
-# What other runtimes allow every container by themselves: /dev/net/tun (runc up to 1.1, crun), /dev/console (crun).
+# Allowed by other runtimes by default: /dev/net/tun (runc up to 1.1, crun), /dev/console (crun).
 _CUSTOMARY = {("c", "10:200"), ("c", "5:1")}
 
 
@@ -34,7 +34,7 @@ def node(
     gid: int,
     bound: bool,
 ) -> Iterator[Finding]:
-    """A node: that it is this device; for one that was made, its mode and owner."""
+    """Check that a node is this device, and its mode and owner unless it was bind-mounted."""
     what = f"{path} is the device {type} {major}:{minor}" if type != "p" else f"{path} is a FIFO"
     try:
         found = view.probe.look(path, follow=False)
@@ -59,12 +59,12 @@ def node(
         return
     asked = f"{mode:04o} {uid}:{gid}"
     got = f"{found['mode'] & 0o7777:04o} {found['uid']}:{found['gid']}"
-    # Those that config.json does not name are nobody's promise but for what they are.
+    # config.json does not specify mode and owner of default devices.
     yield as_asked(pointer, what) if got == asked or not pointer else drifted(pointer, what, asked, got)
 
 
 def link(view: View, pointer: str, path: str, target: str, **_: object) -> Iterator[Finding]:
-    """A link of the default devices."""
+    """Check a symbolic link in /dev."""
     what = f"{path} leads to {target}"
     try:
         found = view.probe.look(path, follow=False)
@@ -82,7 +82,7 @@ def link(view: View, pointer: str, path: str, target: str, **_: object) -> Itera
 
 
 def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: object) -> Iterator[Finding]:
-    """devices.list of the v1 controller, against the rules."""
+    """Compare devices.list of the v1 controller with the rules."""
     what = "which devices may be opened"
     directory = view.cgroups.get(hierarchy)
     if directory is None:
@@ -111,7 +111,7 @@ def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: ob
         if access - asked.get(key, frozenset())
     }
     customary = {key: more.pop(key) for key in list(more) if key in _CUSTOMARY}
-    # A runtime may give fewer of those that every container has by default.
+    # A runtime may allow fewer default devices.
     fewer = {
         key: "".join(sorted(access - found.get(key, frozenset())))
         for key, access in asked.items()
@@ -126,15 +126,14 @@ def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: ob
 
 
 def rules_v2(view: View, pointer: str, **_: object) -> Iterator[Finding]:
-    """A program decides on v2."""
+    """Report that the device rules of cgroup v2 cannot be read: they are an eBPF program."""
     yield cannot_see(pointer, "which devices may be opened", "an eBPF program decides, which the kernel does not show")
 
 
 def resulting(rules: list[str]) -> dict[tuple[str, str], frozenset[str]]:
-    """What rules in order come to in the v1 controller: (type, major:minor) -> accesses; ("a", "*:*") for all.
+    """Return the effect of rules in the v1 controller: (type, major:minor) -> accesses; ("a", "*:*") for all.
 
-    As the kernel has it, what is denied must be an entry that was allowed (Documentation, "Device Whitelist
-    Controller")."""
+    Like in the kernel, deny removes only from an existing allow entry ("Device Whitelist Controller")."""
     allowed: dict[tuple[str, str], frozenset[str]] = {}
     for rule in rules:
         word, _, rest = rule.partition(" ")

@@ -1,4 +1,4 @@
-"""A finding: one thing that was asked for, and what was found of it."""
+"""A finding of `audit`: a requested setting and its actual value."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ _LONGEST = 300
 
 
 class Finding:
-    """One line of an audit.
+    """A line of an audit.
 
-    pointer: JSON pointer of the field of config.json, "" for what every container gets.
-    what:    in words. verdict: AS_ASKED, DRIFTED or CANNOT_SEE.
-    asked, found: the values of a DRIFTED one. note: what else there is to know, or why it cannot be seen."""
+    pointer:      JSON pointer of the field of config.json, "" for defaults of the runtime.
+    what:         description of the setting.
+    verdict:      AS_ASKED, DRIFTED or CANNOT_SEE.
+    asked, found: requested and actual value if DRIFTED.
+    note:         additional information, or the reason of CANNOT_SEE."""
 
     __slots__ = ("asked", "found", "note", "pointer", "verdict", "what")
 
@@ -35,7 +37,7 @@ class Finding:
         self.note = _short(note)
 
     def to_json(self) -> dict[str, object]:
-        """For --format json."""
+        """Return an object for --format json."""
         found = {"field": self.pointer, "what": self.what, "verdict": self.verdict}
         return found | {name: getattr(self, name) for name in ("asked", "found", "note") if getattr(self, name) != ""}
 
@@ -44,26 +46,26 @@ class Finding:
 
 
 def as_asked(pointer: str, what: str, note: str = "") -> Finding:
-    """What was asked for is there."""
+    """Return a finding for a setting that is as requested."""
     return Finding(pointer, what, AS_ASKED, note=note)
 
 
 def drifted(pointer: str, what: str, asked: object, found: object, note: str = "") -> Finding:
-    """Something else is there."""
+    """Return a finding for a setting that differs."""
     return Finding(pointer, what, DRIFTED, asked=asked, found=found, note=note)
 
 
 def cannot_see(pointer: str, what: str, why: str) -> Finding:
-    """The kernel does not tell, or not us, or not now."""
+    """Return a finding for a setting that cannot be read. why: the reason."""
     return Finding(pointer, what, CANNOT_SEE, note=why)
 
 
 def compare(pointer: str, what: str, asked: object, found: object, note: str = "") -> Finding:
-    """As asked when the two are equal."""
+    """Return `as_asked` if the values are equal, else `drifted`."""
     return as_asked(pointer, what, note) if asked == found else drifted(pointer, what, asked, found, note)
 
 
 def _short(value: object) -> str:
-    """A value as one line. Much of it is the container's own words."""
+    """Return a value as one printable line: it may be under the control of the container."""
     text = printable(", ".join(map(str, value)) if isinstance(value, (list, tuple, set, frozenset)) else str(value))
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

@@ -1,4 +1,4 @@
-"""The container's cgroup: where it is, and its limits as its files have them."""
+"""Check the path of the container's cgroup, and the limits in its files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _PAGE = 4096
-# v1 shows "no limit" as the largest number of whole pages.
+# cgroup v1 shows "no limit" as LONG_MAX rounded down to a page.
 _UNLIMITED = 2**63 // _PAGE * _PAGE - _PAGE
 _POINTER = "/linux/cgroupsPath"
 
 
 def place(view: View, request: Request, directories: dict[str, str]) -> Iterator[Finding]:
-    """The process is in the cgroups that config.json names. directories: hierarchy -> those."""
+    """Check that init is in the requested cgroups. directories: hierarchy -> cgroup."""
     path = request.linux.get("cgroupsPath")
     if not directories:
         if path:
@@ -33,7 +33,7 @@ def place(view: View, request: Request, directories: dict[str, str]) -> Iterator
     for hierarchy in view.layout.hierarchies:
         asked, found = directories.get(hierarchy.name), view.cgroups.get(hierarchy.name)
         if asked is None or not hierarchy.controllers or (hierarchy.name == UNIFIED and view.layout.kind == "hybrid"):
-            continue  # a tree that limits nothing, or that only some runtimes use
+            continue  # a named hierarchy, or a controller that only some runtimes use
         if found is None:
             yield cannot_see(_POINTER, f"the cgroup {asked}", "it is not below this process's root of cgroups")
             return
@@ -49,7 +49,7 @@ def place(view: View, request: Request, directories: dict[str, str]) -> Iterator
 
 
 class Limits:
-    """Reads limits in the container's own cgroups: where its init is, or as far up from there as config.json says."""
+    """Read limits from the container's cgroups: those of init, or the ancestor that config.json names."""
 
     def __init__(self, view: View, request: Request, directories: dict[str, str]) -> None:
         self.directories = dict(view.cgroups)
@@ -57,12 +57,12 @@ class Limits:
         self.shares: int = (resources.get("cpu") or {}).get("shares") or 0
         for name, asked in directories.items():
             found = view.cgroups.get(name)
-            # systemd in a container moves itself into a cgroup below; the limits are above.
+            # systemd in a container moves itself to a child cgroup; the limits are in the parent.
             if found is not None and found.startswith(asked + "/"):
                 self.directories[name] = asked
 
     def write(self, view: View, pointer: str, hierarchy: str, file: str, value: str, **_: object) -> Iterator[Finding]:
-        """One file, one value."""
+        """Compare a file with a value."""
         yield self._one(pointer, hierarchy, [[file, value]])
 
     def write_together(
@@ -75,13 +75,13 @@ class Limits:
     def write_first(
         self, view: View, pointer: str, hierarchy: str, choices: list[list[str]], **_: object
     ) -> Iterator[Finding]:
-        """The first of several files that is there."""
+        """Compare the first existing one of several files."""
         yield self._one(pointer, hierarchy, choices)
 
     def write_lines(
         self, view: View, pointer: str, hierarchy: str, file: str, value: list[str], **_: object
     ) -> Iterator[Finding]:
-        """A file that holds an entry for each device."""
+        """Compare a file with an entry per device."""
         what = f"{file} = {', '.join(value)}"
         text = self._read(hierarchy, file)
         if isinstance(text, OSError):
@@ -127,7 +127,7 @@ class Limits:
 
 
 def same(file: str, asked: str, found: str) -> bool:
-    """Whether a file holds what was written to it, in the kernel's own way of writing it."""
+    """Return whether a file has the value written to it, in the format of the kernel."""
     asked, found = asked.strip(), found.strip()
     if asked == found:
         return True

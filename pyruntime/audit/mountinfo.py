@@ -1,7 +1,7 @@
-"""/proc/PID/mountinfo: the kernel's own list of a process's mounts, and which of them is seen at a path.
+"""Parse /proc/PID/mountinfo, and find the mount that is visible at a path.
 
-No path is walked for that: the tree of mounts is all in the list, so nothing that the container has mounted (a FUSE
-filesystem that does not answer, a link) is touched."""
+No path is resolved by the kernel: the mount tree is in the list, so that nothing in the container (a FUSE filesystem
+that does not answer, a symbolic link) is accessed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 class Mount:
     """One mount (proc(5), "/proc/PID/mountinfo").
 
-    root: what of the filesystem is shown; place: the mount point, from the process's root on.
+    root: root of the mount within the filesystem; place: mount point, relative to the process's root.
     options: of the mount, optional: "shared:N", "master:N", …; super_options: of the filesystem."""
 
     __slots__ = ("fstype", "id", "optional", "options", "parent", "place", "root", "source", "super_options")
@@ -34,19 +34,19 @@ class Mount:
 
     @property
     def readonly(self) -> bool:
-        """Whether nothing can be written through it."""
+        """Return whether the mount or its filesystem is read-only."""
         return "ro" in self.options or "ro" in self.super_options
 
     def describe(self) -> str:
-        """In words, for a finding."""
+        """Return a description for a finding."""
         flags = ",".join(sorted(self.options))
         return f"{self.fstype} {flags}" + ("" if self.root == "/" else f", {self.root} of it")
 
 
 class Mounts:
-    """All mounts of a process. Raises StateError for a list that makes no sense.
+    """The mounts of a process. Raises StateError for an invalid list.
 
-    A container may have a hundred thousand of them (fs.mount-max), so that nothing here may look at each for each."""
+    A container may have 100 000 mounts (fs.mount-max): no lookup may be quadratic."""
 
     def __init__(self, text: str) -> None:
         try:
@@ -64,15 +64,15 @@ class Mounts:
         self._root = None if lowest is None else self._topmost(lowest)
 
     def root(self) -> Mount | None:
-        """The mount that the process sees as /; None when its root is no mount."""
+        """Return the mount at /, None if the root is not a mount point."""
         return self._root
 
     def seen_at(self, place: str) -> Mount | None:
-        """The mount that a walk along a clean absolute path without links ends in."""
+        """Return the mount that contains a normalized absolute path without symbolic links."""
         current = self.root()
         if current is None:
             return None
-        # A walk meets the mount points from the root on, and from each mount on only what is mounted on that one.
+        # From each mount, continue only with its child mounts.
         for at in (*_ends(place), len(place)):
             crossed = self._on.get((current.id, place[:at]))
             if crossed and at > len(current.place.rstrip("/")):
@@ -80,23 +80,23 @@ class Mounts:
         return current
 
     def mounted_on(self, place: str) -> Mount | None:
-        """The mount whose mount point is this very path, if that is what one sees there."""
+        """Return the visible mount with this mount point, or None."""
         found = self.seen_at(place)
         return found if found is not None and found.place == place else None
 
     def seen(self) -> Iterator[Mount]:
-        """The mounts that can be reached, each where it is mounted."""
+        """Return the visible mounts."""
         for mount in self.all:
             if self.mounted_on(mount.place) is mount:
                 yield mount
 
     def _topmost(self, mount: Mount) -> Mount:
-        """The one that lies over the others on the same mount point."""
+        """Return the topmost mount on the same mount point."""
         passed = []
         top = self._top.get(mount.id)
         while top is None:
             passed.append(mount.id)
-            self._top[mount.id] = mount  # a list that goes in circles ends where it was
+            self._top[mount.id] = mount  # stop at a cycle
             over = self._on.get((mount.id, mount.place))
             if not over:
                 top = mount

@@ -1,4 +1,4 @@
-"""Namespaces, their maps and offsets, and the root."""
+"""Check namespaces, their id maps and clock offsets, and the root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def audit(view: View, request: Request) -> Iterator[Finding]:
-    """One finding a kind of namespace, asked for or not."""
+    """Return a finding for each kind of namespace, requested or not."""
     asked = {entry["type"]: index for index, entry in enumerate(request.linux.get("namespaces") or ())}
     for kind in KINDS:
         found, own = view.namespace(kind), view.own_namespace(kind)
@@ -64,7 +64,7 @@ def _offsets(view: View, request: Request) -> Iterator[Finding]:
 
 
 def written_map(view: View, pointer: str, file: str, lines: list[list[int]], **_: object) -> Iterator[Finding]:
-    """The map of a user namespace, new or joined."""
+    """Check the id maps of a user namespace, new or joined."""
     found = [[int(word) for word in line.split()] for line in view.read(file).splitlines()]
     yield compare(pointer, file, _shown(sorted(lines)), _shown(sorted(found)))
 
@@ -74,7 +74,7 @@ def _shown(lines: list[list[int]]) -> str:
 
 
 def rootfs(view: View, pointer: str, rootfs: str, **_: object) -> Iterator[Finding]:
-    """The process's root is the directory that config.json names."""
+    """Check that the root of the process is the directory of root.path."""
     what = f"the root is {rootfs}"
     try:
         asked = view.probe.look_at_host(rootfs)
@@ -95,7 +95,7 @@ def rootfs(view: View, pointer: str, rootfs: str, **_: object) -> Iterator[Findi
 
 
 def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Finding]:
-    """The mount of the root is read-only."""
+    """Check that the root mount is read-only."""
     root = view.mounts.root()
     if root is None:
         yield cannot_see(pointer, "a read-only root", "the root is no mount")
@@ -106,7 +106,7 @@ def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Finding]:
 
 
 def joined_devices(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
-    """A network device was moved into the container."""
+    """Check that a network device is in the container's network namespace."""
     what = f"the network device {name}"
     names = [line.partition(":")[0].strip() for line in view.read("net/dev").splitlines()]
     yield as_asked(pointer, what) if name in names else drifted(pointer, what, name, "not there")

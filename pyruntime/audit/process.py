@@ -1,4 +1,4 @@
-"""What the process may do, and who it is: /proc/PID/status, attr, prlimit(2)."""
+"""Check the attributes of the process: /proc/PID/status, attr, prlimit(2)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ITSELF = "a process may change this by itself"
 
 
 def uid(view: View, pointer: str, uid: int, **_: object) -> Iterator[Finding]:
-    """All four user ids."""
+    """Check real, effective, saved and filesystem uid."""
     yield _id(view, pointer, "uid", uid, "Uid", "uid_map")
 
 
 def gid(view: View, pointer: str, gid: int, **_: object) -> Iterator[Finding]:
-    """All four group ids."""
+    """Check real, effective, saved and filesystem gid."""
     yield _id(view, pointer, "gid", gid, "Gid", "gid_map")
 
 
@@ -38,7 +38,7 @@ def _id(view: View, pointer: str, what: str, asked: int, field: str, file: str) 
 
 
 def outside(view: View, file: str, number: int) -> int:
-    """An id of the container's as it is seen from here (user_namespaces(7)); -1 for one that is not mapped."""
+    """Map an id of the container to this user namespace (user_namespaces(7)); -1 if it is not mapped."""
     for line in view.read(file).splitlines():
         inside, here, size = map(int, line.split())
         if inside <= number < inside + size:
@@ -47,7 +47,7 @@ def outside(view: View, file: str, number: int) -> int:
 
 
 def groups(view: View, pointer: str, groups: list[int], **_: object) -> Iterator[Finding]:
-    """The additional groups."""
+    """Check the supplementary groups."""
     wanted = sorted(outside(view, "gid_map", number) for number in groups)
     found = sorted(int(word) for word in view.status["Groups"].split())
     if found == wanted or not set(found) - set(wanted) - {outside(view, "gid_map", 0)}:
@@ -58,25 +58,25 @@ def groups(view: View, pointer: str, groups: list[int], **_: object) -> Iterator
 
 
 def umask(view: View, pointer: str, umask: str, **_: object) -> Iterator[Finding]:
-    """The umask, if config.json has one."""
+    """Check the umask, if config.json sets it."""
     if pointer:
         yield compare(pointer, "umask", umask, view.status.get("Umask", umask), _ITSELF)
 
 
 def no_new_privileges(view: View, pointer: str, **_: object) -> Iterator[Finding]:
-    """no_new_privs, which cannot be taken back."""
+    """Check no_new_privs."""
     yield compare(pointer, "no new privileges", "1", view.status.get("NoNewPrivs", "?"))
 
 
 def bounding(view: View, pointer: str, mask: int, **_: object) -> Iterator[Finding]:
-    """The bounding set."""
+    """Check the bounding set."""
     yield _capabilities(view, pointer, "bounding", "CapBnd", mask, mask)
 
 
 def capabilities(
     view: View, pointer: str, effective: int, permitted: int, inheritable: int, ambient: int, **_: object
 ) -> Iterator[Finding]:
-    """The other sets, as execve(2) has left them."""
+    """Check the other capability sets, after execve(2)."""
     after = _after_execve(view, permitted, inheritable, ambient)
     yield _capabilities(view, f"{pointer}/effective", "effective", "CapEff", effective, after)
     yield _capabilities(view, f"{pointer}/permitted", "permitted", "CapPrm", permitted, after)
@@ -85,7 +85,7 @@ def capabilities(
 
 
 def _after_execve(view: View, permitted: int, inheritable: int, ambient: int) -> int:
-    """The permitted set of a program without capabilities of its own (capabilities(7), "Transformation")."""
+    """Return the permitted set after execve(2) of a program without file capabilities (capabilities(7))."""
     if view.status["Uid"].split()[1] != str(outside(view, "uid_map", 0)):
         return ambient
     # Root's programs count as having all file capabilities; no_new_privs lets them gain nothing by that.
@@ -107,7 +107,7 @@ def _capabilities(view: View, pointer: str, kind: str, field: str, asked: int, a
 
 
 def seccomp(view: View, pointer: str, **_: object) -> Iterator[Finding]:
-    """A filter is in force. Which, the kernel does not tell."""
+    """Check that a seccomp filter is active. The kernel does not show its rules."""
     mode = view.status.get("Seccomp")
     count = view.status.get("Seccomp_filters", "1")
     if mode is None:
@@ -119,12 +119,12 @@ def seccomp(view: View, pointer: str, **_: object) -> Iterator[Finding]:
 
 
 def apparmor(view: View, pointer: str, profile: str, **_: object) -> Iterator[Finding]:
-    """The AppArmor profile."""
+    """Check the AppArmor profile."""
     yield _label(view, pointer, f"the AppArmor profile {profile}", profile, ("attr/apparmor/current", "attr/current"))
 
 
 def selinux(view: View, pointer: str, label: str, **_: object) -> Iterator[Finding]:
-    """The SELinux label of the process."""
+    """Check the SELinux label of the process."""
     yield _label(view, pointer, f"the SELinux label {label}", label, ("attr/current",))
 
 
@@ -142,7 +142,7 @@ def _label(view: View, pointer: str, what: str, asked: str, attributes: tuple[st
 
 
 def rlimit(view: View, pointer: str, limit: str, soft: int, hard: int, **_: object) -> Iterator[Finding]:
-    """A resource limit: prlimit(2)."""
+    """Check a resource limit (prlimit(2))."""
     import resource
 
     infinite = resource.RLIM_INFINITY
@@ -161,12 +161,12 @@ def _shown(value: int) -> str:
 
 
 def oom_score(view: View, pointer: str, value: int, **_: object) -> Iterator[Finding]:
-    """How readily the process is killed for want of memory."""
+    """Check oom_score_adj."""
     yield compare(pointer, f"oom_score_adj {value}", str(value), view.read("oom_score_adj").strip())
 
 
 def personality(view: View, pointer: str, domain: str, **_: object) -> Iterator[Finding]:
-    """The execution domain, the low byte of the personality."""
+    """Check the execution domain, the low byte of personality(2)."""
     try:
         found = int(view.read("personality"), 16) & 0xFF
     except OSError as error:
@@ -180,7 +180,7 @@ _POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH",
 
 
 def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: object) -> Iterator[Finding]:
-    """The policy, and the priority or the nice value."""
+    """Check the scheduling policy, and the priority or nice value."""
     number = posix.sched_getscheduler(view.pid) & ~0x40000000  # SCHED_RESET_ON_FORK
     shown = _POLICIES.get(number, str(number))
     yield compare(f"{pointer}/policy", f"scheduled as {policy}", policy, shown)

@@ -16,7 +16,7 @@ _GONE = (2, 19)  # ENOENT, ENODEV
 
 
 def is_frozen(cgroups: dict[str, str]) -> bool:
-    """Whether the container is paused, or on its way there. A cgroup that is not there is not."""
+    """Return whether the container is frozen or freezing; False if its cgroup does not exist."""
     try:
         if "freezer" in cgroups:
             return read_file(f"{cgroups['freezer']}/freezer.state").strip() != "THAWED"
@@ -29,9 +29,9 @@ def is_frozen(cgroups: dict[str, str]) -> bool:
 
 
 def freeze(cgroups: dict[str, str]) -> None:
-    """Stop every process of the container, and wait until all stand still.
+    """Freeze all processes of the container, and wait until they are frozen.
 
-    Raises StateError when they do not within 5 s; then they are let go again."""
+    Raises StateError after 5 s; the processes are then thawed."""
     if "freezer" in cgroups:
         _freeze_v1(cgroups["freezer"])
     elif UNIFIED in cgroups:
@@ -41,10 +41,10 @@ def freeze(cgroups: dict[str, str]) -> None:
 
 
 def thaw(cgroups: dict[str, str]) -> None:
-    """Let every process of the container go on. Raises StateError when a cgroup above holds them."""
+    """Thaw all processes of the container. Raises StateError if an ancestor cgroup is frozen."""
     if "freezer" in cgroups:
         directory = cgroups["freezer"]
-        # The container may have frozen a cgroup of its own below: that is its own affair.
+        # A descendant cgroup that the container itself has frozen stays frozen.
         control_files.write(directory, "freezer.state", "THAWED")
         if read_file(f"{directory}/freezer.parent_freezing").strip() == "1":
             raise StateError("the container stays frozen: a cgroup above it is", hint="thaw that one")

@@ -1,4 +1,4 @@
-"""Signals for everything in a container's cgroups."""
+"""Send signals to all processes in a container's cgroups."""
 
 from __future__ import annotations
 
@@ -66,23 +66,23 @@ def kill_all(cgroups: dict[str, str]) -> None:
 
 
 def thaw_for_death(cgroups: dict[str, str]) -> None:
-    """Let a paused container's processes run into the SIGKILL they were sent: v1's freezer holds even that back."""
+    """Thaw a paused container after SIGKILL: the v1 freezer delays even that signal."""
     if "freezer" in cgroups:
         thaw(cgroups)
 
 
 def thaw(cgroups: dict[str, str]) -> None:
-    """Resume what is paused in a container's cgroups, if anything is."""
+    """Thaw the container's cgroups if they are frozen."""
     try:
         if not freezer.is_frozen(cgroups):
             return
         freezer.thaw(cgroups)
     except (StateError, OSError):
-        pass  # frozen from above, or gone meanwhile: whoever waits for the death will say so
+        pass  # an ancestor is frozen, or the cgroup was removed: waiting for the exit reports it
 
 
 def _kill_at_once(cgroups: dict[str, str]) -> bool:
-    """Kill the whole tree in one write, which no fork escapes: cgroup.kill, Linux 5.14. Whether that can be."""
+    """Kill the whole tree atomically by cgroup.kill (Linux 5.14). Return False if it is not available."""
     if UNIFIED not in cgroups:
         return False
     try:
@@ -93,7 +93,7 @@ def _kill_at_once(cgroups: dict[str, str]) -> bool:
 
 
 def _is_dead(pid: int) -> bool:
-    """Whether it is gone or a zombie, which cgroup.procs may show until it is reaped, and which hinders nothing."""
+    """Return whether a process has exited; cgroup.procs may list a zombie until it is reaped."""
     try:
         stat = read_file(f"/proc/{pid}/stat")
     except OSError:
@@ -108,11 +108,11 @@ def _is_dead(pid: int) -> bool:
 
 
 def _signal(cgroups: dict[str, str], pids: list[int], signal: int) -> list[int]:
-    """Send a signal to those of the pids that are still of the container: pidfds of some of them, to wait for.
+    """Send a signal to those pids that are still in the cgroup. Return pidfds of some of them, to wait for.
 
-    By the time a pid from cgroup.procs is opened, its process may have ended and its number may be another one's.
-    So cgroup.procs is read again after the open. A number that is still there was a member's at that moment; if the
-    process behind the pidfd was alive then, it is that member, and if not, the signal finds nobody (ESRCH)."""
+    A pid from cgroup.procs may have been reused before pidfd_open(2). So cgroup.procs is read again after it: a pid
+    still listed was a member then. If the process of the pidfd was alive, it is that member; else the signal fails
+    with ESRCH."""
     opened: list[int] = []
     for start in range(0, len(pids), _BATCH):
         for pidfd in opened:
@@ -129,7 +129,7 @@ def _signal(cgroups: dict[str, str], pids: list[int], signal: int) -> list[int]:
 
 
 def _open(pid: int) -> int:
-    """A pidfd of the process that has this pid now, -1 for none."""
+    """Return a pidfd of a pid, -1 if there is no such process."""
     try:
         return posix.pidfd_open(pid)
     except OSError as error:
@@ -139,7 +139,7 @@ def _open(pid: int) -> int:
 
 
 def _send(pidfd: int, signal: int) -> bool:
-    """Send a signal by a pidfd: whether the process was there to get it."""
+    """Send a signal by a pidfd. Return False if the process has exited."""
     try:
         send_signal(pidfd, signal)
     except ProcessLookupError:

@@ -46,7 +46,7 @@ class Hierarchy:
 
 
 class Layout:
-    """All hierarchies of a host. kind: "v1", "hybrid", "v2" or "none"."""
+    """The cgroup hierarchies of a host. kind: "v1", "hybrid", "v2" or "none"."""
 
     __slots__ = ("hierarchies", "kind")
 
@@ -57,12 +57,12 @@ class Layout:
         self.kind = "hybrid" if unified and classic else "v2" if unified else "v1" if classic else "none"
 
     def serving(self, controller: str) -> str:
-        """The name of the hierarchy that has a controller, "" when this host has no such controller."""
+        """Return the name of the hierarchy with a controller, "" if there is none."""
         return next((one.name for one in self.hierarchies if controller in one.controllers), "")
 
 
 def find() -> Layout:
-    """Look at this host. No hierarchy is no error: the layout is "none"."""
+    """Return the layout of this host; its kind is "none" without a hierarchy."""
     try:
         lines = read_file("/proc/self/cgroup").splitlines()
     except FileNotFoundError:  # a kernel without cgroups
@@ -72,7 +72,7 @@ def find() -> Layout:
     own_unified = ""
     for line in lines:
         _, names, own = line.split(":", 2)
-        # Of a cgroup that was removed, or is outside the root of our cgroup namespace, nothing can be said.
+        # Ignore a cgroup that was removed, or is outside the root of our cgroup namespace.
         own = "/" if own.startswith("/..") else own.removesuffix(" (deleted)")
         if not names:
             own_unified = own

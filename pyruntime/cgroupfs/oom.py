@@ -1,4 +1,4 @@
-"""Kills for want of memory: how many there were in a container, and word of the next one."""
+"""OOM kills in a container: the count, and notification."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _NEVER = -1
 
 
 def kills(cgroups: dict[str, str]) -> int:
-    """How often the kernel has killed in the container for want of memory; 0 where it does not count."""
+    """Return the number of OOM kills in the container, 0 if the kernel does not count them."""
     hierarchy = serving_hierarchy(cgroups, "memory")
     file = "memory.events" if hierarchy == UNIFIED else "memory.oom_control"
     return max(0, _count(f"{cgroups.get(hierarchy, '/nonexistent')}/{file}"))
 
 
 def explain(cgroups: dict[str, str]) -> str:
-    """Why the kernel has killed in a container that is just being made: "memory limit 4 MiB too low"; "" if not."""
+    """Return the reason of an OOM kill during create, such as "memory limit 4 MiB too low"; "" without a kill."""
     if not kills(cgroups):
         return ""
     hierarchy = serving_hierarchy(cgroups, "memory")
@@ -41,7 +41,7 @@ def explain(cgroups: dict[str, str]) -> str:
 
 
 def init_killed(cgroups: dict[str, str]) -> StepError | None:
-    """The error for an init that has died before it ran the user's program, if the kernel has killed for memory."""
+    """Return the error for an init that was OOM-killed before it executed the user process, else None."""
     killed = explain(cgroups)
     if not killed:
         return None
@@ -50,7 +50,7 @@ def init_killed(cgroups: dict[str, str]) -> StepError | None:
 
 
 def _count(path: str) -> int:
-    """The number after oom_kill in a file, -1 when it is not there."""
+    """Return the value of oom_kill in a file, -1 if it is missing."""
     try:
         return _count_in(read_file(path))
     except OSError:
@@ -66,12 +66,12 @@ def _count_in(text: str) -> int:
 
 
 class Watch:
-    """Word of every kill for want of memory in a container: wait at `fd` with `events`, then ask `pending`.
+    """Notification of OOM kills in a container: poll `fd` for `events`, then call `pending`.
 
-    v1 tells by an eventfd (cgroup.event_control), v2 by a priority event of memory.events."""
+    v1 notifies by an eventfd (cgroup.event_control), v2 by POLLPRI on memory.events."""
 
     def __init__(self, cgroups: dict[str, str]) -> None:
-        """Raises OSError where the container has no memory cgroup."""
+        """Raises OSError if the container has no memory cgroup."""
         hierarchy = serving_hierarchy(cgroups, "memory")
         directory = cgroups.get(hierarchy, "/nonexistent")
         self.v2 = hierarchy == UNIFIED
@@ -91,16 +91,16 @@ class Watch:
         self.seen = max(0, self._read())
 
     def _read(self) -> int:
-        """From the open file: kernfs takes an event for told once the descriptor that is polled was read."""
+        """Read the count from the polled descriptor: that makes kernfs clear the event."""
         try:
             return _count_in(posix.pread(self.file, 1 << 16, 0).decode())
         except OSError:  # ENODEV: the cgroup was removed
             return _NEVER
 
     def pending(self) -> Iterator[None]:
-        """One item for each kill since the last look; ends the watch's readiness."""
+        """Return an item for each kill since the last call, and clear the event."""
         if not self.v2:
-            # Told when the limit is hit and the kernel is about to kill, which is counted only afterwards; and when
+            # Notified when the limit is hit, before the kill is counted; and when
             # the cgroup is removed.
             posix.eventfd_read(self.fd)
             if not self.gone:
@@ -117,7 +117,7 @@ class Watch:
         return not posix.access(self.path, posix.F_OK)
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         posix.close(self.file)
         if self.fd != self.file:
             posix.close(self.fd)

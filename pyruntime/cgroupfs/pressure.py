@@ -1,4 +1,4 @@
-"""Word of memory pressure in a container: v1 by memory.pressure_level, v2 by a trigger of memory.pressure.
+"""Notification of memory pressure in a container: v1 by memory.pressure_level, v2 by a trigger of memory.pressure.
 
 v1 (Documentation/admin-guide/cgroup-v1/memory.rst, "Memory Pressure"): the kernel's own three levels. v2
 (Documentation/accounting/psi.rst) knows no levels: they are shares of a second in which processes waited for memory.
@@ -18,7 +18,7 @@ LEVELS = tuple(_TRIGGERS)
 
 
 class Watch:
-    """Wait at `fd` with `events`, then call `pending`. level: one of LEVELS; v1 tells of higher ones as well."""
+    """Poll `fd` for `events`, then call `pending`. level: one of LEVELS; v1 also notifies of higher levels."""
 
     def __init__(self, cgroups: dict[str, str], level: str) -> None:
         """Raises OSError where the container has no memory cgroup, or the kernel does not count pressure."""
@@ -49,7 +49,7 @@ class Watch:
         return not posix.readlink(f"/proc/self/fd/{self.file}").endswith(" (deleted)")
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         posix.close(self.file)
         if self.fd != self.file:
             posix.close(self.fd)

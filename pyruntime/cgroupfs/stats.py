@@ -1,6 +1,6 @@
-"""What a container uses, in the shape of runc's `events --stats`, from v1 or v2.
+"""Resource usage of a container from cgroup v1 or v2, in the format of runc's `events --stats`.
 
-What this host does not count is left out. Times are nanoseconds, sizes bytes.
+Values that the host does not account are omitted. Times are in nanoseconds, sizes in bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""checkpoint: a container's processes, as images from which `restore` makes them again."""
+"""Checkpoint the processes of a container to images, for `restore`."""
 
 from __future__ import annotations
 

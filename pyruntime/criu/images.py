@@ -1,4 +1,4 @@
-"""What checkpoint and restore have in common: the directories of images, and what both tell criu."""
+"""Image directories, and the criu options shared by checkpoint and restore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""restore: a container made again from the images of a checkpoint.
+"""Restore a container from the images of a checkpoint.
 
 criu makes the namespaces, mounts and processes. Ours are the record, the cgroup (criu is put into it, so that all
 that it forks is there), limits, hooks, the terminal's master, and the standard input and output of now.
@@ -51,18 +51,18 @@ class Restorer:
         self.trace: Callable[[Step], None] | None = None
 
     def warn(self, text: str) -> None:
-        """Tell a person."""
+        """Log a warning."""
         self.log.warning(text)
 
     def oci_state(self, status: str) -> dict[str, object]:
-        """The state for a hook."""
+        """Return the container's state for a hook."""
         return oci_state(self.record, status, self.pid)
 
 
 def restore(restorer: Restorer, asked: RestoreOptions, directories: images.Directories, descriptors: list[str]) -> None:
-    """Let criu make the processes of a container whose record is made and locked. Raises PyruntimeError.
+    """Restore the processes of a container whose record exists and is locked. Raises PyruntimeError.
 
-    descriptors: what images.read_descriptors has found."""
+    descriptors: from images.read_descriptors."""
     request, record = restorer.request, restorer.record
     record.save()
     execute(list(place.plan_create(request)), restorer)
@@ -120,7 +120,7 @@ def _notified(restorer: Restorer, script: str, pid: int, fd: int) -> None:
 
 
 def _send_master(request: Request, fd: int) -> None:
-    """Give the terminal's master to whoever waits for it."""
+    """Send the terminal master to the console socket."""
     if request.console is None and not request.console_socket:
         return
     connection = request.console or console.connect(request.console_socket or "")
@@ -129,7 +129,7 @@ def _send_master(request: Request, fd: int) -> None:
 
 
 def _enter_cgroup(restorer: Restorer, pid: int) -> None:
-    """Put criu into the container's cgroup, in every hierarchy."""
+    """Move criu to the container's cgroup in every hierarchy."""
     request, record = restorer.request, restorer.record
     for fd in (*restorer.cgroup_tasks, *(() if restorer.cgroup_directory is None else (restorer.cgroup_directory,))):
         posix.close(fd)

@@ -1,4 +1,4 @@
-"""A criu of our own (`criu swrk`): started, asked by messages over a socket, listened to, and reaped."""
+"""Run `criu swrk`, and send it requests over a socket."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Service:
         ours.close()
 
     def ask(self, type: int, options: dict[str, object] | None = None, notified: Notified | None = None) -> Response:
-        """Send a request, and deal with notifications until the answer comes. Raises StepError when none does."""
+        """Send a request, and handle notifications until the response arrives. Raises StepError if criu exits."""
         assert self.socket is not None
         self.socket.send(messages.request(type, options))
         while True:
@@ -89,7 +89,7 @@ class Service:
             self.socket.send(messages.notified())
 
     def end(self) -> str:
-        """End it by closing its socket, and say how it ended."""
+        """Close the socket, wait for criu, and return a description of its exit status."""
         if self.socket is not None:
             self.socket.close()
         if not self.pid:
@@ -127,7 +127,7 @@ def find() -> str:
 
 
 def require_version() -> None:
-    """Raise PyruntimeError unless criu is there and new enough."""
+    """Raise PyruntimeError unless criu is installed and new enough."""
     service = Service()
     try:
         response = service.ask(messages.VERSION)
@@ -139,7 +139,7 @@ def require_version() -> None:
 
 
 def failure(doing: str, response: Response, log: str) -> StepError:
-    """The error for a request that criu could not do, with what its log says of it."""
+    """Return the error for a failed request, with the errors in criu's log."""
     reason = f" ({strerror(response.errno)})" if response.errno > 0 else ""
     said = complaints(log) or response.error.strip()
     return StepError(f"criu failed to {doing}{reason}", why=said or None, hint=f"see its log: {log}")

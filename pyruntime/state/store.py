@@ -1,11 +1,11 @@
-"""What is known of a container between two commands: one directory a container below --root.
+"""The state of containers between commands: a directory per container below --root.
 
     ROOT/ID/             0700; flock(2) on the directory is the container's lock
     ROOT/ID/state.json   the record: versioned, written to a temporary file and renamed
     ROOT/ID/config.json  config.json as it was at create: the bundle's may change afterwards
-    ROOT/ID/exec.fifo    the start gate (runtime/exec_fifo.py)
-    ROOT/ID/exec.error   what init could not do after `start` was called
-    ROOT/ID/abandoned    `delete --force` waits for the lock: who holds it does not wait for hooks any longer
+    ROOT/ID/exec.fifo    the exec fifo (runtime/exec_fifo.py)
+    ROOT/ID/exec.error   the error of init after `start`
+    ROOT/ID/abandoned    `delete --force` waits for the lock: its holder must not wait for hooks any longer
 
 Record, then do: a resource outside init (cgroup, mount, process) stands in the record before it is made, so
 that `delete --force` finds it after a SIGKILL at any moment. Nothing is fsynced: the record speaks of
@@ -127,7 +127,7 @@ class Record:
         self.extra: dict[str, Any] = {}
 
     def save(self) -> None:
-        """Write the record: readers see the old one or the new one, never a part."""
+        """Write the record atomically."""
         fields = {name: getattr(self, name) for name in self.__slots__ if name not in _UNSAVED}
         fields["version"] = VERSION
         write_atomically(self.directory, RECORD, fastjson.dumps(fields), replace=self.saved)
@@ -138,7 +138,7 @@ class Record:
         return self.pid > 0 and (self.pid, self.start) != (later.pid, later.start)
 
     def path(self, name: str) -> str:
-        """Path of a file in the container's directory."""
+        """Return the path of a file in the container's directory."""
         return f"{self.directory}/{name}"
 
 
@@ -227,7 +227,7 @@ def lock_again(record: Record, timeout: float = LOCK_SECONDS) -> int:
 
 
 def abandon(record: Record) -> None:
-    """Let who holds the lock know that the container is to be deleted whatever happens to it. Raises OSError."""
+    """Tell the lock holder that a forced delete is waiting. Raises OSError."""
     try:
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_NOFOLLOW | _O_CLOEXEC
         posix.close(posix.open(record.path(ABANDONED), flags, 0o600))

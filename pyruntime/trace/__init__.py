@@ -1,1 +1,1 @@
-"""What a command did and how long it took: recorded with --trace, shown by `pyruntime trace` (docs/trace.md)."""
+"""Record the steps of a command and their durations (--trace), and show them (docs/trace.md)."""

@@ -34,7 +34,7 @@ class Scale:
         return min(end - start, self._left)
 
     def place(self, moment: int) -> float:
-        """A moment's place, from 0 to 1."""
+        """Return the position of a time, from 0 to 1."""
         shown = moment - self.begin
         for start, end in self.cuts:
             within = min(max(moment - start, 0), end - start)
@@ -80,7 +80,7 @@ def rows(events: list[Event], apart: Callable[[Event, Event], bool]) -> list[lis
 
 
 def duration(nanoseconds: int) -> str:
-    """A time as people read it: "812 ns", "41 µs", "1.25 ms", "3.1 s"."""
+    """Format a duration: "812 ns", "41 µs", "1.25 ms", "3.1 s"."""
     if nanoseconds < 1000:
         return f"{nanoseconds} ns"
     if nanoseconds < 10**6:

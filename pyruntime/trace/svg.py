@@ -42,7 +42,7 @@ class _Picture:
         return _LEFT + self.scale.place(moment) * (WIDTH - _LEFT - _RIGHT)
 
     def band(self, track: str, title: str) -> None:
-        """All that one process did."""
+        """Draw the events of a process."""
         events = self.trace.on(track)
         if not events:
             return
@@ -84,7 +84,7 @@ class _Picture:
         self.parts.append("</g>")
 
     def message(self, message: Message) -> None:
-        """An arrow from who sent it to who took it."""
+        """Draw an arrow from sender to receiver."""
         if PARENT not in self.bands or INIT not in self.bands:
             return
         upper, lower = self.bands[PARENT][1], self.bands[INIT][0]

@@ -1,4 +1,4 @@
-"""Colour on a terminal: for whoever looks, never for who reads a pipe, and not against NO_COLOR (no-color.org)."""
+"""Colour on a terminal, not in a pipe, and not if NO_COLOR is set (no-color.org)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "bold": "1", 
 
 
 class Painter:
-    """Paints words, or leaves them as they are. on: whether there is somebody to see it."""
+    """Colours text. on: False returns text unchanged."""
 
     __slots__ = ("on",)
 
@@ -16,7 +16,7 @@ class Painter:
         self.on = on
 
     def __call__(self, text: str, *names: str) -> str:
-        """The text in the colours and weights named (keys of CODES)."""
+        """Return the text with the given colours and weights (keys of CODES)."""
         if not self.on or not text:
             return text
         codes = ";".join(CODES[name] for name in names)
@@ -24,7 +24,7 @@ class Painter:
 
 
 def of(fd: int) -> Painter:
-    """The painter for a descriptor: a terminal that can show colour, and nobody who forbids it."""
+    """Return the painter for a descriptor. It is on for a terminal with colours, unless NO_COLOR is set."""
     environment = posix.environ
     forbidden = environment.get(b"NO_COLOR") or environment.get(b"TERM") == b"dumb"
     return Painter(not forbidden and posix.isatty(fd))

@@ -33,25 +33,25 @@ class Log:
                 raise
 
     def debug(self, text: str) -> None:
-        """What only --debug shows."""
+        """Log a message of level debug (--debug)."""
         if self.debugging:
             self._write("debug", text)
 
     def warning(self, text: str) -> None:
-        """What a person should know and that stops nothing."""
+        """Log a warning."""
         self._write("warning", text)
 
     def tell(self, level: str, text: str) -> None:
-        """A debug line or a warning, as init sends them."""
+        """Log a debug message or a warning received from init."""
         if level == "debug":
             self.debug(text)
         else:
             self.warning(text)
 
     def error(self, text: str, lines: str = "") -> None:
-        """The line that counts: to the log, and to standard error for whoever waits there.
+        """Log the error of the command, and write it to standard error.
 
-        lines: what a person at a terminal gets in its place."""
+        lines: text for a terminal in place of the message."""
         plain = not self.path and self.format == "text"
         if not plain:
             self._write("error", text)
@@ -60,7 +60,7 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         if not self.path and self.format == "text" and posix.isatty(2):
-            _write_all(2, f"pyruntime: {level}: {text}\n")  # a person knows what time it is
+            _write_all(2, f"pyruntime: {level}: {text}\n")  # no timestamp on a terminal
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if self.format == "json":
