@@ -54,7 +54,7 @@ def _pauses(trace: Trace) -> list[tuple[int, int]]:
             if begin - at > 0:
                 found.append((at, min(begin, end)))
             at = max(at, finish)
-    # init waits at the gate while the parent waits for the process's end: one stretch, seen twice.
+    # init waits at the exec fifo while the parent waits for init to exit: the same period in both.
     merged: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if merged and start < merged[-1][1]:

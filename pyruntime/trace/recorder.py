@@ -4,7 +4,7 @@ One clock, CLOCK_MONOTONIC, which all processes of a host share; one in a time n
 that the kernel tells, and that is taken off again (time_namespaces(7)).
 
 What the command does is kept in a list. Init writes a line to a file, the spool, at each begin and end: so its last
-step is known when it is killed, what it does past the gate is not lost, and it needs nothing but write(2), which is
+step is known when it is killed, its steps after the exec fifo are kept, and it needs nothing but write(2), which is
 all that a seccomp profile surely leaves to it. For `create` and `run` the spool is ROOT/ID/exec.trace, where `start`
 finds it; for `exec` it is a memfd. Lines, all times in nanoseconds:
 

@@ -31,7 +31,7 @@ MODULES = {
     "delete": _END,
 }
 
-_OPEN_GATE = "open the gate, wait until the program runs"
+_OPEN_GATE = "open the exec fifo, wait until the program runs"
 
 # (module, function or Class.method, kind, words)
 SPANS = (
@@ -39,32 +39,32 @@ SPANS = (
     ("pyruntime.spec.load", "parse_object", CALL, "parse config.json"),
     ("pyruntime.spec.load", "load_object", CALL, "read the container's config.json"),
     ("pyruntime.spec.check", "require", CALL, "check config.json"),
-    ("pyruntime.cgroupfs.layout", "find", CALL, "look for the host's cgroup hierarchies"),
+    ("pyruntime.cgroupfs.layout", "find", CALL, "detect the cgroup hierarchies"),
     ("pyruntime.features.registry", "build", CALL, "plan"),
     ("pyruntime.features.exec_registry", "ExecPlan.__init__", CALL, "plan"),
-    ("pyruntime.state.store", "make", CALL, "make the state's directory, and lock it"),
+    ("pyruntime.state.store", "make", CALL, "create and lock the state directory"),
     ("pyruntime.state.store", "load", CALL, "read the record"),
     ("pyruntime.state.store", "lock_again", CALL, "lock the container, read the record again"),
-    ("pyruntime.state.status", "status_of", CALL, "look at the status"),
+    ("pyruntime.state.status", "status_of", CALL, "read the status"),
     ("pyruntime.state.store", "Record.save", CALL, "save the record"),
-    ("pyruntime.util.fileio", "write_atomically", CALL, "keep a file of the state"),
-    ("pyruntime.state.store", "remove", CALL, "remove the state"),
-    ("pyruntime.features.namespaces.target", "find", CALL, "look at the container's init"),
-    ("pyruntime.runtime.exec_fifo", "make", CALL, "make the gate"),
+    ("pyruntime.util.fileio", "write_atomically", CALL, "write a state file"),
+    ("pyruntime.state.store", "remove", CALL, "remove the state directory"),
+    ("pyruntime.features.namespaces.target", "find", CALL, "examine init"),
+    ("pyruntime.runtime.exec_fifo", "make", CALL, "create the exec fifo"),
     ("pyruntime.runtime.exec_fifo", "open_gate", WAIT, _OPEN_GATE),
     ("pyruntime.runtime.exec_fifo", "wait", PAUSE, GATE),
-    ("pyruntime.runtime.parent", "create", CALL, "bring init to the gate"),
-    ("pyruntime.runtime.parent", "_clone_init", CALL, "bring init to life"),
+    ("pyruntime.runtime.parent", "create", CALL, "start init up to the exec fifo"),
+    ("pyruntime.runtime.parent", "_clone_init", CALL, "clone init"),
     ("pyruntime.runtime.parent", "open_init_pipe", CALL, "write the plan of the child"),
-    ("pyruntime.runtime.parent", "send_plan", CALL, "let the child begin"),
-    ("pyruntime.runtime.exec", "_clone", CALL, "bring the process to life"),
-    ("pyruntime.runtime.exec", "send_plan", CALL, "let the child begin"),
+    ("pyruntime.runtime.parent", "send_plan", CALL, "send the plan to the child"),
+    ("pyruntime.runtime.exec", "_clone", CALL, "clone the process"),
+    ("pyruntime.runtime.exec", "send_plan", CALL, "send the plan to the child"),
     ("pyruntime.runtime.init", "read_plan", WAIT, "wait for the plan"),
     ("pyruntime.runtime.exec", "read_plan", WAIT, "wait for the plan"),
     ("pyruntime.kernel.process", "clone", CALL, "clone3(2)"),
-    ("pyruntime.commands.foreground", "attend", PAUSE, "wait for the process's end"),
-    ("pyruntime.commands.kill", "kill_all", CALL, "kill what is left"),
-    ("pyruntime.commands.delete", "destroy", CALL, "undo what the record names"),
+    ("pyruntime.commands.foreground", "attend", PAUSE, "wait for the process to exit"),
+    ("pyruntime.commands.kill", "kill_all", CALL, "kill remaining processes"),
+    ("pyruntime.commands.delete", "destroy", CALL, "undo the resources of the record"),
     ("pyruntime.features.cgroups.remove", "remove", CALL, "remove the cgroups"),
 )
 

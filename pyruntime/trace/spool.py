@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     pass
 
-GATE = "wait at the gate for start"
+GATE = "wait at the exec fifo for start"
 
 
 class Spool:

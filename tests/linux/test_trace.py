@@ -68,7 +68,7 @@ def test_start_of_a_container_that_was_created_without(container, tmp_path):
     box.runtime.run("start", "--trace", str(tmp_path / "start.json"), box.id)
     trace = traces.read(tmp_path / "start.json")
     assert traces.steps(trace) == []
-    assert any(event.name.startswith("open the gate") for event in trace.events)
+    assert any(event.name.startswith("open the exec fifo") for event in trace.events)
 
 
 def test_run_is_one_trace_of_the_whole_life(container, tmp_path):
@@ -95,7 +95,7 @@ def test_exec_and_delete(container, tmp_path):
     assert "target.join" in traces.steps(trace, "init")
     box.delete("--force", "--trace", str(tmp_path / "delete.json"))
     trace = traces.read(tmp_path / "delete.json")
-    assert any(event.name == "kill what is left" for event in trace.events)
+    assert any(event.name == "kill remaining processes" for event in trace.events)
 
 
 def test_a_start_that_fails_in_init_says_in_which_step(container, tmp_path):
@@ -111,7 +111,7 @@ def test_a_start_that_fails_in_init_says_in_which_step(container, tmp_path):
     assert trace.error == failed[0].error
     assert trace.error["message"] in said
     # And the way back is in it.
-    assert any(event.name == "undo what the record names" for event in trace.events)
+    assert any(event.name == "undo the resources of the record" for event in trace.events)
     assert not (box.runtime.root / box.id).exists()
 
 

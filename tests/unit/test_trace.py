@@ -111,11 +111,11 @@ def test_execve_does_not_come_back() -> None:
 
 
 def test_start_takes_what_is_its_own() -> None:
-    data = b"B 0 5\nE 0 9\nS 10 60 wait at the gate for start\nB 2 61\n"
+    data = b"B 0 5\nE 0 9\nS 10 60 wait at the exec fifo for start\nB 2 61\n"
     found = Spool(data, STEPS).events(70, since=50)
     assert [(event.name, event.start, event.end) for event in found] == [
         ("run it", 61, 70),
-        ("wait at the gate for start", 50, 60),
+        ("wait at the exec fifo for start", 50, 60),
     ]
 
 
