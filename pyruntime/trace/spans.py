@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # command -> modules to have before the clock starts, and before the clone: imports are not what is measured.
 _START = ("pyruntime.runtime.exec_fifo", "pyruntime.features.hooks")
 _END = ("pyruntime.cgroupfs.kill", "pyruntime.features.cgroups.remove", "pyruntime.features.hooks")
-_CREATE = ("pyruntime.features.registry", "pyruntime.runtime.parent", *_END)
+_CREATE = ("pyruntime.features.registry", "pyruntime.runtime.parent", "pyruntime.commands.delete", *_END)
 MODULES = {
     "create": _CREATE,
     "run": (*_CREATE, *_START),
