@@ -8,7 +8,7 @@ MEANS:  the step has no effect of its own on the running container.
 from __future__ import annotations
 
 from pyruntime.audit import devices, limits, mounts, namespaces, process, settings
-from pyruntime.audit.finding import CANNOT_SEE, Finding, cannot_see
+from pyruntime.audit.comparison import CANNOT_SEE, Comparison, cannot_see
 from pyruntime.errors import PyruntimeError
 from pyruntime.features import registry
 from pyruntime.features.cgroups import place
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
     from pyruntime.plan.step import Step
 
-CHECKS: dict[str, Callable[..., Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[..., Iterator[Comparison]]] = {
     "id_maps.require_map": namespaces.written_map,
     "id_maps.write_map": namespaces.written_map,
     "netdevices.move": namespaces.joined_devices,
@@ -87,21 +87,21 @@ MEANS = frozenset(
 )
 
 
-def audit(view: View, request: Request) -> list[Finding]:
-    """Return all findings, in the order of the plan. Raises PyruntimeError if init exits during the audit."""
+def audit(view: View, request: Request) -> list[Comparison]:
+    """Return all comparisons, in the order of the plan. Raises PyruntimeError if init exits during the audit."""
     directories = _directories(request)
-    findings = [*namespaces.audit(view, request), *limits.place(view, request, directories)]
+    comparisons = [*namespaces.audit(view, request), *limits.place(view, request, directories)]
     checks = CHECKS | limits.Limits(view, request, directories).checks()
     plan = registry.build(request)
     for step in (step for phase in PHASES for step in plan.steps[phase]):
-        findings += _look(view, step, checks)
-    findings += mounts.unasked(view, request)
+        comparisons += _look(view, step, checks)
+    comparisons += mounts.unasked(view, request)
     # Values read while init was exiting are invalid.
     view.require_life()
-    return _without_repeated(findings)
+    return _without_repeated(comparisons)
 
 
-def _look(view: View, step: Step, checks: dict[str, Callable[..., Iterator[Finding]]]) -> list[Finding]:
+def _look(view: View, step: Step, checks: dict[str, Callable[..., Iterator[Comparison]]]) -> list[Comparison]:
     check = checks.get(step.name)
     if check is not None:
         try:
@@ -127,14 +127,14 @@ def _directories(request: Request) -> dict[str, str]:
         return {}
 
 
-def _without_repeated(findings: list[Finding]) -> list[Finding]:
-    """Keep one `cannot see` finding per field and kind: there may be many hooks and arguments."""
+def _without_repeated(comparisons: list[Comparison]) -> list[Comparison]:
+    """Keep one `cannot see` comparison per field and kind: there may be many hooks and arguments."""
     seen: set[tuple[str, str]] = set()
     kept = []
-    for finding in findings:
-        key = (finding.pointer, finding.what)
-        if finding.verdict == CANNOT_SEE and key in seen:
+    for comparison in comparisons:
+        key = (comparison.pointer, comparison.what)
+        if comparison.verdict == CANNOT_SEE and key in seen:
             continue
         seen.add(key)
-        kept.append(finding)
+        kept.append(comparison)
     return kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.audit.finding import Finding, as_asked, cannot_see, drifted
+from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.audit.probe import Hidden
 from pyruntime.features.cgroups.devices import DEFAULTS
 from pyruntime.util.fileio import read_file
@@ -33,7 +33,7 @@ def node(
     uid: int,
     gid: int,
     bound: bool,
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     """Check that a node is this device, and its mode and owner unless it was bind-mounted."""
     what = f"{path} is the device {type} {major}:{minor}" if type != "p" else f"{path} is a FIFO"
     try:
@@ -63,7 +63,7 @@ def node(
     yield as_asked(pointer, what) if got == asked or not pointer else drifted(pointer, what, asked, got)
 
 
-def link(view: View, pointer: str, path: str, target: str, **_: object) -> Iterator[Finding]:
+def link(view: View, pointer: str, path: str, target: str, **_: object) -> Iterator[Comparison]:
     """Check a symbolic link in /dev."""
     what = f"{path} leads to {target}"
     try:
@@ -81,7 +81,7 @@ def link(view: View, pointer: str, path: str, target: str, **_: object) -> Itera
         yield as_asked(pointer, what)
 
 
-def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: object) -> Iterator[Finding]:
+def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: object) -> Iterator[Comparison]:
     """Compare devices.list of the v1 controller with the rules."""
     what = "which devices may be opened"
     directory = view.cgroups.get(hierarchy)
@@ -125,7 +125,7 @@ def rules_v1(view: View, pointer: str, hierarchy: str, rules: list[str], **_: ob
         yield as_asked(pointer, what, note)
 
 
-def rules_v2(view: View, pointer: str, **_: object) -> Iterator[Finding]:
+def rules_v2(view: View, pointer: str, **_: object) -> Iterator[Comparison]:
     """Report that the device rules of cgroup v2 cannot be read: they are an eBPF program."""
     yield cannot_see(pointer, "which devices may be opened", "an eBPF program decides, which the kernel does not show")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.audit.finding import Finding, as_asked, cannot_see, drifted
+from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.util.fileio import read_file
 
@@ -21,7 +21,7 @@ _UNLIMITED = 2**63 // _PAGE * _PAGE - _PAGE
 _POINTER = "/linux/cgroupsPath"
 
 
-def place(view: View, request: Request, directories: dict[str, str]) -> Iterator[Finding]:
+def place(view: View, request: Request, directories: dict[str, str]) -> Iterator[Comparison]:
     """Check that init is in the requested cgroups. directories: hierarchy -> cgroup."""
     path = request.linux.get("cgroupsPath")
     if not directories:
@@ -61,26 +61,28 @@ class Limits:
             if found is not None and found.startswith(asked + "/"):
                 self.directories[name] = asked
 
-    def write(self, view: View, pointer: str, hierarchy: str, file: str, value: str, **_: object) -> Iterator[Finding]:
+    def write(
+        self, view: View, pointer: str, hierarchy: str, file: str, value: str, **_: object
+    ) -> Iterator[Comparison]:
         """Compare a file with a value."""
         yield self._one(pointer, hierarchy, [[file, value]])
 
     def write_together(
         self, view: View, pointer: str, hierarchy: str, writes: list[list[str]], **_: object
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Comparison]:
         """Several files."""
         for file, value in writes:
             yield self._one(pointer, hierarchy, [[file, value]])
 
     def write_first(
         self, view: View, pointer: str, hierarchy: str, choices: list[list[str]], **_: object
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Comparison]:
         """Compare the first existing one of several files."""
         yield self._one(pointer, hierarchy, choices)
 
     def write_lines(
         self, view: View, pointer: str, hierarchy: str, file: str, value: list[str], **_: object
-    ) -> Iterator[Finding]:
+    ) -> Iterator[Comparison]:
         """Compare a file with an entry per device."""
         what = f"{file} = {', '.join(value)}"
         text = self._read(hierarchy, file)
@@ -96,12 +98,12 @@ class Limits:
                 return
         yield as_asked(pointer, what)
 
-    def checks(self) -> dict[str, Callable[..., Iterator[Finding]]]:
+    def checks(self) -> dict[str, Callable[..., Iterator[Comparison]]]:
         """`module.function` of a step -> what looks at it."""
         names = ("write", "write_together", "write_first", "write_lines")
         return {f"setting.{name}": getattr(self, name) for name in names} | {"setting.write_if_possible": self.write}
 
-    def _one(self, pointer: str, hierarchy: str, choices: list[list[str]]) -> Finding:
+    def _one(self, pointer: str, hierarchy: str, choices: list[list[str]]) -> Comparison:
         why = ""
         for file, value in choices:
             what = f"{file} = {value}"

@@ -38,7 +38,7 @@ class Mount:
         return "ro" in self.options or "ro" in self.super_options
 
     def describe(self) -> str:
-        """Return a description for a finding."""
+        """Return a description for a comparison."""
         flags = ",".join(sorted(self.options))
         return f"{self.fstype} {flags}" + ("" if self.root == "/" else f", {self.root} of it")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime.audit.finding import Finding, as_asked, cannot_see, drifted
+from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.audit.probe import Hidden
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.features.rootfs.options import MOUNT_FLAGS, PROPAGATION, split
@@ -56,7 +56,7 @@ def filesystem(
     data: list[str],
     propagation: list[tuple[int, bool]],
     **_: object,
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     """A new filesystem, with its options."""
     what = f"{type} on {destination}"
     found = view.mount_at(destination)
@@ -72,7 +72,7 @@ def filesystem(
     yield _judged(pointer, what, problems, found)
 
 
-def made_readonly(view: View, pointer: str, destination: str, **_: object) -> Iterator[Finding]:
+def made_readonly(view: View, pointer: str, destination: str, **_: object) -> Iterator[Comparison]:
     """A mount that became read-only at the end."""
     found = view.mount_at(destination)
     what = f"{destination} read-only"
@@ -94,7 +94,7 @@ def bind(
     propagation: list[tuple[int, bool]],
     links: list[str],
     **_: object,
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     """A file or directory of the host, with its options."""
     what = f"{source} on {destination}"
     found = view.mount_at(destination)
@@ -124,7 +124,7 @@ def bind(
         yield drifted(pointer, what, source, shown, "another file than has that name on the host now")
 
 
-def remount(view: View, pointer: str, destination: str, flags: int, **_: object) -> Iterator[Finding]:
+def remount(view: View, pointer: str, destination: str, flags: int, **_: object) -> Iterator[Comparison]:
     """The options of a mount that was there."""
     set = 0
     for attribute, flag in MOUNT_FLAGS:
@@ -144,7 +144,7 @@ def cgroups_v1(
     hierarchies: list[tuple[str, list[str], list[str]]],
     set: int,
     **_: object,
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     """A directory with a mount for each hierarchy."""
     what = f"the cgroup hierarchies below {destination}"
     missing, problems = [], []
@@ -163,7 +163,7 @@ def cgroups_v1(
         yield as_asked(pointer, what, f"without {', '.join(missing)}" if missing else "")
 
 
-def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: object) -> Iterator[Finding]:
+def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: object) -> Iterator[Comparison]:
     """The cgroup2 tree."""
     what = f"cgroup2 on {destination}"
     found = view.mount_at(destination)
@@ -175,7 +175,7 @@ def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: object
         yield _judged(pointer, what, _attributes(found, set, 0), found)
 
 
-def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Finding]:
+def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Comparison]:
     """What is to be hidden is hidden: by the null device, or by an empty directory that stays empty."""
     what = f"{path} is masked"
     try:
@@ -198,7 +198,7 @@ def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Finding
         yield drifted(pointer, what, "the null device, or an empty read-only directory", found.describe())
 
 
-def readonly(view: View, pointer: str, path: str, **_: object) -> Iterator[Finding]:
+def readonly(view: View, pointer: str, path: str, **_: object) -> Iterator[Comparison]:
     """What is to be read-only is."""
     what = f"{path} is read-only"
     seen = view.mounts.seen_at(clean(path))
@@ -220,7 +220,7 @@ def readonly(view: View, pointer: str, path: str, **_: object) -> Iterator[Findi
         yield drifted(pointer, what, "ro", "not mounted" if seen is None else seen.describe())
 
 
-def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Finding]:
+def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Comparison]:
     """The propagation of the root."""
     root = view.mounts.root()
     what = f"the root's propagation is {word}"
@@ -230,7 +230,7 @@ def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Fi
         yield _judged(pointer, what, _propagation(root, [PROPAGATION[word]]), root)
 
 
-def terminal(view: View, pointer: str, **_: object) -> Iterator[Finding]:
+def terminal(view: View, pointer: str, **_: object) -> Iterator[Comparison]:
     """A terminal is on /dev/console."""
     found = view.mount_at("/dev/console")
     what = "a terminal on /dev/console"
@@ -240,7 +240,7 @@ def terminal(view: View, pointer: str, **_: object) -> Iterator[Finding]:
         yield drifted(pointer, what, "devpts", "nothing" if found is None else found.describe())
 
 
-def unasked(view: View, request: Request) -> Iterator[Finding]:
+def unasked(view: View, request: Request) -> Iterator[Comparison]:
     """Mounts that are seen and that config.json does not ask for: made later, from inside or from outside."""
     if not request.namespace("mount")[0]:
         return
@@ -296,11 +296,11 @@ def _through_a_link(view: View, mount: Mount, exact: set[str]) -> bool:
     return False
 
 
-def _missing(view: View, pointer: str, what: str, destination: str) -> Finding:
+def _missing(view: View, pointer: str, what: str, destination: str) -> Comparison:
     return drifted(pointer, what, "mounted", f"nothing is mounted on {destination}")
 
 
-def _judged(pointer: str, what: str, problems: list[tuple[str, str]], found: Mount | None) -> Finding:
+def _judged(pointer: str, what: str, problems: list[tuple[str, str]], found: Mount | None) -> Comparison:
     if not problems:
         return as_asked(pointer, what)
     asked = ", ".join(one for one, _ in problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.audit.finding import Finding, as_asked, cannot_see, compare, drifted
+from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, compare, drifted
 from pyruntime.audit.probe import Hidden
 from pyruntime.features.namespaces.namespaces import KINDS
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 
-def audit(view: View, request: Request) -> Iterator[Finding]:
-    """Return a finding for each kind of namespace, requested or not."""
+def audit(view: View, request: Request) -> Iterator[Comparison]:
+    """Return a comparison for each kind of namespace, requested or not."""
     asked = {entry["type"]: index for index, entry in enumerate(request.linux.get("namespaces") or ())}
     for kind in KINDS:
         found, own = view.namespace(kind), view.own_namespace(kind)
@@ -38,7 +38,7 @@ def audit(view: View, request: Request) -> Iterator[Finding]:
         yield from _offsets(view, request)
 
 
-def _joined(pointer: str, kind: str, path: str, found: tuple[int, int]) -> Finding:
+def _joined(pointer: str, kind: str, path: str, found: tuple[int, int]) -> Comparison:
     what = f"the {kind} namespace {path}"
     try:
         there = posix.stat(path)
@@ -49,7 +49,7 @@ def _joined(pointer: str, kind: str, path: str, found: tuple[int, int]) -> Findi
     return drifted(pointer, what, f"{kind}:[{there.st_ino}]", f"{kind}:[{found[1]}]")
 
 
-def _offsets(view: View, request: Request) -> Iterator[Finding]:
+def _offsets(view: View, request: Request) -> Iterator[Comparison]:
     asked = request.linux.get("timeOffsets") or {}
     try:
         lines = [line.split() for line in view.read("timens_offsets").splitlines()]
@@ -63,7 +63,7 @@ def _offsets(view: View, request: Request) -> Iterator[Finding]:
         yield compare(pointer, f"offset of the {clock} clock", wanted, found.get(clock, (0, 0)))
 
 
-def written_map(view: View, pointer: str, file: str, lines: list[list[int]], **_: object) -> Iterator[Finding]:
+def written_map(view: View, pointer: str, file: str, lines: list[list[int]], **_: object) -> Iterator[Comparison]:
     """Check the id maps of a user namespace, new or joined."""
     found = [[int(word) for word in line.split()] for line in view.read(file).splitlines()]
     yield compare(pointer, file, _shown(sorted(lines)), _shown(sorted(found)))
@@ -73,7 +73,7 @@ def _shown(lines: list[list[int]]) -> str:
     return ", ".join(" ".join(map(str, line)) for line in lines)
 
 
-def rootfs(view: View, pointer: str, rootfs: str, **_: object) -> Iterator[Finding]:
+def rootfs(view: View, pointer: str, rootfs: str, **_: object) -> Iterator[Comparison]:
     """Check that the root of the process is the directory of root.path."""
     what = f"the root is {rootfs}"
     try:
@@ -94,7 +94,7 @@ def rootfs(view: View, pointer: str, rootfs: str, **_: object) -> Iterator[Findi
         yield drifted(pointer, what, rootfs, f"another directory ({where})")
 
 
-def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Finding]:
+def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Comparison]:
     """Check that the root mount is read-only."""
     root = view.mounts.root()
     if root is None:
@@ -105,7 +105,7 @@ def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Finding]:
         yield drifted(pointer, "a read-only root", "ro", root.describe())
 
 
-def joined_devices(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
+def joined_devices(view: View, pointer: str, name: str, **_: object) -> Iterator[Comparison]:
     """Check that a network device is in the container's network namespace."""
     what = f"the network device {name}"
     names = [line.partition(":")[0].strip() for line in view.read("net/dev").splitlines()]

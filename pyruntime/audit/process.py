@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.audit.finding import Finding, as_asked, cannot_see, compare, drifted
+from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, compare, drifted
 from pyruntime.features.process.capabilities import names
 from pyruntime.features.process.personality import DOMAINS
 from pyruntime.features.process.rlimits import INFINITY, RESOURCES
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _ITSELF = "a process may change this by itself"
 
 
-def uid(view: View, pointer: str, uid: int, **_: object) -> Iterator[Finding]:
+def uid(view: View, pointer: str, uid: int, **_: object) -> Iterator[Comparison]:
     """Check real, effective, saved and filesystem uid."""
     yield _id(view, pointer, "uid", uid, "Uid", "uid_map")
 
 
-def gid(view: View, pointer: str, gid: int, **_: object) -> Iterator[Finding]:
+def gid(view: View, pointer: str, gid: int, **_: object) -> Iterator[Comparison]:
     """Check real, effective, saved and filesystem gid."""
     yield _id(view, pointer, "gid", gid, "Gid", "gid_map")
 
 
-def _id(view: View, pointer: str, what: str, asked: int, field: str, file: str) -> Finding:
+def _id(view: View, pointer: str, what: str, asked: int, field: str, file: str) -> Comparison:
     wanted = outside(view, file, asked)
     found = [int(word) for word in view.status[field].split()]
     shown = f"{what} {asked}" + (f" (here {wanted})" if wanted != asked else "")
@@ -46,7 +46,7 @@ def outside(view: View, file: str, number: int) -> int:
     return -1
 
 
-def groups(view: View, pointer: str, groups: list[int], **_: object) -> Iterator[Finding]:
+def groups(view: View, pointer: str, groups: list[int], **_: object) -> Iterator[Comparison]:
     """Check the supplementary groups."""
     wanted = sorted(outside(view, "gid_map", number) for number in groups)
     found = sorted(int(word) for word in view.status["Groups"].split())
@@ -57,25 +57,25 @@ def groups(view: View, pointer: str, groups: list[int], **_: object) -> Iterator
         yield drifted(pointer, "additional groups", wanted or "none", found, _ITSELF)
 
 
-def umask(view: View, pointer: str, umask: str, **_: object) -> Iterator[Finding]:
+def umask(view: View, pointer: str, umask: str, **_: object) -> Iterator[Comparison]:
     """Check the umask, if config.json sets it."""
     if pointer:
         yield compare(pointer, "umask", umask, view.status.get("Umask", umask), _ITSELF)
 
 
-def no_new_privileges(view: View, pointer: str, **_: object) -> Iterator[Finding]:
+def no_new_privileges(view: View, pointer: str, **_: object) -> Iterator[Comparison]:
     """Check no_new_privs."""
     yield compare(pointer, "no new privileges", "1", view.status.get("NoNewPrivs", "?"))
 
 
-def bounding(view: View, pointer: str, mask: int, **_: object) -> Iterator[Finding]:
+def bounding(view: View, pointer: str, mask: int, **_: object) -> Iterator[Comparison]:
     """Check the bounding set."""
     yield _capabilities(view, pointer, "bounding", "CapBnd", mask, mask)
 
 
 def capabilities(
     view: View, pointer: str, effective: int, permitted: int, inheritable: int, ambient: int, **_: object
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     """Check the other capability sets, after execve(2)."""
     after = _after_execve(view, permitted, inheritable, ambient)
     yield _capabilities(view, f"{pointer}/effective", "effective", "CapEff", effective, after)
@@ -93,7 +93,7 @@ def _after_execve(view: View, permitted: int, inheritable: int, ambient: int) ->
     return gained & permitted if view.status.get("NoNewPrivs") == "1" else gained
 
 
-def _capabilities(view: View, pointer: str, kind: str, field: str, asked: int, after: int) -> Finding:
+def _capabilities(view: View, pointer: str, kind: str, field: str, asked: int, after: int) -> Comparison:
     what = f"{kind} capabilities"
     found = int(view.status[field], 16)
     if found in (asked, after):
@@ -106,7 +106,7 @@ def _capabilities(view: View, pointer: str, kind: str, field: str, asked: int, a
     return as_asked(pointer, what, f"without {names(fewer)}: the host lacks it, or the process gave it up")
 
 
-def seccomp(view: View, pointer: str, **_: object) -> Iterator[Finding]:
+def seccomp(view: View, pointer: str, **_: object) -> Iterator[Comparison]:
     """Check that a seccomp filter is active. The kernel does not show its rules."""
     mode = view.status.get("Seccomp")
     count = view.status.get("Seccomp_filters", "1")
@@ -118,17 +118,17 @@ def seccomp(view: View, pointer: str, **_: object) -> Iterator[Finding]:
         yield drifted(pointer, "a filter of system calls", "mode 2 (filter)", f"mode {mode}")
 
 
-def apparmor(view: View, pointer: str, profile: str, **_: object) -> Iterator[Finding]:
+def apparmor(view: View, pointer: str, profile: str, **_: object) -> Iterator[Comparison]:
     """Check the AppArmor profile."""
     yield _label(view, pointer, f"the AppArmor profile {profile}", profile, ("attr/apparmor/current", "attr/current"))
 
 
-def selinux(view: View, pointer: str, label: str, **_: object) -> Iterator[Finding]:
+def selinux(view: View, pointer: str, label: str, **_: object) -> Iterator[Comparison]:
     """Check the SELinux label of the process."""
     yield _label(view, pointer, f"the SELinux label {label}", label, ("attr/current",))
 
 
-def _label(view: View, pointer: str, what: str, asked: str, attributes: tuple[str, ...]) -> Finding:
+def _label(view: View, pointer: str, what: str, asked: str, attributes: tuple[str, ...]) -> Comparison:
     for name in attributes:
         try:
             found = view.read(name).strip("\n\0 ")
@@ -141,7 +141,7 @@ def _label(view: View, pointer: str, what: str, asked: str, attributes: tuple[st
     return cannot_see(pointer, what, "the security module is not switched on on this host")
 
 
-def rlimit(view: View, pointer: str, limit: str, soft: int, hard: int, **_: object) -> Iterator[Finding]:
+def rlimit(view: View, pointer: str, limit: str, soft: int, hard: int, **_: object) -> Iterator[Comparison]:
     """Check a resource limit (prlimit(2))."""
     import resource
 
@@ -160,12 +160,12 @@ def _shown(value: int) -> str:
     return "unlimited" if value == INFINITY else str(value)
 
 
-def oom_score(view: View, pointer: str, value: int, **_: object) -> Iterator[Finding]:
+def oom_score(view: View, pointer: str, value: int, **_: object) -> Iterator[Comparison]:
     """Check oom_score_adj."""
     yield compare(pointer, f"oom_score_adj {value}", str(value), view.read("oom_score_adj").strip())
 
 
-def personality(view: View, pointer: str, domain: str, **_: object) -> Iterator[Finding]:
+def personality(view: View, pointer: str, domain: str, **_: object) -> Iterator[Comparison]:
     """Check the execution domain, the low byte of personality(2)."""
     try:
         found = int(view.read("personality"), 16) & 0xFF
@@ -179,7 +179,7 @@ def personality(view: View, pointer: str, domain: str, **_: object) -> Iterator[
 _POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE", 6: "SCHED_DEADLINE"}
 
 
-def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: object) -> Iterator[Finding]:
+def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: object) -> Iterator[Comparison]:
     """Check the scheduling policy, and the priority or nice value."""
     number = posix.sched_getscheduler(view.pid) & ~0x40000000  # SCHED_RESET_ON_FORK
     shown = _POLICIES.get(number, str(number))

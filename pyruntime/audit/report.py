@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime.audit.finding import AS_ASKED, CANNOT_SEE, DRIFTED, Finding
+from pyruntime.audit.comparison import AS_ASKED, CANNOT_SEE, DRIFTED, Comparison
 from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 _COLOURS = {AS_ASKED: "green", DRIFTED: "red", CANNOT_SEE: "yellow"}
 
 
-def count(findings: list[Finding]) -> dict[str, int]:
+def count(comparisons: list[Comparison]) -> dict[str, int]:
     """Verdict -> how many."""
-    return {verdict: sum(one.verdict == verdict for one in findings) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
+    return {verdict: sum(one.verdict == verdict for one in comparisons) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
 
 
-def as_table(findings: list[Finding], counts: dict[str, int], about: dict[str, object], paint: Painter) -> str:
-    """A line a finding: verdict, field, what, and for a drift both values. counts: of all findings."""
-    width = min(max((len(one.pointer) for one in findings), default=0), 40)
+def as_table(comparisons: list[Comparison], counts: dict[str, int], about: dict[str, object], paint: Painter) -> str:
+    """A line a comparison: verdict, field, what, and for a drift both values. counts: of all comparisons."""
+    width = min(max((len(one.pointer) for one in comparisons), default=0), 40)
     lines = []
-    for one in findings:
+    for one in comparisons:
         line = f"{paint(one.verdict.ljust(10), _COLOURS[one.verdict])}  {one.pointer.ljust(width)}  {one.what}"
         if one.verdict == DRIFTED:
             line += f": asked {one.asked}, found {paint(one.found, 'red')}"
@@ -32,10 +32,10 @@ def as_table(findings: list[Finding], counts: dict[str, int], about: dict[str, o
     return "\n".join([*lines, paint(f"{about['name']}, pid {about['pid']}: {summary}", "bold")]) + "\n"
 
 
-def as_json(findings: list[Finding], counts: dict[str, int], about: dict[str, object]) -> str:
-    """One object: about the container, the counts of all findings, those that are shown."""
+def as_json(comparisons: list[Comparison], counts: dict[str, int], about: dict[str, object]) -> str:
+    """One object: about the container, the counts of all comparisons, those that are shown."""
     document = about | {
         "summary": {verdict.replace(" ", "_"): number for verdict, number in counts.items()},
-        "findings": [one.to_json() for one in findings],
+        "findings": [one.to_json() for one in comparisons],
     }
     return fastjson.dumps(document, indent=2) + "\n"

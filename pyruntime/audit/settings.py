@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime.audit.finding import Finding, cannot_see, compare, drifted
+from pyruntime.audit.comparison import Comparison, cannot_see, compare, drifted
 from pyruntime.audit.probe import Hidden
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyruntime.audit.view import View
 
 
-def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: object) -> Iterator[Finding]:
+def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: object) -> Iterator[Comparison]:
     """A parameter of the network or ipc namespace."""
     what = f"{name} = {value}"
     if name.startswith("user."):
@@ -30,7 +30,7 @@ def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: obje
     yield compare(pointer, what, " ".join(value.split()), " ".join(found.split()))
 
 
-def hostname(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
+def hostname(view: View, pointer: str, name: str, **_: object) -> Iterator[Comparison]:
     """The name in its uts namespace."""
     what = f"the hostname is {name}"
     try:
@@ -39,7 +39,7 @@ def hostname(view: View, pointer: str, name: str, **_: object) -> Iterator[Findi
         yield cannot_see(pointer, what, str(hidden))
 
 
-def domainname(view: View, pointer: str, name: str, **_: object) -> Iterator[Finding]:
+def domainname(view: View, pointer: str, name: str, **_: object) -> Iterator[Comparison]:
     """The other name of the uts namespace."""
     what = f"the domainname is {name}"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.audit import checks, report
-from pyruntime.audit.finding import DRIFTED
+from pyruntime.audit.comparison import DRIFTED
 from pyruntime.audit.view import View
 from pyruntime.cgroupfs import layout
 from pyruntime.cli.flags import Flag, number

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyruntime.audit import checks, devices, limits, mounts
-from pyruntime.audit.finding import Finding
+from pyruntime.audit.comparison import Comparison
 from pyruntime.audit.limits import Limits
 from pyruntime.audit.mountinfo import Mounts
 from pyruntime.errors import StateError
@@ -164,7 +164,7 @@ def test_values_of_limits(file: str, asked: str, found: str, same: bool) -> None
 
 
 def test_a_finding_is_one_line_that_moves_no_cursor() -> None:
-    finding = Finding("/mounts", "a mount on /x\n\x1b[2J", "drifted", asked=["a", "b"], found="\udcff" * 1000)
+    finding = Comparison("/mounts", "a mount on /x\n\x1b[2J", "drifted", asked=["a", "b"], found="\udcff" * 1000)
     assert "\x1b" not in finding.what
     assert "\n" not in finding.what
     assert finding.asked == "a, b"

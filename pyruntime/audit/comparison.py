@@ -1,12 +1,8 @@
-"""A finding of `audit`: a requested setting and its actual value."""
+"""A comparison of `audit`: a requested setting and its actual value."""
 
 from __future__ import annotations
 
 from pyruntime.errors import printable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 
 AS_ASKED = "as asked"
 DRIFTED = "drifted"
@@ -15,7 +11,7 @@ CANNOT_SEE = "cannot see"
 _LONGEST = 300
 
 
-class Finding:
+class Comparison:
     """A line of an audit.
 
     pointer:      JSON pointer of the field of config.json, "" for defaults of the runtime.
@@ -42,25 +38,25 @@ class Finding:
         return found | {name: getattr(self, name) for name in ("asked", "found", "note") if getattr(self, name) != ""}
 
     def __repr__(self) -> str:
-        return f"<Finding {self.verdict}: {self.pointer} {self.what}: {self.asked} / {self.found} {self.note}>"
+        return f"<Comparison {self.verdict}: {self.pointer} {self.what}: {self.asked} / {self.found} {self.note}>"
 
 
-def as_asked(pointer: str, what: str, note: str = "") -> Finding:
-    """Return a finding for a setting that is as requested."""
-    return Finding(pointer, what, AS_ASKED, note=note)
+def as_asked(pointer: str, what: str, note: str = "") -> Comparison:
+    """Return a comparison for a setting that is as requested."""
+    return Comparison(pointer, what, AS_ASKED, note=note)
 
 
-def drifted(pointer: str, what: str, asked: object, found: object, note: str = "") -> Finding:
-    """Return a finding for a setting that differs."""
-    return Finding(pointer, what, DRIFTED, asked=asked, found=found, note=note)
+def drifted(pointer: str, what: str, asked: object, found: object, note: str = "") -> Comparison:
+    """Return a comparison for a setting that differs."""
+    return Comparison(pointer, what, DRIFTED, asked=asked, found=found, note=note)
 
 
-def cannot_see(pointer: str, what: str, why: str) -> Finding:
-    """Return a finding for a setting that cannot be read. why: the reason."""
-    return Finding(pointer, what, CANNOT_SEE, note=why)
+def cannot_see(pointer: str, what: str, why: str) -> Comparison:
+    """Return a comparison for a setting that cannot be read. why: the reason."""
+    return Comparison(pointer, what, CANNOT_SEE, note=why)
 
 
-def compare(pointer: str, what: str, asked: object, found: object, note: str = "") -> Finding:
+def compare(pointer: str, what: str, asked: object, found: object, note: str = "") -> Comparison:
     """Return `as_asked` if the values are equal, else `drifted`."""
     return as_asked(pointer, what, note) if asked == found else drifted(pointer, what, asked, found, note)
 
