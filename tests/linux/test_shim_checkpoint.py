@@ -34,12 +34,16 @@ class Counter:
     def __init__(self, path: Path, terminal: bool) -> None:
         os.mkfifo(path)
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self.rest = b""
         self.streams = {"stdout": str(path), "stderr": "" if terminal else str(path), "terminal": terminal}
 
     def read(self) -> list[int]:
-        """What was counted since the last time, once there is something."""
-        wait_for(lambda: select.select([self.fd], [], [], 0)[0], "it counts", 10 * proc.SLOW)
-        found = [int(word) for word in os.read(self.fd, 1 << 16).split()]
+        """What was counted since the last time, once there is a whole line."""
+        lines: list[bytes] = []
+        while not lines:  # a terminal passes on a line in any pieces
+            wait_for(lambda: select.select([self.fd], [], [], 0)[0], "it counts", 10 * proc.SLOW)
+            *lines, self.rest = (self.rest + os.read(self.fd, 1 << 16)).split(b"\n")
+        found = [int(line) for line in lines]
         self.last = found[-1]
         return found
 
