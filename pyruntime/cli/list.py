@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyruntime.cli.flags import Flag
 from pyruntime.cli.main import write_output
-from pyruntime.commands.list import describe, ids_of
+from pyruntime.commands.list import containers, ids_of
 from pyruntime.errors import UsageError
 from pyruntime.util import fastjson
 
@@ -30,7 +30,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
     if values["quiet"]:
         text = "".join(f"{id}\n" for id in ids)
     else:
-        found = [entry for id in ids if (entry := describe(settings, id)) is not None]
+        found = containers(settings, ids)
         text = fastjson.dumps(found or None) + "\n" if values["format"] == "json" else _table(found)
     write_output(text)
     return 0

@@ -36,9 +36,17 @@ def ids_of(settings: Settings) -> list[ContainerId]:
     return ids
 
 
-def describe(settings: Settings, id: ContainerId) -> dict[str, object] | None:
+def containers(settings: Settings, ids: list[ContainerId]) -> list[dict[str, object]]:
+    """What `list` and runc show of containers; see `describe`."""
+    users: dict[int, str] = {}
+    return [found for id in ids if (found := describe(settings, id, users)) is not None]
+
+
+def describe(settings: Settings, id: ContainerId, users: dict[int, str]) -> dict[str, object] | None:
     """One container as `list` and runc show it: ociVersion, id, status, pid (0 for none), bundle, rootfs, created (RFC
-    3339), owner (a user name). None, with a warning, for one whose record cannot be read."""
+    3339), owner (a user name). None, with a warning, for one whose record cannot be read.
+
+    users: the names of users that were looked up already."""
     try:
         record = store.load(settings.root, id)
     except PyruntimeError as error:
@@ -53,7 +61,7 @@ def describe(settings: Settings, id: ContainerId) -> dict[str, object] | None:
         status = "unknown"
     found = oci_state(record, status)
     found.setdefault("pid", 0)
-    return {**found, "rootfs": record.rootfs, "created": record.created, "owner": _user(record.owner)}
+    return {**found, "rootfs": record.rootfs, "created": record.created, "owner": _user(record.owner, users)}
 
 
 def _has_record(settings: Settings, name: str) -> bool:
@@ -66,10 +74,12 @@ def _has_record(settings: Settings, name: str) -> bool:
     return True
 
 
-def _user(uid: int) -> str:
-    import pwd
+def _user(uid: int, users: dict[int, str]) -> str:
+    if uid not in users:
+        import pwd
 
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
+        try:
+            users[uid] = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            users[uid] = f"#{uid}"
+    return users[uid]

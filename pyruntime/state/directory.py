@@ -21,6 +21,7 @@ ABANDONED = "abandoned"
 
 LOCK_SECONDS = 10.0
 
+_CHUNK = 1 << 16
 _O_PATH = 0o10000000
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _EBUSY = 16
@@ -90,8 +91,9 @@ def read_below(directory_fd: int, name: str) -> str:
     # O_NONBLOCK: a FIFO is empty then, and does not wait for a writer.
     fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=directory_fd)
     try:
-        data = bytearray()
-        while chunk := posix.read(fd, 65536):
+        data = chunk = posix.read(fd, _CHUNK)
+        while len(chunk) == _CHUNK:  # these are regular files: a short read is the end
+            chunk = posix.read(fd, _CHUNK)
             data += chunk
     finally:
         posix.close(fd)
