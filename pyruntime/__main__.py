@@ -12,9 +12,10 @@ import os
 import sys
 from typing import NoReturn
 
+from pyruntime.kernel.constants import MFD_EXEC
+
 # As in native/launcher.c.
 _UNSAFE = ("LD_", "PYTHON", "GLIBC_", "MALLOC_", "GCONV_PATH", "GETCONF_DIR", "LOCPATH", "NLSPATH")
-_RUNNABLE = 0x10  # MFD_EXEC, Linux 6.3: without it vm.memfd_noexec makes the copy not executable
 _BOOTSTRAP = """
 import sys
 sys.argv[0] = "pyruntime"
@@ -36,8 +37,8 @@ def _path() -> list[str]:
 def _sealed(path: str) -> int:
     """A descriptor of a copy of the file in memory, which nothing can change any more."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        copy = os.memfd_create("pyruntime", flags | _RUNNABLE)
+    try:  # MFD_EXEC, Linux 6.3: without it vm.memfd_noexec makes the copy not executable
+        copy = os.memfd_create("pyruntime", flags | MFD_EXEC)
     except OSError:
         copy = os.memfd_create("pyruntime", flags)
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -7,6 +7,7 @@ import posix
 from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.audit.probe import Hidden
 from pyruntime.features.cgroups.devices import DEFAULTS
+from pyruntime.kernel.constants import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
 
     from pyruntime.audit.view import View
 
-_KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
-_S_IFMT = 0o170000
-_LETTERS = {0o020000: "c", 0o060000: "b", 0o010000: "p", 0o100000: "file", 0o040000: "directory", 0o120000: "link"}
+_KINDS = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
+_LETTERS = {S_IFCHR: "c", S_IFBLK: "b", S_IFIFO: "p", S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link"}
 # Allowed by other runtimes by default: /dev/net/tun (runc up to 1.1, crun), /dev/console (crun).
 _CUSTOMARY = {("c", "10:200"), ("c", "5:1")}
 
@@ -44,7 +44,7 @@ def node(
     if found is None:
         yield drifted(pointer, what, f"{type} {major}:{minor}", "not there")
         return
-    kind = found["mode"] & _S_IFMT
+    kind = found["mode"] & S_IFMT
     number = posix.makedev(major, minor)
     if kind != _KINDS[type] or (type != "p" and found["rdev"] != number):
         letter = _LETTERS.get(kind, oct(kind))

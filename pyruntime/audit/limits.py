@@ -6,6 +6,7 @@ import posix
 
 from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.cgroupfs.layout import UNIFIED
+from pyruntime.kernel.constants import ENOENT
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -121,7 +122,7 @@ class Limits:
     def _read(self, hierarchy: str, file: str) -> str | OSError:
         directory = self.directories.get(hierarchy)
         if directory is None:
-            return OSError(2, "the container's cgroup is not to be seen from here")
+            return OSError(ENOENT, "the container's cgroup is not to be seen from here")
         try:
             return read_file(f"{directory}/{file}")
         except OSError as error:

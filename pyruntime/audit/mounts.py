@@ -20,6 +20,9 @@ from pyruntime.kernel.constants import (
     MS_PRIVATE,
     MS_SHARED,
     MS_UNBINDABLE,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFMT,
 )
 
 TYPE_CHECKING = False
@@ -39,7 +42,6 @@ _WORDS = (
     (MOUNT_ATTR_NODIRATIME, "nodiratime"),
     (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
 )
-_S_IFMT, _S_IFDIR, _S_IFCHR = 0o170000, 0o040000, 0o020000
 _NULL = (1 << 8) | 3  # st_rdev of /dev/null, 1:3
 _MOST_UNASKED = 20
 _SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -187,12 +189,12 @@ def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Compari
         yield as_asked(pointer, what, "there is no such file")
         return
     found = view.mount_at(path)
-    kind = looked["mode"] & _S_IFMT
-    if kind == _S_IFCHR and looked["rdev"] == _NULL:
+    kind = looked["mode"] & S_IFMT
+    if kind == S_IFCHR and looked["rdev"] == _NULL:
         yield as_asked(pointer, what)  # covered by it, or it from the beginning
     elif found is None:
         yield drifted(pointer, what, "masked", "it can be seen")
-    elif kind == _S_IFDIR and looked.get("empty") and found.readonly:
+    elif kind == S_IFDIR and looked.get("empty") and found.readonly:
         yield as_asked(pointer, what)
     else:
         yield drifted(pointer, what, "the null device, or an empty read-only directory", found.describe())

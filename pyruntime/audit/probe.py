@@ -19,12 +19,19 @@ from pyruntime.kernel.constants import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWUTS,
+    ENOENT,
+    ENOTDIR,
+    O_PATH,
     PR_SET_DUMPABLE,
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
+    S_IFDIR,
+    S_IFLNK,
+    S_IFMT,
+    SIGKILL,
 )
 from pyruntime.util import fastjson
 
@@ -60,10 +67,7 @@ if TYPE_CHECKING:
 
 SECONDS = 3.0
 _PATIENCE = 3  # walks that may stand still before nothing is walked any more
-_O_PATH = 0o10000000
-_SIGKILL = 9
 _MAX_ANSWER = 1 << 16
-_S_IFMT, _S_IFLNK = 0o170000, 0o120000
 
 
 class Hidden(Exception):
@@ -108,7 +112,7 @@ class Probe:
             posix.close(self._to)
             posix.close(self._from)
             try:
-                posix.kill(self._pid, _SIGKILL)
+                posix.kill(self._pid, SIGKILL)
             except ProcessLookupError:
                 pass
             # One that stands in a filesystem that does not answer dies when the kernel lets it.
@@ -177,7 +181,7 @@ class Probe:
                 answer = self._answer(question, joined)
             except OSError as error:
                 answer = {"hidden": f"{error.strerror}"}
-                if error.errno in (2, 20):  # ENOENT, ENOTDIR
+                if error.errno in (ENOENT, ENOTDIR):
                     answer = None
             line = fastjson.dumps(answer).encode("utf-8", "surrogateescape") + b"\n"
             while line:
@@ -186,11 +190,11 @@ class Probe:
 
     def _answer(self, question: Question, joined: str) -> Described | None:
         if "look" in question:
-            flags = _O_PATH | (0 if question["follow"] else posix.O_NOFOLLOW)
+            flags = O_PATH | (0 if question["follow"] else posix.O_NOFOLLOW)
             fd = files.open_resolved(self._root_fd, question["look"], flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
             return _described(fd)
         if "host" in question:
-            return _described(posix.open(question["host"], _O_PATH | posix.O_CLOEXEC))
+            return _described(posix.open(question["host"], O_PATH | posix.O_CLOEXEC))
         if joined:
             return {"hidden": joined}
         if "uts" in question:
@@ -215,9 +219,9 @@ def _described(fd: int) -> Described:
         answer["mount"] = mount.mount_id(fd)
     except OSError:
         answer["mount"] = 0
-    if found.st_mode & _S_IFMT == _S_IFLNK:
+    if found.st_mode & S_IFMT == S_IFLNK:
         answer["target"] = posix.readlink("", dir_fd=fd)
-    elif found.st_mode & _S_IFMT == 0o040000:
+    elif found.st_mode & S_IFMT == S_IFDIR:
         answer["empty"] = _is_empty(fd)
     posix.close(fd)
     return answer

@@ -181,7 +181,7 @@ _POLICIES = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH",
 
 def scheduler(view: View, pointer: str, policy: str, nice: int, priority: int, **_: object) -> Iterator[Comparison]:
     """Check the scheduling policy, and the priority or nice value."""
-    number = posix.sched_getscheduler(view.pid) & ~0x40000000  # SCHED_RESET_ON_FORK
+    number = posix.sched_getscheduler(view.pid) & ~posix.SCHED_RESET_ON_FORK
     shown = _POLICIES.get(number, str(number))
     yield compare(f"{pointer}/policy", f"scheduled as {policy}", policy, shown)
     if policy in ("SCHED_FIFO", "SCHED_RR"):

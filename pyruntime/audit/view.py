@@ -10,6 +10,7 @@ from pyruntime.audit.probe import Hidden, Probe
 from pyruntime.errors import StateError
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.rootfs.path import clean
+from pyruntime.kernel.constants import O_PATH
 from pyruntime.runtime.init import open_proc
 
 TYPE_CHECKING = False
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pyruntime.audit.probe import Described
     from pyruntime.cgroupfs.layout import Layout
 
-_O_PATH = 0o10000000
 _MAX_FILE = 64 << 20  # 100000 mounts, as many as a mount namespace may have (fs.mount-max), have 15 MB of mountinfo
 
 
@@ -32,9 +32,9 @@ class View:
         self.proc_fd = open_proc()
         try:
             self.pidfd = posix.pidfd_open(pid)
-            self.fd = posix.open(f"{pid}", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self.proc_fd)
+            self.fd = posix.open(f"{pid}", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self.proc_fd)
             self.require_life()
-            self.root_fd = posix.open("root", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self.fd)
+            self.root_fd = posix.open("root", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self.fd)
             self.mounts = Mounts(self.read("mountinfo"))
             self.status = _parse_status(self.read("status"))
         except (ProcessLookupError, FileNotFoundError):

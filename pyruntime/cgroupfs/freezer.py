@@ -9,10 +9,11 @@ import time
 from pyruntime.cgroupfs import control_files, processes
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import StateError
+from pyruntime.kernel.constants import ENODEV, ENOENT
 from pyruntime.util.fileio import read_file
 
 _SECONDS = 5.0
-_GONE = (2, 19)  # ENOENT, ENODEV
+_GONE = (ENOENT, ENODEV)
 
 
 def is_frozen(cgroups: dict[str, str]) -> bool:

@@ -9,14 +9,13 @@ import time
 from pyruntime.cgroupfs import control_files, freezer, processes
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import KernelError, StateError
+from pyruntime.kernel.constants import EINVAL, ESRCH, SIGKILL
 from pyruntime.kernel.pidfd import has_exited, send_signal
 from pyruntime.util.fileio import read_file
 
-_SIGKILL = 9
 _SECONDS = 10.0
 _ROUNDS = 100  # of listing and killing, before what still forks is left to `delete`
 _BATCH = 256  # of pidfds open at once: less than the usual RLIMIT_NOFILE
-_ESRCH, _EINVAL = 3, 22
 _POLLIN = select.POLLIN
 
 
@@ -27,9 +26,9 @@ def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> int:
 
     cgroups: those that are the container's (identity.own). SIGKILL reaches those forked meanwhile, too. Paused ones
     stay paused, unless the signal is SIGKILL."""
-    count = int(signal == _SIGKILL and _kill_at_once(cgroups))
+    count = int(signal == SIGKILL and _kill_at_once(cgroups))
     reached = {but}
-    for _ in range(_ROUNDS if signal == _SIGKILL else 1):
+    for _ in range(_ROUNDS if signal == SIGKILL else 1):
         pids = [pid for pid in processes.of(cgroups) if pid not in reached]
         if not pids:
             break
@@ -37,7 +36,7 @@ def signal_all(cgroups: dict[str, str], signal: int, but: int = 0) -> int:
         count += len(pids)
         for pidfd in _signal(cgroups, pids, signal):
             posix.close(pidfd)
-    if signal == _SIGKILL:
+    if signal == SIGKILL:
         thaw_for_death(cgroups)
     return count
 
@@ -50,7 +49,7 @@ def kill_all(cgroups: dict[str, str]) -> None:
         return
     deadline = time.monotonic() + _SECONDS
     while pids := [pid for pid in processes.of(cgroups) if not _is_dead(pid)]:
-        pidfds = _signal(cgroups, pids, _SIGKILL)
+        pidfds = _signal(cgroups, pids, SIGKILL)
         thaw_for_death(cgroups)
         for pidfd in pidfds:
             poll = select.poll()
@@ -133,7 +132,7 @@ def _open(pid: int) -> int:
     try:
         return posix.pidfd_open(pid)
     except OSError as error:
-        if error.errno in (_ESRCH, _EINVAL):  # EINVAL: dead, and its number still that of its session
+        if error.errno in (ESRCH, EINVAL):  # dead, and its number still that of its session
             return -1
         raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cgroupfs.layout import UNIFIED
+from pyruntime.kernel.constants import ENODEV, ENOENT, EOPNOTSUPP
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -12,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_GONE = (2, 19)  # ENOENT, ENODEV: the cgroup was removed meanwhile
+_GONE = (ENOENT, ENODEV)  # the cgroup was removed meanwhile
 _INITIAL = "pid:[4026531836]"  # include/linux/proc_ns.h, PROC_PID_INIT_INO
-_EOPNOTSUPP = 95  # cgroup.procs of a threaded cgroup: its processes are those of its parent
 
 
 def of(cgroups: dict[str, str]) -> list[int]:
@@ -74,7 +74,7 @@ def inside(directory: str, parent: int | None = None) -> list[int]:
         finally:
             posix.close(fd)
     except OSError as error:
-        if error.errno in (*_GONE, _EOPNOTSUPP):
+        if error.errno in (*_GONE, EOPNOTSUPP):
             return []
         raise
     return [int(word) for word in data.split()]

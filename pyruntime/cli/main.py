@@ -10,6 +10,7 @@ from pyruntime.cli import flags
 from pyruntime.cli.flags import Flag
 from pyruntime.commands.settings import Settings, is_rootless
 from pyruntime.errors import NO_MEMORY, PyruntimeError, UsageError, errno_name, from_oserror, strerror
+from pyruntime.kernel.constants import EMFILE, SIGPIPE
 from pyruntime.util.ids import ContainerId
 from pyruntime.util.log import Log
 
@@ -58,8 +59,6 @@ COMMANDS = {
     "snapshot": "make, remove or describe the snapshot that commands start from",
 }
 
-_EMFILE = 24
-_SIGPIPE = 13
 
 # What programs call, and no person.
 UNLISTED = ("callhook", "serve", "shim")
@@ -131,7 +130,7 @@ def run(arguments: list[str]) -> int:
         log.error(f"{name} failed: out of memory: {NO_MEMORY}")
         return 1
     except OSError as error:
-        if error.errno == _EMFILE:
+        if error.errno == EMFILE:
             posix.closerange(3, 1 << 30)
         failure = from_oserror(error, doing=name)
         log.error(f"{name} failed: {failure}", _for_person(name, failure, arguments))
@@ -184,8 +183,8 @@ def write_output(text: str) -> None:
         from pyruntime.kernel import process
 
         process.reset_signals()
-        posix.kill(posix.getpid(), _SIGPIPE)
-        posix._exit(128 + _SIGPIPE)  # the first process of a pid namespace does not get it
+        posix.kill(posix.getpid(), SIGPIPE)
+        posix._exit(128 + SIGPIPE)  # the first process of a pid namespace does not get it
 
 
 def one_id(words: list[str], command: str) -> ContainerId:

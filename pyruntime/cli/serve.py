@@ -24,7 +24,7 @@ from pyruntime.errors import PyruntimeError, StateError
 # What children need, from here on in memory that they share.
 from pyruntime.features import registry as _build  # noqa: F401
 from pyruntime.kernel import process, signalfd
-from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER
+from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER, SIGCHLD
 from pyruntime.runtime import exec_fifo as _fifo  # noqa: F401
 from pyruntime.runtime import parent as _parent  # noqa: F401
 from pyruntime.util import fastjson
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 USAGE = ""
 FLAGS = ()
 
-_SIGCHLD = 17
 _MAX_PACKET = 128 * 1024
 _MAX_REQUEST = 16 << 20  # arguments and environment of execve(2) are at most 6 MiB
 _MAX_FDS = 8
@@ -55,7 +54,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
     if posix.fork() != 0:
         return 0
     posix.setsid()
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, (_SIGCHLD,))
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, (SIGCHLD,))
     process.prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.freeze()
     gc.enable()  # the launcher has it off, and this process lives long
@@ -77,7 +76,7 @@ class Server:
         for number in (0, 1, 2):
             posix.dup2(null, number)
         posix.close(null)
-        self.deaths = signalfd.open_signals(frozenset((_SIGCHLD,)))
+        self.deaths = signalfd.open_signals(frozenset((SIGCHLD,)))
         self.poll = select.poll()
         self.poll.register(self.socket.fileno(), select.POLLIN)
         self.poll.register(self.deaths, select.POLLIN)

@@ -15,6 +15,7 @@ from pyruntime.diagnose.finding import Finding, of_error
 from pyruntime.errors import ConfigError, PyruntimeError, UsageError
 from pyruntime.features import registry
 from pyruntime.features.namespaces.namespaces import arrange
+from pyruntime.kernel.constants import S_IFMT, S_IFREG
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
 from pyruntime.spec.position import Positions
@@ -60,7 +61,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 def _is_file(path: str) -> bool:
     try:
-        return posix.stat(path).st_mode & 0o170000 == 0o100000
+        return posix.stat(path).st_mode & S_IFMT == S_IFREG
     except (OSError, ValueError):
         return False
 

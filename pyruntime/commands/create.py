@@ -7,6 +7,7 @@ import posix
 from pyruntime.cgroupfs import layout
 from pyruntime.commands import descriptors, pid_file, pidfd_socket
 from pyruntime.errors import KernelError, StateError, from_oserror
+from pyruntime.kernel.constants import ENOSPC, EROFS
 from pyruntime.plan.request import Request
 from pyruntime.spec import check, load
 from pyruntime.state import store
@@ -198,7 +199,7 @@ def make(request: Request, root: str, raw_config: str, log: Log, plan: Plan | No
             raise
     except OSError as error:
         # A full or a read-only disk, of a write(2) that has no name; clone3(2) means another thing by ENOSPC.
-        full = error.errno in (28, 30) and not isinstance(error, KernelError) and not error.filename
+        full = error.errno in (ENOSPC, EROFS) and not isinstance(error, KernelError) and not error.filename
         if full or str(error.filename or "").startswith(directory):
             raise store.unusable(root, directory, error) from error
         raise from_oserror(error, doing="create the container") from error

@@ -6,13 +6,13 @@ import _signal  # type: ignore[import-not-found]  # typeshed knows only the slow
 import posix
 import select
 
+from pyruntime.kernel.constants import SIGCHLD, SIGURG, SIGWINCH
 from pyruntime.kernel.pidfd import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SIGCHLD, SIGURG, SIGWINCH = 17, 23, 28
 # SIGURG is how Go's scheduler interrupts itself, in callers that share our process group; SIGWINCH tells of the
 # caller's terminal, which the process has only by way of a relay (terminal.py).
 _NOT_FORWARDED = frozenset((SIGCHLD, SIGURG, SIGWINCH))

@@ -23,7 +23,7 @@ from pyruntime.commands.exec import ExecOptions
 from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, StateError, from_json, from_oserror
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import PR_SET_PDEATHSIG
+from pyruntime.kernel.constants import EMSGSIZE, PR_SET_PDEATHSIG, SIGKILL
 from pyruntime.state import store
 from pyruntime.util import fastjson
 from pyruntime.util.fileio import read_file
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from pyruntime.spec.sections import Resources
     from pyruntime.util.ids import ContainerId
 
-_SIGKILL = 9
-_EMSGSIZE = 90
 _SHORT, _FEW = 4096, 10
 END = b"\n"  # of an answer: it is whole, whatever the child still has to do
 
@@ -179,7 +177,7 @@ def fork(
         return pid
     try:
         if tied:
-            process.prctl(PR_SET_PDEATHSIG, _SIGKILL)
+            process.prctl(PR_SET_PDEATHSIG, SIGKILL)
             if posix.getppid() != caller:  # it has died meanwhile
                 posix._exit(1)
         _perform(name, work, settings, id, answer, stdio, console, kept, arguments or {})
@@ -227,7 +225,7 @@ def _answer(fd: int, answered: dict[str, Any]) -> None:
         while data:
             data = data[posix.write(fd, data) :]
     except OSError as error:
-        if error.errno != _EMSGSIZE:
+        if error.errno != EMSGSIZE:
             raise
         # One packet of a socket: the message of an error may quote all of a long command line.
         if "error" in answered:

@@ -7,6 +7,7 @@ import select
 import time
 
 from pyruntime.errors import Busy, NotFound, StateError, Unknown
+from pyruntime.kernel.constants import SIGKILL
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.state import store
 from pyruntime.state.status import open_init, status_of, waits_for_start
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
 
-_SIGKILL = 9
 _DEATH_SECONDS = 10.0
 _QUICK_DEATH_SECONDS = 0.1
 _FAIR_SECONDS = 1.0  # in which other commands usually get done
@@ -42,7 +42,7 @@ def kill(record: Record, signal: int, *, everything: bool = False) -> None:
 
     SIGKILL is for all of a container without a pid namespace of its own, as the kernel does it for one with; then,
     and with everything, it is no error that init is gone while the cgroup is there."""
-    everything = everything or (signal == _SIGKILL and not record.private_pid)
+    everything = everything or (signal == SIGKILL and not record.private_pid)
     unknown = None
     try:
         reached = _signal_init(record, signal)
@@ -52,7 +52,7 @@ def kill(record: Record, signal: int, *, everything: bool = False) -> None:
         reached, unknown = False, error  # if it is alive, it is in the cgroup
     if not reached and not everything:
         raise StateError(f"container not running: {record.id} is stopped")
-    if not everything and signal != _SIGKILL:
+    if not everything and signal != SIGKILL:
         return
     from pyruntime.cgroupfs import kill as cgroup_kill
     from pyruntime.state import cgroup_identity
@@ -80,7 +80,7 @@ def _signal_init(record: Record, signal: int) -> bool:
             # As the first of its pid namespace it does not get a signal that it does not handle. The program that
             # would handle it has not begun; the lock keeps it from beginning now.
             if lock >= 0 and status_of(record) == "created":
-                signal = _SIGKILL
+                signal = SIGKILL
         send_signal(pidfd, signal)
     except ProcessLookupError:
         return False
@@ -116,7 +116,7 @@ def kill_all(record: Record) -> str:
     try:
         if pidfd >= 0:
             try:
-                send_signal(pidfd, _SIGKILL)
+                send_signal(pidfd, SIGKILL)
             except ProcessLookupError:
                 pass  # it dies by itself at this moment
         # Not for init only: an exec's child is in the cgroup before it is in the pid namespace (runtime/exec.py), and

@@ -9,10 +9,10 @@ import posix
 
 from pyruntime.errors import StateError, errno_name, strerror
 from pyruntime.kernel import files
+from pyruntime.kernel.constants import S_IFCHR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from pyruntime.util.fileio import write_atomically
 
-_S_IFMT, _S_IFIFO, _S_IFCHR, _S_IFREG, _S_IFLNK = 0o170000, 0o010000, 0o020000, 0o100000, 0o120000
-_STREAMS = (_S_IFIFO, _S_IFCHR)
+_STREAMS = (S_IFIFO, S_IFCHR)
 
 
 def check(path: str) -> None:
@@ -44,16 +44,16 @@ def write(path: str, pid: int) -> None:
 def _is_stream(path: str) -> bool:
     """Whether it exists and is written to, not replaced. Raises StateError for what can be neither."""
     try:
-        kind = posix.stat(path, follow_symlinks=False).st_mode & _S_IFMT
+        kind = posix.stat(path, follow_symlinks=False).st_mode & S_IFMT
     except FileNotFoundError:
         return False
     except OSError as error:
         raise _failed(path, error) from None
-    if kind == _S_IFREG:
+    if kind == S_IFREG:
         return False
-    if kind == _S_IFLNK:  # such as /dev/stdout
+    if kind == S_IFLNK:  # such as /dev/stdout
         try:
-            kind = posix.stat(path).st_mode & _S_IFMT
+            kind = posix.stat(path).st_mode & S_IFMT
         except OSError as error:
             raise _failed(path, error) from None
     if kind not in _STREAMS:
@@ -68,7 +68,7 @@ def _write_to_stream(path: str, data: bytes) -> None:
     # O_NONBLOCK: a FIFO without a reader is an error (ENXIO), and not waited for.
     fd = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     try:
-        kind = posix.fstat(fd).st_mode & _S_IFMT
+        kind = posix.fstat(fd).st_mode & S_IFMT
         if kind not in _STREAMS:
             raise StateError(f"--pid-file {path}: it was replaced meanwhile")
         posix.write(fd, data)

@@ -12,6 +12,7 @@ import select
 from pyruntime.commands.foreground import Source
 from pyruntime.errors import StepError
 from pyruntime.features.notify_socket import DIRECTORY, NAME
+from pyruntime.kernel.constants import O_PATH
 from pyruntime.state.status import open_init
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from pyruntime.state.store import Record
 
-_O_PATH = 0o10000000
 _DATAGRAM = 4096
 _BARRIER_MS = 30_000  # as sd_notify_barrier's callers have it
 
@@ -62,7 +62,7 @@ class NotifySocket(Source):
     def __init__(self, record: Record) -> None:
         self.main_pid = 0
         self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-        directory = posix.open(record.path(DIRECTORY), _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        directory = posix.open(record.path(DIRECTORY), O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
             # Not by its own path, which may be longer than sun_path (unix(7)).
             self.socket.bind(f"/proc/self/fd/{directory}/{NAME}")

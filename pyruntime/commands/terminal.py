@@ -16,7 +16,7 @@ import termios
 
 from pyruntime.commands import foreground
 from pyruntime.errors import StateError, StepError, strerror
-from pyruntime.kernel.constants import TIOCSWINSZ
+from pyruntime.kernel.constants import SIGWINCH, TIOCSWINSZ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Relay(foreground.Source):
 
     def signal(self, number: int) -> None:
         """Pass a new size on."""
-        if number == foreground.SIGWINCH:
+        if number == SIGWINCH:
             self._resize()
 
     def finish(self) -> None:

@@ -6,7 +6,7 @@ import posix
 
 from pyruntime.criu import messages
 from pyruntime.errors import StateError, UsageError, errno_name, strerror
-from pyruntime.kernel.constants import CLONE_NEWNET
+from pyruntime.kernel.constants import CLONE_NEWNET, ENOENT, O_PATH, S_IFMT, S_IFREG
 from pyruntime.util import fastjson
 from pyruntime.util.fileio import read_file
 
@@ -23,9 +23,6 @@ _ANNOTATION = "org.criu.config"
 EXTERNAL_NAMESPACES = {"network": ("net", "extRootNetNS"), "pid": ("pid", "extRootPidNS")}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY
 _LOG_LEVEL = 4
-_O_PATH = 0o10000000
-_ENOENT = 2
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
 _LARGEST = 64 << 10
 
 
@@ -47,7 +44,7 @@ class Directories:
                 self.close()
                 raise StateError(
                     f"{path}: {strerror(error.errno)} ({errno_name(error.errno)})",
-                    why="the images of a checkpoint are looked for there" if error.errno == _ENOENT else None,
+                    why="the images of a checkpoint are looked for there" if error.errno == ENOENT else None,
                     hint="give --image-path DIR",
                 ) from None
             posix.set_inheritable(fd, True)
@@ -148,7 +145,7 @@ def _name(mount: str, status: posix.stat_result) -> str:
 
 def descriptor_for(path: str) -> str:
     """What `descriptors_of` finds of a file of the host's that was opened by a path. Raises OSError."""
-    fd = posix.open(path, _O_PATH | posix.O_CLOEXEC)
+    fd = posix.open(path, O_PATH | posix.O_CLOEXEC)
     try:
         fields = dict(line.split(":\t", 1) for line in read_file(f"/proc/self/fdinfo/{fd}").splitlines())
         return _name(fields["mnt_id"], posix.fstat(fd))
@@ -185,7 +182,7 @@ def _read_bounded(path: str) -> str:
     fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC)
     try:
         status = posix.fstat(fd)
-        if status.st_mode & _S_IFMT != _S_IFREG:
+        if status.st_mode & S_IFMT != S_IFREG:
             raise ValueError("it is not a regular file")
         if status.st_size > _LARGEST:
             raise ValueError(f"it is larger than {_LARGEST >> 10} KiB")

@@ -16,6 +16,7 @@ from pyruntime.features.cgroups import limits, place
 from pyruntime.features.rootfs import console, path
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.features.rootfs.options import split
+from pyruntime.kernel.constants import EROFS, O_PATH, S_IFDIR, S_IFMT
 from pyruntime.plan.step import execute
 from pyruntime.state.status import note_init, oci_state
 from pyruntime.state.store import Record
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 LOG = "restore.log"
 _MOUNT_POINT = "criu-root"
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
-_EROFS = 30
 
 
 class Restorer:
@@ -192,7 +191,7 @@ def external(request: Request, record: Record) -> list[str]:
 
 def _make_mount_points(request: Request) -> None:
     """Make the places of mounts in the rootfs, which may be a fresh one. What is below another mount is criu's."""
-    root_fd = posix.open(request.rootfs(), path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    root_fd = posix.open(request.rootfs(), O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     covered: list[str] = []
     try:
         for entry in request.config.get("mounts") or ():
@@ -210,10 +209,10 @@ def _make_mount_point(request: Request, root_fd: int, destination: str, entry: M
     if entry.get("type") == "bind" or "bind" in options or "rbind" in options:
         source = entry.get("source") or ""
         source = source if source.startswith("/") else f"{request.bundle}/{source}"
-        directory = posix.stat(source).st_mode & _S_IFMT == _S_IFDIR
+        directory = posix.stat(source).st_mode & S_IFMT == S_IFDIR
     make = path.make_directory if directory else path.make_file
     try:
         posix.close(make(root_fd, destination))
     except KernelError as error:
-        if error.errno != _EROFS:
+        if error.errno != EROFS:
             raise

@@ -12,6 +12,7 @@ from pyruntime.features.rootfs import options
 from pyruntime.features.rootfs import path as rootfs_path
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.kernel import files, mount
+from pyruntime.kernel.constants import EACCES, EINVAL, O_PATH, S_IFDIR, S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.request import Request
 
-_S_IFMT, _S_IFDIR, _S_IFREG, _S_IFBLK = 0o170000, 0o040000, 0o100000, 0o060000
 _READ = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 _LONGEST_SETTING = 255  # fsconfig(2), as in features/rootfs/mounts.py
 # Filesystems without FS_ALLOW_IDMAP in any kernel so far, by their numbers in statfs(2).
@@ -55,9 +55,9 @@ def check(request: Request, *, with_bundle: bool) -> Iterator[Finding]:
 def _open_root(request: Request) -> int | Finding:
     path = request.rootfs()
     try:
-        return posix.open(path, rootfs_path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        return posix.open(path, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
-        if error.errno == 13:
+        if error.errno == EACCES:
             return Finding("note", "/root/path", f"cannot access {path}: permission denied", rule="rootfs")
         return Finding(
             "error",
@@ -123,8 +123,8 @@ def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
             brought = posix.stat(source if source.startswith("/") else f"{request.bundle}/{source}").st_mode
         except (OSError, ValueError):
             continue
-        if there and (there & _S_IFMT == _S_IFDIR) != (brought & _S_IFMT == _S_IFDIR):
-            kinds = ("a directory", "a file") if brought & _S_IFMT == _S_IFDIR else ("a file", "a directory")
+        if there and (there & S_IFMT == S_IFDIR) != (brought & S_IFMT == S_IFDIR):
+            kinds = ("a directory", "a file") if brought & S_IFMT == S_IFDIR else ("a file", "a directory")
             yield Finding(
                 "error",
                 f"/mounts/{index}/destination",
@@ -136,7 +136,7 @@ def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
 
 def _check_mapped(pointer: str, source: str) -> Iterator[Finding]:
     try:
-        fd = posix.open(source, rootfs_path.O_PATH | posix.O_CLOEXEC)
+        fd = posix.open(source, O_PATH | posix.O_CLOEXEC)
     except (OSError, ValueError):
         return  # said already
     try:
@@ -204,7 +204,7 @@ def _check_settings(request: Request, pointer: str, kind: str, data: list[str]) 
     try:
         mount.try_settings(kind, data)
     except KernelError as error:
-        if error.errno != 22:  # EINVAL; EPERM: not root
+        if error.errno != EINVAL:  # EPERM: not root
             return
         said = [str(word) for word in error.arguments[1:]]
         yield Finding(
@@ -259,7 +259,7 @@ def _mode(root_fd: int, path: str) -> int:
     try:
         fd = rootfs_path.resolve(root_fd, path)
     except KernelError as error:
-        if error.errno == 13:
+        if error.errno == EACCES:
             raise PermissionError(13, path) from None
         return 0
     except ValueError:
@@ -277,7 +277,7 @@ def check_program(request: Request, root_fd: int) -> Iterator[Finding]:
     try:
         cwd = process.get("cwd") or "/"
         mode = _mode(root_fd, cwd)
-        if mode and mode & _S_IFMT != _S_IFDIR and not _hidden(request, cwd):
+        if mode and mode & S_IFMT != S_IFDIR and not _hidden(request, cwd):
             yield Finding("error", "/process/cwd", f"{cwd} is not a directory", rule="program")
         if args:
             yield from _check_command(request, root_fd, args[0])
@@ -300,7 +300,7 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
     denied = ""
     for path in candidates:
         mode = _mode(root_fd, path)
-        if mode & _S_IFMT == _S_IFREG and mode & 0o111:
+        if mode & S_IFMT == S_IFREG and mode & 0o111:
             yield from _check_image(path, pointer, name, root_fd)
             return
         denied = denied or (path if mode else "")
@@ -309,7 +309,7 @@ def _check_command(request: Request, root_fd: int, name: str) -> Iterator[Findin
     if denied:
         what = (
             f"{denied} is not executable"
-            if _mode(root_fd, denied) & _S_IFMT == _S_IFREG
+            if _mode(root_fd, denied) & S_IFMT == S_IFREG
             else f"{denied} is not a regular file"
         )
         hint = f"chmod +x {denied} in the image, or correct process.args"

@@ -10,6 +10,7 @@ from pyruntime.diagnose import host_checks, host_facts
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process import capabilities
 from pyruntime.kernel import files, mount, process
+from pyruntime.kernel.constants import CLONE_THREAD, ENOSYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 # From what keeps every container from running to what is in order.
 STATUSES = ("error", "warning", "ok")
-_ENOSYS = 38
-_CLONE_THREAD = 0x00010000  # without CLONE_SIGHAND no kernel takes it (clone(2), EINVAL)
 # What engines put limits on; of v2, io and blkio are one.
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 _FILESYSTEMS = {
@@ -91,7 +90,7 @@ def _system_calls() -> Iterator[Check]:
     hidden = []
     # Arguments that no kernel takes: what is told is EINVAL or EBADF, and nothing happens.
     calls: tuple[tuple[str, Callable[[], object]], ...] = (
-        ("clone3", lambda: process.clone(_CLONE_THREAD)),
+        ("clone3", lambda: process.clone(CLONE_THREAD)),
         ("openat2", lambda: files.open_resolved(-1, "x", 0, 0)),
         ("mount_setattr", lambda: mount.set_attributes(-1, set=1)),
         ("open_tree", lambda: mount.clone_tree("x", dirfd=-1)),
@@ -102,7 +101,7 @@ def _system_calls() -> Iterator[Check]:
         try:
             call()
         except OSError as error:
-            if error.errno == _ENOSYS:
+            if error.errno == ENOSYS:
                 hidden.append(name)
     names = ", ".join(name for name, _ in calls)
     yield Check(

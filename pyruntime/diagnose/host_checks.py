@@ -11,6 +11,7 @@ from pyruntime.errors import PyruntimeError, StateError
 from pyruntime.features.cgroups import place
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process.capabilities import NUMBERS
+from pyruntime.kernel.constants import CAP_SYS_RESOURCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pyruntime.spec.sections import IdMapping
 
 OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
-_SYS_RESOURCE = 24
 _LIMITS = {"network": "net", "mount": "mnt"}
 
 
@@ -197,7 +197,7 @@ def check_rights(request: Request) -> Iterator[Finding]:
         if lacking:
             message = f"root lacks {' '.join(lacking)}: left out"
             yield Finding("warning", "/process/capabilities", message, rule="capability")
-    if permitted >> _SYS_RESOURCE & 1:
+    if permitted >> CAP_SYS_RESOURCE & 1:
         return
     import resource
 

@@ -21,6 +21,7 @@ import time
 from pyruntime import version
 from pyruntime.errors import HookError, StepError, errno_name, strerror
 from pyruntime.kernel import files
+from pyruntime.kernel.constants import ENOENT, ENOEXEC, O_PATH, SIGKILL, SIGPIPE, SIGXFSZ
 from pyruntime.plan.step import Step
 from pyruntime.state.status import oci_state
 from pyruntime.state.store import ABANDONED
@@ -35,12 +36,9 @@ if TYPE_CHECKING:
     from pyruntime.spec.sections import Hook
     from pyruntime.state.store import Record
 
-_O_PATH = 0o10000000
 _KEPT = 4096  # bytes of a hook's output that are kept for its error
 _LOOK_MS = 1000
 _DAY = 86400.0  # poll(2) takes less than a month at once
-_SIGPIPE, _SIGKILL, _SIGXFSZ = 13, 9, 25
-_ENOENT, _ENOEXEC = 2, 8
 
 
 def plan_runtime(request: Request) -> Iterator[Step]:
@@ -145,7 +143,7 @@ def run(
                     for number, fd in enumerate(files_of_output or (-1, -1), 1)
                 ),
             ],
-            setsigdef=(_SIGPIPE, _SIGXFSZ),
+            setsigdef=(SIGPIPE, SIGXFSZ),
             setsigmask=(),
         )
     except OSError as error:
@@ -209,7 +207,7 @@ def _init(actor: HookActor) -> InitActor:
 
 def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:
     """Why a hook cannot be executed, and what to do: the file is looked at where execve(2) does not say."""
-    if number in (_ENOENT, _ENOEXEC) and posix.access(path, posix.F_OK):
+    if number in (ENOENT, ENOEXEC) and posix.access(path, posix.F_OK):
         from pyruntime.features.process import executable  # in init since the plan
 
         try:
@@ -223,7 +221,7 @@ def _enter_directory(actor: HookActor, kind: str, record: Record | None) -> int:
     """Change into the directory that a hook starts in: the descriptor of the way back, -1 where none is needed."""
     if kind == "startContainer" or (record is None and kind != "createContainer"):
         return -1
-    here = posix.open(".", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    here = posix.open(".", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         if record is None:
             posix.fchdir(_init(actor).root_fd)
@@ -262,7 +260,7 @@ def _attend(
             ready = dict(poll.poll(_LOOK_MS if abandoned and (left is None or left > _LOOK_MS) else left))
             late = deadline is not None and time.monotonic() >= deadline
             if pidfd not in ready and (late or (abandoned and posix.access(abandoned, posix.F_OK))):
-                posix.kill(pid, _SIGKILL)
+                posix.kill(pid, SIGKILL)
                 posix.waitpid(pid, 0)
                 if not late:
                     raise HookError(f"error running {title}: killed: the container was deleted by force meanwhile")

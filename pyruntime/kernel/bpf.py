@@ -7,6 +7,7 @@ import sys
 
 from pyruntime.errors import KernelError
 from pyruntime.kernel.call import check, ffi, lib
+from pyruntime.kernel.constants import ENOENT
 
 _GET_FD_BY_ID, _INFO_BY_FD, _LOAD, _ATTACH, _QUERY = 13, 15, 5, 8, 16
 _TYPE_CGROUP_DEVICE = 15
@@ -15,7 +16,6 @@ _ALLOW_MULTI, _REPLACE = 0x2, 0x4
 _NAME_OFFSET, _NAME_SIZE = 64, 16
 _INFO_SIZE = 128
 _MOST_PROGRAMS = 64
-_ENOENT = 2
 
 
 def load_device_program(instructions: bytes, name: str) -> int:
@@ -64,7 +64,7 @@ def find_device_program(cgroup_fd: int, name: str) -> int | None:
         try:
             fd = _call(_GET_FD_BY_ID, "BPF_PROG_GET_FD_BY_ID", _u32(ids[index]) + _u64(0))
         except KernelError as error:
-            if error.errno == _ENOENT:  # taken away since
+            if error.errno == ENOENT:  # taken away since
                 continue
             raise
         if _name(fd) == name:

@@ -7,7 +7,7 @@ import posix
 from pyruntime.kernel.call import check, lib, text
 from pyruntime.kernel.constants import CLOSE_RANGE_CLOEXEC
 
-_O_CLOEXEC = 0o2000000
+_O_CLOEXEC = posix.O_CLOEXEC
 _O_TMPFILE = posix.O_TMPFILE  # differs between architectures
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pyruntime.kernel.call import check, ffi, lib
+from pyruntime.kernel.constants import EINVAL, SECCOMP_SET_MODE_FILTER
 
 INSTRUCTION_SIZE = 8  # struct sock_filter
-_SET_MODE_FILTER = 1
-_EINVAL = 22
 _NOWHERE = 8  # an address that no process has anything at
 
 FLAGS = {
@@ -22,7 +21,7 @@ FLAGS = {
 def load_filter(program: bytes, bits: int) -> int:
     """Load a compiled filter into this process; gives back the listener when NEW_LISTENER is among the flags."""
     length = len(program) // INSTRUCTION_SIZE
-    result = lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.from_buffer(program), length)
+    result = lib.shim_seccomp(SECCOMP_SET_MODE_FILTER, bits, ffi.from_buffer(program), length)
     names = "|".join(name for name, bit in FLAGS.items() if bits & bit)
     return check(result, "seccomp", "SECCOMP_SET_MODE_FILTER", names or 0, f"{length} instructions")
 
@@ -40,7 +39,7 @@ def supports(flag: str) -> bool:
     bits = FLAGS[flag]
     if flag == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
         bits |= FLAGS["SECCOMP_FILTER_FLAG_NEW_LISTENER"]
-    return lib.shim_seccomp(_SET_MODE_FILTER, bits, ffi.cast("void *", _NOWHERE), 1) != -_EINVAL
+    return lib.shim_seccomp(SECCOMP_SET_MODE_FILTER, bits, ffi.cast("void *", _NOWHERE), 1) != -EINVAL
 
 
 def take_descriptor(pidfd: int, number: int) -> int:

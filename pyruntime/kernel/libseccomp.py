@@ -6,12 +6,12 @@ import posix
 
 from pyruntime.errors import KernelError
 from pyruntime.kernel._seccomp import ffi, lib
+from pyruntime.kernel.constants import EEXIST, EINVAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_EEXIST = 17
 _OPTIMIZE_TREE = 2  # seccomp_attr_set(3), SCMP_FLTATR_CTL_OPTIMIZE: a binary tree of the system calls
 
 
@@ -41,12 +41,12 @@ class Filter:
     def __init__(self, default_action: int) -> None:
         self._filter = lib.filter_new(default_action)
         if self._filter == ffi.NULL:
-            raise KernelError(22, "seccomp_init", (hex(default_action),))
+            raise KernelError(EINVAL, "seccomp_init", (hex(default_action),))
 
     def add_architecture(self, token: int) -> None:
         """Filter this architecture's system calls too; the native one is always filtered."""
         result = lib.filter_add_architecture(self._filter, token)
-        if result < 0 and result != -_EEXIST:
+        if result < 0 and result != -EEXIST:
             raise KernelError(-result, "seccomp_arch_add", (hex(token),))
 
     def add_rule(self, action: int, name: str, number: int, args: Sequence[tuple[int, int, int, int]]) -> None:

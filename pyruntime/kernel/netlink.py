@@ -6,26 +6,34 @@ import _socket
 import sys
 
 from pyruntime.errors import KernelError
+from pyruntime.kernel.constants import (
+    EINTR,
+    ENODEV,
+    IFA_ADDRESS,
+    IFA_BROADCAST,
+    IFA_FLAGS,
+    IFA_LOCAL,
+    IFF_UP,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REPLACE,
+    NLM_F_REQUEST,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AF_UNSPEC, AF_INET, AF_INET6 = 0, 2, 10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_ACK = 0x01, 0x04
-_NLM_F_DUMP = 0x300
-_NLM_F_REPLACE, _NLM_F_CREATE = 0x100, 0x400
-_NLM_F_DUMP_INTR = 0x10
-_RTM_NEWLINK, _RTM_GETLINK = 16, 18
-_RTM_NEWADDR, _RTM_GETADDR = 20, 22
 
 # linux/if_link.h, linux/if_addr.h
 IFLA_IFNAME, IFLA_NET_NS_FD = 3, 28
-IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 4, 6, 8
-IFA_F_PERMANENT = 0x80
-RT_SCOPE_UNIVERSE = 0
-IFF_UP = 0x1
 _HEADER = 16
 _ATTRIBUTE_TYPE = 0x3FFF
 
@@ -59,13 +67,13 @@ class Netlink:
     def find(self, name: str) -> int:
         """The index of an interface. Raises KernelError (ENODEV)."""
         link = bytes(16) + attribute(IFLA_IFNAME, name.encode() + b"\0")
-        for message in self._ask(_RTM_GETLINK, link, 0, "RTM_GETLINK", name):
+        for message in self._ask(RTM_GETLINK, link, 0, "RTM_GETLINK", name):
             return _number(message[4:8])
-        raise KernelError(19, "netlink", ("RTM_GETLINK", name))
+        raise KernelError(ENODEV, "netlink", ("RTM_GETLINK", name))
 
     def addresses(self, index: int) -> list[Address]:
         """All addresses of an interface, of both families."""
-        found = [Address(data) for data in self._ask(_RTM_GETADDR, bytes(8), _NLM_F_DUMP, "RTM_GETADDR", index)]
+        found = [Address(data) for data in self._ask(RTM_GETADDR, bytes(8), NLM_F_DUMP, "RTM_GETADDR", index)]
         return [address for address in found if address.index == index]
 
     def add_address(self, index: int, address: Address) -> None:
@@ -74,24 +82,24 @@ class Netlink:
         for kind in (IFA_LOCAL, IFA_ADDRESS, IFA_BROADCAST, IFA_FLAGS):
             if kind in address.attributes:
                 data += attribute(kind, address.attributes[kind])
-        self._ask(_RTM_NEWADDR, data, _NLM_F_CREATE | _NLM_F_REPLACE, "RTM_NEWADDR", index)
+        self._ask(RTM_NEWADDR, data, NLM_F_CREATE | NLM_F_REPLACE, "RTM_NEWADDR", index)
 
     def move(self, index: int, namespace_fd: int, name: str) -> None:
         """Move an interface to another network namespace, where it gets this name."""
         link = _link(index, 0, 0)
         link += attribute(IFLA_NET_NS_FD, _pack(namespace_fd)) + attribute(IFLA_IFNAME, name.encode() + b"\0")
-        self._ask(_RTM_NEWLINK, link, 0, "RTM_NEWLINK", f"IFLA_NET_NS_FD {name}")
+        self._ask(RTM_NEWLINK, link, 0, "RTM_NEWLINK", f"IFLA_NET_NS_FD {name}")
 
     def set_up(self, index: int, up: bool) -> None:
         """Bring an interface up or down."""
-        self._ask(_RTM_NEWLINK, _link(index, IFF_UP if up else 0, IFF_UP), 0, "RTM_NEWLINK", "IFF_UP")
+        self._ask(RTM_NEWLINK, _link(index, IFF_UP if up else 0, IFF_UP), 0, "RTM_NEWLINK", "IFF_UP")
 
     def _ask(self, kind: int, body: bytes, flags: int, *shown: object) -> list[bytes]:
         """Send one request; the bodies of the answers. Raises KernelError with the kernel's answer."""
         self._sequence += 1
-        flags |= _NLM_F_REQUEST
-        if flags & _NLM_F_DUMP != _NLM_F_DUMP:
-            flags |= _NLM_F_ACK
+        flags |= NLM_F_REQUEST
+        if flags & NLM_F_DUMP != NLM_F_DUMP:
+            flags |= NLM_F_ACK
         size = _HEADER + len(body)
         header = _pack(size) + _pack(kind, 2) + _pack(flags, 2) + _pack(self._sequence) + _pack(0)
         self._socket.send(header + body)
@@ -112,8 +120,8 @@ class Netlink:
         data = self._socket.recv(1 << 17)
         while len(data) >= _HEADER:
             length, kind = _number(data[:4]), _number(data[4:6])
-            if _number(data[6:8]) & _NLM_F_DUMP_INTR:
-                raise KernelError(4, "netlink", ("the list of addresses changed while it was read",))
+            if _number(data[6:8]) & NLM_F_DUMP_INTR:
+                raise KernelError(EINTR, "netlink", ("the list of addresses changed while it was read",))
             if _number(data[8:12]) == self._sequence:
                 yield kind, data[_HEADER:length]
             data = data[_align(length) :]

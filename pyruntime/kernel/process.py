@@ -6,7 +6,7 @@ import _prctl  # the C half of python-prctl: its Python half costs 4 ms to impor
 
 from pyruntime.errors import KernelError
 from pyruntime.kernel.call import check, ffi, lib, text
-from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD
+from pyruntime.kernel.constants import CLONE_INTO_CGROUP, CLONE_PIDFD, ENOMEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class SharedInt:
     def __init__(self) -> None:
         self.pointer: Any = lib.shim_shared_int()
         if self.pointer == ffi.NULL:
-            raise KernelError(12, "mmap", ("MAP_SHARED",))
+            raise KernelError(ENOMEM, "mmap", ("MAP_SHARED",))
 
     def value(self) -> int:
         """The int, 0 at first."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pyruntime.kernel.call import check, ffi, lib
+from pyruntime.kernel.constants import IOPRIO_CLASS_SHIFT, IOPRIO_WHO_PROCESS
 
 _WORD = 64  # bits of an unsigned long
-_IOPRIO_WHO_PROCESS = 1
-_IOPRIO_CLASS_SHIFT = 13
 
 
 def set_scheduler(
@@ -26,8 +25,8 @@ def set_scheduler(
 
 def set_io_priority(pid: int, klass: int, priority: int) -> None:
     """ioprio_set(2) of one process."""
-    value = klass << _IOPRIO_CLASS_SHIFT | priority
-    check(lib.shim_ioprio_set(_IOPRIO_WHO_PROCESS, pid, value), "ioprio_set", f"class={klass}", priority)
+    value = klass << IOPRIO_CLASS_SHIFT | priority
+    check(lib.shim_ioprio_set(IOPRIO_WHO_PROCESS, pid, value), "ioprio_set", f"class={klass}", priority)
 
 
 def set_memory_policy(mode: int, nodes: list[int]) -> None:

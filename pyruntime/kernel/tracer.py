@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 
 from pyruntime.kernel._tracer import ffi, lib
+from pyruntime.kernel.constants import (
+    PTRACE_GETREGS,
+    PTRACE_SETREGS,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 # sys/ptrace.h, sys/personality.h
-PTRACE_TRACEME, PTRACE_CONT, PTRACE_SINGLESTEP, PTRACE_GETREGS, PTRACE_SETREGS = 0, 7, 9, 12, 13
-ADDR_COMPAT_LAYOUT = 0x0200000
 
 # struct user_regs_struct of sys/user.h, in its order.
 REGISTERS = (

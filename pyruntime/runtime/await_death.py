@@ -10,6 +10,7 @@ import posix
 import time
 
 from pyruntime.errors import StateError
+from pyruntime.kernel.constants import PF_EXITING
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from pyruntime.state.store import Record
 
-_PF_EXITING = 0x4  # linux/sched.h
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 1.0  # in which a parent usually reaps
 
@@ -47,7 +47,7 @@ def await_death(record: Record, poll: select.poll, seconds: float) -> str:
 def holding(init: int) -> list[int]:
     """The zombies that an exiting init waits for; [] when it does not exit, or waits for others too."""
     try:
-        if not int(_stat(init)[6]) & _PF_EXITING:
+        if not int(_stat(init)[6]) & PF_EXITING:
             return []
         namespace = posix.readlink(f"/proc/{init}/ns/pid")
     except OSError:

@@ -19,7 +19,7 @@ from pyruntime.features.cgroups import enter
 from pyruntime.features.namespaces import target as targets
 from pyruntime.features.process import program
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import PR_SET_DUMPABLE
+from pyruntime.kernel.constants import PR_GET_DUMPABLE, PR_SET_DUMPABLE
 from pyruntime.plan.step import BECOME, ENTER, EXECUTE, PREPARE, READY, SETUP, SPAWNED, execute, recording
 from pyruntime.plan.step import from_json as step_from_json
 from pyruntime.runtime import channel as messages
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pyruntime.state.store import Record
     from pyruntime.util.log import Log
 
-_PR_GET_DUMPABLE = 3
 _PHASES = (ENTER, BECOME, EXECUTE)
 
 
@@ -146,7 +145,7 @@ def _clone(parent: ExecParent, target: Target) -> tuple[int, bytes]:
     proc_fd = open_proc()
     request = parent.request
     terminal = request.console
-    dumpable = process.prctl(_PR_GET_DUMPABLE)
+    dumpable = process.prctl(PR_GET_DUMPABLE)
     recorder = recording()
     if recorder is not None:
         recorder.before_clone(parent, _PHASES, target=target.pid)

@@ -19,6 +19,7 @@ import select
 
 from pyruntime import runtime
 from pyruntime.errors import StateError, from_json
+from pyruntime.kernel.constants import ENOENT, ENXIO, EPIPE
 from pyruntime.state.store import FAILURE, FIFO
 
 TYPE_CHECKING = False
@@ -71,14 +72,14 @@ def knock(record: Record) -> int:
     try:
         fd = posix.open(record.path(FIFO), posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError as error:
-        if error.errno in (2, 6):  # ENOENT, ENXIO
+        if error.errno in (ENOENT, ENXIO):
             raise _gone(record) from None
         raise
     try:
         posix.write(fd, GO)
     except OSError as error:
         posix.close(fd)
-        if error.errno == 32:  # EPIPE
+        if error.errno == EPIPE:
             raise _gone(record) from None
         raise
     return fd

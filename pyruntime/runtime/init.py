@@ -13,7 +13,7 @@ import sys
 from pyruntime.errors import NO_MEMORY, PyruntimeError, StepError, from_oserror
 from pyruntime.features.process import program, user
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import PR_SET_DUMPABLE, PROC_SUPER_MAGIC, TIOCSCTTY
+from pyruntime.kernel.constants import O_PATH, PR_SET_DUMPABLE, PROC_SUPER_MAGIC, TIOCSCTTY
 from pyruntime.plan.step import BECOME, BUILD, ENTER, EXECUTE, execute, from_json, recording
 from pyruntime.runtime import channel as messages
 from pyruntime.runtime import exec_fifo
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
         user_namespace: bool
         steps: dict[str, list[StepFields]]
         forget: bool
-
-
-_O_PATH = 0o10000000
 
 
 class Init:
@@ -230,7 +227,7 @@ def _become_root(init: Init) -> None:
 
 def open_proc() -> int:
     """Open the host's /proc (O_PATH). Raises StepError when it is none."""
-    fd = posix.open("/proc", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    fd = posix.open("/proc", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     if files.filesystem_magic(fd) != PROC_SUPER_MAGIC:
         raise StepError("/proc of the host is not a proc filesystem", hint="mount proc on /proc")
     return fd

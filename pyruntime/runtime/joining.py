@@ -12,7 +12,7 @@ from pyruntime.features.namespaces import namespaces
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process import user
 from pyruntime.kernel import process
-from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT
+from pyruntime.kernel.constants import CLONE_NEWTIME, CLONE_NEWUSER, CLONE_PARENT, EPERM, SIGKILL
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.util import fastjson
 
@@ -20,9 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.runtime.parent import Parent
     from pyruntime.spec.sections import TimeOffset
-
-_EPERM = 1
-_SIGKILL = 9
 
 
 def join_around(parent: Parent, deferred: list[tuple[str, str, str]] | None = None) -> list[tuple[int, int]]:
@@ -70,7 +67,7 @@ def join(
         except BaseException as error:
             if here >= 0:  # where we still are: an ordinary user may not even enter that again
                 posix.close(here)
-            if deferred is not None and isinstance(error, KernelError) and error.errno == _EPERM:
+            if deferred is not None and isinstance(error, KernelError) and error.errno == EPERM:
                 deferred.append((pointer, kind, path))
                 continue
             go_back(own)
@@ -145,7 +142,7 @@ def clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
     try:
         return pid, posix.pidfd_open(pid)
     except OSError:
-        posix.kill(pid, _SIGKILL)  # our child, which nobody else reaps: the pid cannot be another's
+        posix.kill(pid, SIGKILL)  # our child, which nobody else reaps: the pid cannot be another's
         posix.waitpid(pid, 0)
         raise
 
@@ -162,7 +159,7 @@ def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
         answer = read_answer(read_end, pid, "to join the namespaces")
         await_descriptor(pidfd, select.POLLIN, pid, "to end the process in the middle")
     except StepError:
-        send_signal(pidfd, _SIGKILL)
+        send_signal(pidfd, SIGKILL)
         raise
     finally:
         posix.close(read_end)

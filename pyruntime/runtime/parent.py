@@ -10,7 +10,7 @@ from pyruntime.errors import PyruntimeError, StepError, from_json, from_oserror
 from pyruntime.features.cgroups import place
 from pyruntime.features.process import program
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import PR_SET_DUMPABLE
+from pyruntime.kernel.constants import PR_SET_DUMPABLE, SIGKILL
 from pyruntime.kernel.pidfd import send_signal
 from pyruntime.plan.step import EXECUTE, HOOKS, INIT_PHASES, PREPARE, READY, SETUP, SPAWNED, execute, recording
 from pyruntime.runtime import channel as messages
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pyruntime.state.store import Record
     from pyruntime.util.log import Log
 
-_SIGKILL = 9
 _DEATH_MS = 2000  # who is not dead then is looked after by container.kill_all, which waits longer
 # What init is about while a message of its is awaited.
 _DOING = {
@@ -368,7 +367,7 @@ def _end_child(parent: Parent, grace: int) -> str:
     # A dying process closes its sockets a moment before its pidfd tells.
     if not poll.poll(grace):
         try:
-            send_signal(parent.pidfd, _SIGKILL)
+            send_signal(parent.pidfd, SIGKILL)
         except ProcessLookupError:
             pass
         if not poll.poll(200):
@@ -385,7 +384,7 @@ def _end_child(parent: Parent, grace: int) -> str:
         posix.close(parent.pidfd)
         parent.pidfd = -1
     code = posix.waitstatus_to_exitcode(status)
-    if code == -_SIGKILL:
+    if code == -SIGKILL:
         return "killed by signal 9 (by somebody, or by the kernel for want of memory)"
     return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 

@@ -14,7 +14,7 @@ from pyruntime.errors import KernelError, PyruntimeError, StepError, from_json, 
 from pyruntime.features.cgroups import place
 from pyruntime.features.namespaces import namespaces
 from pyruntime.kernel import files, mount, process
-from pyruntime.kernel.constants import CLONE_NEWPID, PR_SET_DUMPABLE
+from pyruntime.kernel.constants import CAP_SYS_ADMIN, CLONE_NEWPID, EINVAL, EPERM, PR_SET_DUMPABLE
 from pyruntime.kernel.filter import take_descriptor
 from pyruntime.runtime import joining
 from pyruntime.runtime import parent as parents
@@ -23,9 +23,6 @@ from pyruntime.util import fastjson
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.runtime.parent import Parent
-
-_CAP_SYS_ADMIN = 1 << 21
-_EPERM, _EINVAL = 1, 22
 
 
 def clone(parent: Parent) -> tuple[int, int]:
@@ -94,7 +91,7 @@ def _open_contexts(parent: Parent, *, may_fail: bool) -> bool:
         finally:
             posix.close(fd)
     except OSError as error:
-        if may_fail and error.errno == _EPERM:
+        if may_fail and error.errno == EPERM:
             return False
         raise from_oserror(error, doing=f"join the pid namespace {path}", pointer=pointer) from error
     except PyruntimeError as error:
@@ -108,7 +105,7 @@ def _open_proc(namespace: int) -> int:
     try:
         return mount.open_proc(namespace)
     except KernelError as error:
-        if error.errno != _EINVAL:
+        if error.errno != EINVAL:
             raise
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     held, released = posix.pipe2(posix.O_CLOEXEC)
@@ -142,7 +139,7 @@ def _open_proc_inside(namespace: int, answer: int, held: int) -> None:
     posix.close(namespace)
     # For its parent, which may have no rights over the user namespace that this memory belongs to.
     process.prctl(PR_SET_DUMPABLE, 1)
-    process.set_capabilities(_CAP_SYS_ADMIN, _CAP_SYS_ADMIN, 0)
+    process.set_capabilities(1 << CAP_SYS_ADMIN, 1 << CAP_SYS_ADMIN, 0)
     posix.write(answer, b"%d" % mount.open_filesystem_in_child("proc"))
     posix.close(answer)
     posix.read(held, 1)

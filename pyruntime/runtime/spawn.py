@@ -17,7 +17,7 @@ import posix
 
 from pyruntime.errors import PyruntimeError, StepError, errno_name, strerror
 from pyruntime.kernel import process
-from pyruntime.kernel.constants import CLONE_PARENT
+from pyruntime.kernel.constants import CLONE_PARENT, RLIMIT_NPROC
 from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pyruntime.kernel.process import SharedInt
     from pyruntime.runtime.init import Init
 
-_RLIMIT_NPROC = 6
 # The calls of native/spawn.c by the character in its reports: step, pointer, system call.
 _CALLS = {
     "t": ("make the terminal the controlling one", "/process/terminal", "ioctl(0, TIOCSCTTY)"),
@@ -103,7 +102,7 @@ class Spawn:
     def finish(self, init: Init) -> None:
         """In the clone: what `execute` leaves to native/spawn.c."""
         if self.limit is not None:
-            process.set_limit(0, _RLIMIT_NPROC, *self.limit)
+            process.set_limit(0, RLIMIT_NPROC, *self.limit)
         if self.filter is not None:
             from pyruntime.features.security import seccomp  # in memory since the plan
 

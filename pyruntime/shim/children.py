@@ -7,6 +7,7 @@ import posix
 from pyruntime.commands import forked
 from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, from_oserror
+from pyruntime.kernel.constants import SIGKILL
 from pyruntime.shim import prefork as preforks
 from pyruntime.shim.event_loop import READ, Loop
 from pyruntime.shim.prefork import Prefork
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     # (value, None) or (None, error)
     Done = Callable[[object, PyruntimeError | None], None]
 
-_SIGKILL = 9
 _CHUNK = 65536
 
 
@@ -80,7 +80,7 @@ class Children:
             nonlocal late
             late = True
             if pid in self.pids:
-                posix.kill(pid, _SIGKILL)  # not reaped, so the pid cannot have been reused
+                posix.kill(pid, SIGKILL)  # not reaped, so the pid cannot have been reused
 
         timer = self.loop.later(seconds, expired)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyruntime.kernel.constants import EIO
 from pyruntime.shim.event_loop import READ, WRITE, Loop, close
 
 TYPE_CHECKING = False
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK = 65536
-_EIO = 5
 
 
 class Copy:
@@ -57,7 +57,7 @@ class Copy:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno != _EIO:  # the slave of the terminal is closed
+            if error.errno != EIO:  # the slave of the terminal is closed
                 self._end()
                 raise
             self._data = b""

@@ -8,6 +8,7 @@ import select
 import time
 
 from pyruntime.kernel import signalfd
+from pyruntime.kernel.constants import SIGCHLD, SIGINT, SIGTERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 READ, WRITE = select.POLLIN, select.POLLOUT
 _PAUSE_SECONDS = 0.1
-_SIGINT, _SIGTERM, _SIGCHLD = 2, 15, 17
-_WATCHED = frozenset((_SIGINT, _SIGTERM, _SIGCHLD))
+_WATCHED = frozenset((SIGINT, SIGTERM, SIGCHLD))
 
 
 class Timer:
@@ -119,7 +119,7 @@ class Loop:
 
     def _signal(self, events: int) -> None:
         while number := signalfd.next_signal(self._signals):
-            if number != _SIGCHLD:
+            if number != SIGCHLD:
                 self.stop()
         self.reap()
 

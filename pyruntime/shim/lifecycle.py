@@ -11,6 +11,7 @@ import posix
 from pyruntime.cgroupfs import kill as cgroup_kill
 from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, StateError, from_oserror
+from pyruntime.kernel.constants import SIGKILL
 from pyruntime.shim import bundle_path, console, memory, operations, settings, task_start, ttrpc
 from pyruntime.shim.children import ChildDied, Children
 from pyruntime.shim.event_loop import Loop
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     _Id = TypeVar("_Id", ContainerId, ExecId)
 
-_SIGKILL = 9
 # Timeouts of children, hooks included: after that the child is killed and the request fails.
 _CREATE_SECONDS = 120.0
 _SECONDS = 60.0
@@ -233,7 +233,7 @@ class Lifecycle:
         process.stdio.close()  # deleting needs descriptors, and there may be none left
         if process.id:
             if self.early_exits.pop(pid, None) is None:
-                posix.kill(pid, _SIGKILL)  # not reaped, so the pid cannot have been reused
+                posix.kill(pid, SIGKILL)  # not reaped, so the pid cannot have been reused
             failed(error)
             return
         container = process.container
@@ -438,7 +438,7 @@ class Lifecycle:
         if record is not None and not record.private_pid:
             # Without a pid namespace of its own, the other processes outlive init.
             try:
-                cgroup_kill.signal_all(cgroup_identity.own(record), _SIGKILL)
+                cgroup_kill.signal_all(cgroup_identity.own(record), SIGKILL)
             except OSError as error:  # EMFILE
                 if container.kills < _MOST_KILLS:
                     container.kills += 1

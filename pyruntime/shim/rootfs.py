@@ -9,12 +9,15 @@ from pyruntime.features.rootfs import options, path
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import (
     CLONE_NEWNS,
+    EINVAL,
+    ENOENT,
     MNT_DETACH,
     MOUNT_ATTR_IDMAP,
     MS_BIND,
     MS_REC,
     MS_REMOUNT,
     MS_SLAVE,
+    O_PATH,
     UMOUNT_NOFOLLOW,
 )
 
@@ -23,8 +26,7 @@ if TYPE_CHECKING:
     from pyruntime.shim.message_types import Mount
 
 _PAGE = 4096  # what mount(2) copies of its data
-_GONE = (2, 22)  # ENOENT, EINVAL: nothing is mounted there
-_O_PATH = 0o10000000
+_GONE = (ENOENT, EINVAL)  # nothing is mounted there
 _LAYERED = ("overlay", "bind")
 _MAPS = ("uidmap", "gidmap")
 _LAYERS = ("lowerdir", "upperdir", "workdir")
@@ -48,7 +50,7 @@ def mount_all(mounts: list[Mount], rootfs: str) -> None:
 
 def _below(rootfs: str, target: str) -> str:
     """Resolve a target within rootfs: symbolic links belong to the image and must not leave it. Raises KernelError."""
-    root = posix.open(rootfs, _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    root = posix.open(rootfs, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         place = path.resolve(root, target)
     finally:
@@ -106,7 +108,7 @@ def _mount_mapped(one: Mount, target: str, given: dict[str, list[str]]) -> None:
     from pyruntime.features.rootfs import idmapped
 
     maps = {name: [_numbers(line) for word in words for line in word.split(",")] for name, words in given.items()}
-    place = posix.open(target, _O_PATH | posix.O_CLOEXEC)
+    place = posix.open(target, O_PATH | posix.O_CLOEXEC)
     ours = posix.open("/proc/self/ns/mnt", posix.O_RDONLY | posix.O_CLOEXEC)
     userns = idmapped.user_namespace(maps)
     process.unshare(CLONE_NEWNS)
@@ -149,7 +151,7 @@ def _with_mapped_layers(word: str, folder: str, userns: int) -> str:
         posix.mkdir(copies[-1])
         fd = mount.clone_tree(layer)
         mount.set_attributes(fd, set=MOUNT_ATTR_IDMAP, userns_fd=userns, shown=layer)
-        place = posix.open(copies[-1], _O_PATH | posix.O_CLOEXEC)
+        place = posix.open(copies[-1], O_PATH | posix.O_CLOEXEC)
         mount.attach(fd, place, copies[-1])
         posix.close(place)
         posix.close(fd)
@@ -187,7 +189,7 @@ def detach(rootfs: str, types: list[str]) -> None:
     be released first, since containerd may remove the device."""
     if types and all(type in _LAYERED for type in types):
         try:
-            posix.open(rootfs, _O_PATH | posix.O_CLOEXEC)  # closed when the process exits
+            posix.open(rootfs, O_PATH | posix.O_CLOEXEC)  # closed when the process exits
         except OSError:
             pass
     unmount(rootfs)

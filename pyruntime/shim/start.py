@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import posix
 
+from pyruntime.kernel.constants import EADDRINUSE
 from pyruntime.shim import ttrpc, wire
 from pyruntime.util import fastjson
 from pyruntime.util.fileio import read_file, write_atomically
@@ -26,7 +27,6 @@ DIRECTORY = "/run/containerd/s"
 _GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 _MAX_OPTIONS = 1 << 20
 _NEWEST = 3  # containerd.task.v3
-_EADDRINUSE = 98
 
 
 def start(id: str, namespace: str, address: str) -> int:
@@ -95,7 +95,7 @@ def _listen(path: str) -> _socket.socket | None:
         try:
             return ttrpc.listen(path)
         except OSError as error:
-            if error.errno != _EADDRINUSE:
+            if error.errno != EADDRINUSE:
                 raise
         if ttrpc.connects(path):
             return None

@@ -16,6 +16,7 @@ import posix
 import time
 
 from pyruntime.errors import PyruntimeError, from_oserror
+from pyruntime.kernel.constants import EISDIR, S_IFDIR, S_IFIFO, S_IFMT
 from pyruntime.shim.copying import Copy
 from pyruntime.shim.event_loop import READ, Loop, close
 
@@ -27,8 +28,6 @@ _O_CLOEXEC = posix.O_CLOEXEC
 _READY_SECONDS = 10.0
 _DRAIN_SECONDS = 10.0
 _READ_SECONDS, _LOOK_SECONDS = 0.3, 0.002
-_S_IFMT, _S_IFIFO, _S_IFDIR = 0o170000, 0o010000, 0o040000
-_EISDIR = 21
 _NULL = "/dev/null"
 _DOING = "open the streams of the process"
 
@@ -187,10 +186,10 @@ class Stdio:
     def _open_source(self, path: str) -> int:
         """Open the input without waiting for a writer. For a fifo also open a writer, which CloseIO closes."""
         reading = self._note(posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | _O_CLOEXEC))
-        kind = posix.fstat(reading).st_mode & _S_IFMT
-        if kind == _S_IFDIR:
-            raise IsADirectoryError(_EISDIR, "", path)
-        if kind == _S_IFIFO:
+        kind = posix.fstat(reading).st_mode & S_IFMT
+        if kind == S_IFDIR:
+            raise IsADirectoryError(EISDIR, "", path)
+        if kind == S_IFIFO:
             self._input = posix.open(path, posix.O_WRONLY | posix.O_NONBLOCK | _O_CLOEXEC)
         return reading
 
@@ -315,7 +314,7 @@ def _unread(fd: int) -> int:
 
 
 def _is_fifo(fd: int) -> bool:
-    return posix.fstat(fd).st_mode & _S_IFMT == _S_IFIFO
+    return posix.fstat(fd).st_mode & S_IFMT == S_IFIFO
 
 
 def _path(uri: str) -> str:

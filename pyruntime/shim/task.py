@@ -13,6 +13,7 @@ from pyruntime.cgroupfs import kill as cgroup_kill
 from pyruntime.commands import kill as kill_command
 from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, Unknown
+from pyruntime.kernel.constants import SIGKILL
 from pyruntime.shim import settings, ttrpc, wire
 from pyruntime.shim.events import timestamp
 from pyruntime.shim.lifecycle import IMAGES_SECONDS, Lifecycle, Refusal, record_of
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
-
-_SIGKILL = 9
 
 
 class Tasks(Lifecycle):
@@ -146,7 +145,7 @@ class Tasks(Lifecycle):
             if not process.pid:
                 raise Refusal(ttrpc.PRECONDITION, f"exec {process.id} was not started")
             posix.kill(process.pid, signal)  # not reaped, so the pid cannot have been reused
-            if signal == _SIGKILL:
+            if signal == SIGKILL:
                 cgroup_kill.thaw_for_death(record.cgroups)
         else:
             try:

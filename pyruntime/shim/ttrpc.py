@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import posix
 
+from pyruntime.kernel.constants import EMFILE, ENFILE, ENOBUFS, ENOMEM
 from pyruntime.shim import wire
 from pyruntime.shim.event_loop import READ, WRITE, Loop
 
@@ -36,8 +37,8 @@ _CHUNK = 65536
 # Stop reading from a client with more bytes of unread responses, or more pending requests.
 _MAX_UNREAD = 1 << 20
 _MAX_UNANSWERED = 4096
-# EMFILE, ENFILE, ENOBUFS, ENOMEM: accept(2) fails until resources are released.
-_EXHAUSTED = (24, 23, 105, 12)
+# accept(2) fails until resources are released.
+_EXHAUSTED = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
 _RETRY_SECONDS = 0.2
 
 

@@ -6,6 +6,7 @@ import errno
 import posix
 
 from pyruntime.errors import ConfigError, strerror
+from pyruntime.kernel.constants import S_IFDIR, S_IFMT, S_IFREG
 from pyruntime.util import fastjson
 
 TYPE_CHECKING = False
@@ -69,7 +70,7 @@ def _read_stream(path: str) -> bytes:
     try:
         if path == "/dev/stdin":
             fd = posix.dup(0)  # a socket, which cannot be opened by this name
-        elif posix.stat(path).st_mode & 0o170000 in (0o100000, 0o040000):
+        elif posix.stat(path).st_mode & S_IFMT in (S_IFREG, S_IFDIR):
             return _read(path)
         else:
             fd = posix.open(path, posix.O_RDONLY | posix.O_NOCTTY | posix.O_CLOEXEC)
@@ -125,8 +126,8 @@ def _read(path: str) -> bytes:
         raise _not_opened(path, error) from None
     try:
         status = posix.fstat(fd)
-        if status.st_mode & 0o170000 != 0o100000:
-            is_directory = status.st_mode & 0o170000 == 0o040000
+        if status.st_mode & S_IFMT != S_IFREG:
+            is_directory = status.st_mode & S_IFMT == S_IFDIR
             raise ConfigError(f"{path}: is {'a directory' if is_directory else 'not a regular file'}")
         if status.st_size > MAXIMUM_SIZE:
             raise _too_large(path)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import posix
 
+from pyruntime.kernel.constants import EACCES, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.state.store import Record
@@ -20,8 +22,7 @@ MARK = "cgroup_mark"  # in Record.extra: the name of the attribute
 # Only CAP_SYS_ADMIN of the initial user namespace can change `trusted` attributes, and a container's root lacks it.
 # Others than root have to do with `user`, since Linux 5.7.
 _OF_ROOT, _OF_USER = "trusted.pyruntime.owner", "user.pyruntime.owner"
-_EPERM, _EACCES, _EOPNOTSUPP = 1, 13, 95
-_GONE = (2, 20)  # ENOENT, ENOTDIR
+_GONE = (ENOENT, ENOTDIR)
 # What a directory of the record is now.
 OWN, GONE, FOREIGN, UNKNOWN = "own", "gone", "foreign", "unknown"
 
@@ -43,7 +44,7 @@ def take_over(record: Record, directory: str) -> None:
     try:
         posix.setxattr(directory, record.extra[MARK], token.encode())
     except OSError as error:
-        if error.errno not in (_EPERM, _EACCES, _EOPNOTSUPP):
+        if error.errno not in (EPERM, EACCES, EOPNOTSUPP):
             raise
         # An older kernel, or a cgroup of somebody else's: the inode number has to do.
 

@@ -11,6 +11,7 @@ import posix
 import time
 
 from pyruntime.errors import Busy, NotFound, StateError
+from pyruntime.kernel.constants import EBUSY, EEXIST, ENOTDIR, ENOTEMPTY, O_PATH, S_IFLNK, S_IFMT
 from pyruntime.util.ids import ContainerId
 
 RECORD = "state.json"
@@ -22,11 +23,8 @@ ABANDONED = "abandoned"
 LOCK_SECONDS = 10.0
 
 _CHUNK = 1 << 16
-_O_PATH = 0o10000000
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
-_EBUSY = 16
-_NOT_EMPTY = (39, 17, 20)  # ENOTEMPTY, EEXIST; ENOTDIR: opening it has the words for that
-_S_IFMT, _S_IFLNK = 0o170000, 0o120000
+_NOT_EMPTY = (ENOTEMPTY, EEXIST, ENOTDIR)  # ENOTEMPTY, EEXIST; ENOTDIR: opening it has the words for that
 
 
 def open_directory(root: str, id: ContainerId) -> int:
@@ -41,7 +39,7 @@ def open_directory(root: str, id: ContainerId) -> int:
 
 def _open_root(root: str, id: ContainerId) -> int:
     try:
-        return posix.open(root, _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        return posix.open(root, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
         raise _not_found(root, id) from None
 
@@ -53,9 +51,9 @@ def _open_below(root_fd: int, root: str, id: ContainerId) -> int:
     except FileNotFoundError:
         raise _not_found(root, id) from None
     except NotADirectoryError:
-        kind = posix.stat(id, dir_fd=root_fd, follow_symlinks=False).st_mode & _S_IFMT
+        kind = posix.stat(id, dir_fd=root_fd, follow_symlinks=False).st_mode & S_IFMT
         raise StateError(
-            f"{id} is not a container: {directory} is {'a symbolic link' if kind == _S_IFLNK else 'not a directory'}",
+            f"{id} is not a container: {directory} is {'a symbolic link' if kind == S_IFLNK else 'not a directory'}",
             hint="see: pyruntime list",
         ) from None
     except PermissionError:
@@ -147,7 +145,7 @@ def make(root: str, id: ContainerId) -> tuple[str, int]:
 
 
 def _made_root(root: str) -> int:
-    flags = _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+    flags = O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
         return posix.open(root, flags)
     except FileNotFoundError:
@@ -261,7 +259,7 @@ def _removed_empty(parent: int, name: str, path: str) -> bool:
     except FileNotFoundError:
         pass
     except OSError as error:
-        if error.errno == _EBUSY:
+        if error.errno == EBUSY:
             raise _mounted(path) from None
         if error.errno not in _NOT_EMPTY:
             raise
@@ -281,7 +279,7 @@ def _empty(fd: int, path: str) -> None:
             if not _removed_empty(fd, name, inside):
                 _empty_below(fd, name, inside)
         except OSError as error:
-            if error.errno == _EBUSY:
+            if error.errno == EBUSY:
                 raise _mounted(inside) from None
             raise
 

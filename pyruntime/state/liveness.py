@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import StateError, Unknown
+from pyruntime.kernel.constants import EINVAL, ESRCH
 from pyruntime.kernel.pidfd import has_exited
 from pyruntime.state.status import waits_for_start
 from pyruntime.util.fileio import read_file
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 INIT = "init"  # in Record.extra: what is noted of init besides pid and start time
 _PIDFD, _BOOT, _NAMESPACE = "pidfd", "boot", "pid_namespace"
-_GONE = (3, 22)  # ESRCH; EINVAL: the number lives on as that of a session or thread
+_GONE = (ESRCH, EINVAL)  # ESRCH; EINVAL: the number lives on as that of a session or thread
 
 
 def require_own_proc() -> None:

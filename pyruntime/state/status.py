@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 import select
 
+from pyruntime.kernel.constants import EINVAL, ESRCH
 from pyruntime.state.store import FIFO
 from pyruntime.util.proc import start_time
 
@@ -12,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.state.store import Record
 
-_NO_PROCESS = (3, 22)  # ESRCH; EINVAL: the number lives on as that of a session or thread
+_NO_PROCESS = (ESRCH, EINVAL)  # ESRCH; EINVAL: the number lives on as that of a session or thread
 
 
 def note_init(record: Record, pid: int, pidfd: int) -> None:

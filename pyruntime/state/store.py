@@ -17,6 +17,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import NotFound, StateError
+from pyruntime.kernel.constants import EACCES, EISDIR, ELOOP
 from pyruntime.state.directory import (
     ABANDONED,
     CONFIG,
@@ -62,7 +63,7 @@ __all__ = [
 VERSION = 1
 
 _O_CLOEXEC = posix.O_CLOEXEC
-_NOT_A_FILE = (13, 21, 40)  # EACCES, EISDIR, ELOOP
+_NOT_A_FILE = (EACCES, EISDIR, ELOOP)
 _LARGEST = {"pid": 1 << 31, "owner": 1 << 32, "start": 1 << 63}
 _UNSAVED = frozenset(("directory", "pidfd", "saved"))
 

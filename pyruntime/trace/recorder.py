@@ -21,6 +21,7 @@ import posix
 import time
 
 from pyruntime.errors import PyruntimeError, UsageError
+from pyruntime.kernel.constants import MFD_CLOEXEC, S_IFDIR, S_IFIFO, S_IFMT
 from pyruntime.plan.step import record_with
 from pyruntime.trace import spans
 from pyruntime.trace.events import COMMAND, FAILED, INIT, OK, PARENT, STEP, WAIT, Event, Trace
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 
 SPOOL = "exec.trace"
-_MFD_CLOEXEC = 1
 _MAX_SPOOL = 1 << 24
 
 
@@ -82,7 +82,7 @@ class Recorder:
             flags = posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_APPEND | posix.O_CLOEXEC
             self.spool = posix.open(f"{directory}/{SPOOL}", flags, 0o600)
         else:
-            self.spool = posix.memfd_create("trace", _MFD_CLOEXEC)
+            self.spool = posix.memfd_create("trace", MFD_CLOEXEC)
             self._target_offset = _clock_offset(target)
 
     def in_child(self) -> int:
@@ -281,13 +281,13 @@ def traced(
 
 def _file(path: str, command: str, id: str) -> str:
     try:
-        kind = posix.stat(path).st_mode & 0o170000
+        kind = posix.stat(path).st_mode & S_IFMT
     except OSError:
         kind = 0
-    if kind == 0o010000 and not path.startswith(("/dev/", "/proc/")):
+    if kind == S_IFIFO and not path.startswith(("/dev/", "/proc/")):
         # A reader would see an end of file before the trace, and without one open(2) waits.
         raise UsageError(f"cannot write the trace {path}: it is a FIFO", hint="name a file, or /dev/stdout")
-    if kind == 0o040000:
+    if kind == S_IFDIR:
         if id:
             ContainerId(id)
         number = f"-{posix.getpid()}" if command == "exec" else ""

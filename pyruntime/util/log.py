@@ -9,10 +9,10 @@ from __future__ import annotations
 import posix
 import time
 
+from pyruntime.kernel.constants import ENXIO
 from pyruntime.util import fastjson
 
 _FLAGS = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_NONBLOCK | posix.O_CLOEXEC
-_ENXIO = 6
 _PATIENCE_MS = 1000
 
 
@@ -29,7 +29,7 @@ class Log:
         try:
             posix.close(posix.open(self.path, _FLAGS, 0o644))
         except OSError as error:
-            if error.errno != _ENXIO:
+            if error.errno != ENXIO:
                 raise
 
     def debug(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pyruntime.kernel import constants as kernel_constants
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pyruntime"
 
@@ -24,37 +27,80 @@ X86 = (
     (Path("/usr/include/x86_64-linux-gnu"), Path("/usr/include")),
 )
 HEADERS = """
-asm/errno.h asm/fcntl.h asm/ioctls.h asm/signal.h linux/bpf.h linux/close_range.h linux/elf.h linux/fcntl.h linux/fs.h
-linux/if_addr.h linux/ioprio.h linux/magic.h linux/memfd.h linux/mempolicy.h linux/mount.h linux/netlink.h
-linux/openat2.h linux/personality.h linux/prctl.h linux/rtnetlink.h linux/sched.h linux/seccomp.h linux/sockios.h
-linux/stat.h
+asm/errno.h asm/fcntl.h asm/ioctls.h asm/signal.h linux/audit.h linux/bpf.h linux/capability.h linux/close_range.h
+linux/elf.h linux/fcntl.h linux/fs.h linux/if_addr.h linux/ioprio.h linux/magic.h linux/memfd.h linux/mempolicy.h
+linux/mount.h linux/netlink.h linux/nsfs.h linux/openat2.h linux/personality.h linux/prctl.h linux/ptrace.h
+linux/resource.h linux/rtnetlink.h linux/sched.h linux/seccomp.h linux/sockios.h linux/stat.h
 """.split()
 
 # The names of the kernel, with or without an underscore in front.
 OF_THE_KERNEL = re.compile(
     r"_?((O|AT|RESOLVE|CLONE|MS|OPEN_TREE|MOVE_MOUNT|FSOPEN|FSMOUNT|FSCONFIG|MOUNT_ATTR|PR|CLOSE_RANGE|IFF|MFD|NLM_F|IFA_F"
-    r"|RT_SCOPE|IOPRIO_WHO|IOPRIO_CLASS|SECCOMP|MPOL)_\w+"
-    r"|(TIOC|SIOC|S_IF)[A-Z0-9]+|\w+_MAGIC|SIG[A-Z0-9]+|E[A-Z0-9]+|PT_INTERP)"
+    r"|NLM|RTM|IFA|RT_SCOPE|AF|IOPRIO_WHO|IOPRIO_CLASS|SECCOMP_RET|SECCOMP_SET_MODE|AUDIT_ARCH|CAP|PTRACE|RLIMIT|NS_GET|MPOL"
+    r"|SECCOMP_FILTER_FLAG)_\w+"
+    r"|(TIOC|SIOC|S_IF)[A-Z0-9]+|\w+_MAGIC|SIG[A-Z0-9]+|PT_INTERP|" + "|".join(errno.errorcode.values()) + ")"
 )
-NOT_IN_HEADERS = {"IFF_UP"}  # linux/if.h needs the C library's headers; the same number everywhere
+# In the C library's headers (linux/if.h, linux/socket.h, sys/mount.h), the kernel's own, or newer ones only.
+NOT_IN_HEADERS = {"IFF_UP", "AF_UNSPEC", "AF_INET", "AF_INET6", "PF_EXITING", "MFD_EXEC"} | {
+    "MNT_DETACH",
+    "UMOUNT_NOFOLLOW",
+}
+X86_ONLY = {"PTRACE_GETREGS", "PTRACE_SETREGS"}
+# Names of the kernel that are numbers of one place: the instruction sets of BPF, and what exists on one architecture.
+ELSEWHERE = {"boot/snapshot/interpreter.py", "features/security/seccomp_profile.py"}
 
 
-def constants() -> Iterator[tuple[str, int, str]]:
-    """(name, value, file) of each number that is assigned to a name of the kernel at the top level of a module."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.parse(path.read_bytes()).body:
-            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-                continue
-            name = OF_THE_KERNEL.fullmatch(node.targets[0].id)
-            if name and isinstance(value := _number(node.value), int):
-                yield name[1], value, str(path.relative_to(PACKAGE))
+def constants() -> Iterator[tuple[str, int]]:
+    """(name, value) of each number of kernel/constants.py."""
+    for name, value in vars(kernel_constants).items():
+        if isinstance(value, int):
+            yield name, value
 
 
-def _number(node: ast.expr) -> object:
-    try:
-        return eval(compile(ast.Expression(node), "", "eval"), {"__builtins__": {}})
-    except (NameError, TypeError, AttributeError):
-        return None
+def literals(path: Path) -> Iterator[str]:
+    """Each number of the kernel's interface that a module writes out: types of files, flags, errno."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            word = (ast.get_source_segment(text, node) or "").lower()
+            if word.startswith("0o") and node.value > 0o7777:
+                yield f"{path}:{node.lineno}: {word}"
+        elif isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == "errno":
+            for number in ast.walk(node):
+                if isinstance(number, ast.Constant) and type(number.value) is int and number.value:
+                    yield f"{path}:{node.lineno}: errno {number.value}"
+    for node in tree.body:
+        for target, value in _assigned(node):
+            if OF_THE_KERNEL.fullmatch(target) and isinstance(value, ast.Constant) and type(value.value) is int:
+                yield f"{path}:{node.lineno}: {target} = {value.value}"
+
+
+def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """Each (name, value) of an assignment, also of several names at once."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target, value = node.targets[0], node.value
+        if isinstance(target, ast.Name):
+            yield target.id, value
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            yield from (
+                (name.id, one) for name, one in zip(target.elts, value.elts, strict=False) if isinstance(name, ast.Name)
+            )
+
+
+def test_numbers_of_the_kernel_are_written_in_one_module() -> None:
+    modules = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "kernel/constants.py"]
+    found = [one for path in modules if str(path.relative_to(PACKAGE)) not in ELSEWHERE for one in literals(path)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["if s.st_mode & 0o170000 == x: pass", "_ENOENT, _EIO = 2, 5", "_O_PATH = 2097152", "a = error.errno in (2, EIO)"],
+)
+def test_a_number_of_the_kernel_elsewhere_is_found(text: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(text + "\n")
+    assert list(literals(tmp_path / "module.py"))
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -65,11 +111,12 @@ def test_numbers_are_those_of_the_kernels_headers(architecture: str, tmp_path: P
     if folders is None:
         pytest.skip(f"the kernel's headers for {architecture} are not installed (package linux-libc-dev-arm64-cross)")
     program = tmp_path / "constants.c"
-    found = {(name, value): file for name, value, file in constants() if name not in NOT_IN_HEADERS}
-    assert len(found) > 80
+    missing = NOT_IN_HEADERS | (X86_ONLY if architecture == "aarch64" else set())
+    found = [(name, value) for name, value in constants() if name not in missing]
+    assert len(found) > 150
     lines = [f"#include <{header}>" for header in HEADERS if any((folder / header).exists() for folder in folders)]
-    for (name, value), file in found.items():
-        lines.append(f'#line 1 "pyruntime/{file}: {name}"')
+    for name, value in found:
+        lines.append(f'#line 1 "{name}"')
         lines.append(f'_Static_assert((unsigned int)({name}) == {value & 0xFFFFFFFF}U, "is another number");')
     program.write_text("\n".join(lines) + "\n")
     others = "-U__aarch64__ -D__x86_64__" if architecture == "x86_64" else "-U__x86_64__ -U__i386__ -D__aarch64__"

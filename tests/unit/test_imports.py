@@ -53,6 +53,7 @@ ALLOWED = C | JSON | SHIM | START
 EDGE = {
     *("", "cli", "cli.flags", "cli.main", "errors", "state", "state.directory", "state.store", "version"),
     *("commands", "commands.settings", "util", "util.fastjson", "util.fileio", "util.ids", "util.log"),
+    *("kernel", "kernel.constants"),
 }
 KERNEL = {
     "kernel",

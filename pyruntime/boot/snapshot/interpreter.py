@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from pyruntime.errors import PyruntimeError
 from pyruntime.kernel import tracer
+from pyruntime.kernel.constants import ADDR_COMPAT_LAYOUT, PTRACE_CONT, PTRACE_SINGLESTEP, PTRACE_TRACEME
 
 PAGE = 4096
 STACK_SIZE = 8 << 20
@@ -75,11 +76,11 @@ class Interpreter:
     @staticmethod
     def _become(command: list[str], environment: dict[str, str], errors: int) -> NoReturn:
         try:
-            tracer.personality(tracer.ADDR_COMPAT_LAYOUT)
+            tracer.personality(ADDR_COMPAT_LAYOUT)
             _, hard = resource.getrlimit(resource.RLIMIT_STACK)  # the C library makes it the size of threads' stacks
             resource.setrlimit(resource.RLIMIT_STACK, (STACK_SIZE if hard < 0 else min(STACK_SIZE, hard), hard))
             reset_interrupt()
-            tracer.trace(tracer.PTRACE_TRACEME, 0)
+            tracer.trace(PTRACE_TRACEME, 0)
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
@@ -122,7 +123,7 @@ class Interpreter:
 
     def resume(self) -> None:
         """Let it run until it stops."""
-        tracer.trace(tracer.PTRACE_CONT, self.pid)
+        tracer.trace(PTRACE_CONT, self.pid)
         self._wait()
 
     def end(self) -> None:
@@ -158,7 +159,7 @@ class Interpreter:
         self.write(place, b"\x0f\x05")  # syscall
         words = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
         self.set_registers({**before, "rax": number, **dict(zip(words, arguments, strict=False))})
-        tracer.trace(tracer.PTRACE_SINGLESTEP, self.pid)
+        tracer.trace(PTRACE_SINGLESTEP, self.pid)
         self._wait()
         result = self.registers()["rax"]
         self.write(place, code)

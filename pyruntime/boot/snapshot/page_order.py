@@ -18,7 +18,7 @@ from bisect import bisect
 from pyruntime.features.cgroups import place
 from pyruntime.features.process import program
 from pyruntime.kernel import process, snapshot
-from pyruntime.kernel.constants import PR_SET_DUMPABLE
+from pyruntime.kernel.constants import PR_SET_DUMPABLE, SIGKILL
 from pyruntime.spec import sample
 from pyruntime.util import fastjson
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     Run = Callable[[list[str]], int]  # runs a command line: its exit status
 
 _PAGE = 4096
-_SIGKILL = 9
 _OWN = 1 << 63 | 1 << 56  # of an entry in pagemap: the page is in memory, and mapped by this process alone
 # Objects that are used at the same times lie together: the number of a group is the sum of these.
 _BEFORE_CLONE, _AFTER_CLONE, _INIT = 1, 2, 4
@@ -140,7 +139,7 @@ def _practise(pagemap: Pagemap, run: Run) -> list[tuple[int, Pages]]:
     finally:
         command("delete", "--force", _ID)
         for witness in witnesses:
-            posix.kill(witness, _SIGKILL)
+            posix.kill(witness, SIGKILL)
 
 
 def _config() -> Config:

@@ -6,10 +6,10 @@ import posix
 
 from pyruntime.cgroupfs import control_files, processes
 from pyruntime.errors import KernelError, StateError
+from pyruntime.kernel.constants import EBUSY, EINVAL, ENOENT, EOPNOTSUPP
 from pyruntime.util.fileio import read_file
 
 _SUBTREE = "cgroup.subtree_control"
-_ENOENT, _EBUSY, _EINVAL, _EOPNOTSUPP = 2, 16, 22, 95
 
 
 def enable(directory: str, required: list[str], *, others: bool) -> None:
@@ -35,7 +35,7 @@ def enable(directory: str, required: list[str], *, others: bool) -> None:
         for controller in missing:
             try:
                 if occupied:
-                    raise KernelError(_EBUSY, "write", (f"{parent}/{_SUBTREE}", f"+{controller}"))
+                    raise KernelError(EBUSY, "write", (f"{parent}/{_SUBTREE}", f"+{controller}"))
                 control_files.write(parent, _SUBTREE, f"+{controller}")
             except KernelError as error:
                 if controller in required:
@@ -81,17 +81,17 @@ def _absent(directory: str, missing: list[str]) -> StateError:
 def _refused(directory: str, controller: str, error: KernelError) -> Exception:
     """Why the kernel would not hand a controller down."""
     pids = processes.inside(directory)
-    if error.errno in (_EBUSY, _EOPNOTSUPP) and pids:
+    if error.errno in (EBUSY, EOPNOTSUPP) and pids:
         return StateError(
             f"cannot enable the cgroup controller {controller} below {directory}: that cgroup holds processes",
             why=f"a cgroup has either processes or children with limits; in it are {processes.shown(pids)}",
             hint="move them into a cgroup below it, or give another linux.cgroupsPath",
         )
-    if error.errno == _ENOENT:
+    if error.errno == ENOENT:
         return _absent(directory, [controller])
-    if error.errno in (_EINVAL, _EOPNOTSUPP):
+    if error.errno in (EINVAL, EOPNOTSUPP):
         return StateError(
             f"cannot enable the cgroup controller {controller} below {directory}",
-            why="that is a threaded cgroup" if error.errno == _EOPNOTSUPP else "a v1 hierarchy has the controller",
+            why="that is a threaded cgroup" if error.errno == EOPNOTSUPP else "a v1 hierarchy has the controller",
         )
     return error

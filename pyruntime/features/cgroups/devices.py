@@ -11,6 +11,7 @@ import posix
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import ConfigError
 from pyruntime.features.cgroups import setting
+from pyruntime.kernel.constants import EPERM
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -37,7 +38,6 @@ DEFAULTS = (
     "allow c 136:* rwm",  # pts/*
 )
 _ALL = ("deny a", "allow a")
-_EPERM = 1
 # Such a container can make no device nodes; what it may open is a matter of the modes of those that it is given.
 _NOT_ROOT = "not in force: only root of the initial user namespace can set device rules"
 
@@ -128,7 +128,7 @@ def set_v1(parent: CgroupActor, hierarchy: str, rules: list[str], rootless: bool
             try:
                 posix.write(fds[word], line.encode())
             except OSError as error:
-                if rootless and error.errno == _EPERM:
+                if rootless and error.errno == EPERM:
                     # Also in a cgroup that is delegated, the kernel wants CAP_SYS_ADMIN of the initial user namespace.
                     if asked:
                         parent.warn(f"config.json: {POINTER}: {_NOT_ROOT}")

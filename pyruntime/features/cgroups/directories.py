@@ -9,6 +9,7 @@ from pyruntime.cgroupfs import processes
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import KernelError, StateError, strerror
 from pyruntime.features.cgroups import cpuset
+from pyruntime.kernel.constants import EACCES, EEXIST, ENOENT, EPERM, EROFS
 from pyruntime.state import cgroup_identity
 from pyruntime.util.fileio import read_file
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.actors import ParentActor
     from pyruntime.state.store import Record
 
-_ENOENT, _EEXIST = 2, 17
-_DENIED = (1, 13, 30)  # EPERM, EACCES, EROFS
+_DENIED = (EPERM, EACCES, EROFS)
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _WRITE = posix.O_WRONLY | posix.O_CLOEXEC
 
@@ -108,18 +108,18 @@ def _enable(directory: str, required: list[str], *, others: bool) -> None:
 def make(name: str, directory: str) -> bool:
     """Make one cgroup, with those above it that are missing: False when it was there. StateError when it is in use."""
     error = _mkdir(directory)
-    if error == _ENOENT:
+    if error == ENOENT:
         error = _make_with_parents(directory)
-    if error == _EEXIST:
+    if error == EEXIST:
         require_unused(directory)
     if "cpuset" in name:
         cpuset.inherit(directory)
-    return error != _EEXIST
+    return error != EEXIST
 
 
 def _make_with_parents(directory: str) -> int:
     missing = [directory]
-    while _mkdir(directory) == _ENOENT:
+    while _mkdir(directory) == ENOENT:
         directory = directory.rpartition("/")[0]
         missing.append(directory)
     error = 0
@@ -133,7 +133,7 @@ def _mkdir(directory: str) -> int:
     try:
         posix.mkdir(directory, 0o755)
     except OSError as error:
-        if error.errno not in (_ENOENT, _EEXIST):
+        if error.errno not in (ENOENT, EEXIST):
             raise KernelError(error.errno or 0, "mkdir", (directory,)) from None
         return error.errno
     return 0

@@ -12,6 +12,7 @@ from pyruntime.cgroupfs import control_files
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import KernelError, StepError, UsageError
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import EACCES, EBUSY, ENODEV, ENOENT, EOPNOTSUPP, EPERM, O_PATH
 from pyruntime.plan.step import Step
 from pyruntime.util.fileio import read_file
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from pyruntime.features.exec_registry import ExecRequest
     from pyruntime.plan.actors import EntrantActor, ParentActor
-
-_O_PATH = 0o10000000
-_ENOENT, _EACCES, _EPERM, _EBUSY, _EOPNOTSUPP, _ENODEV = 2, 13, 1, 16, 95, 19
 
 
 def chosen(cgroups: dict[str, str], words: list[str]) -> dict[str, str]:
@@ -84,9 +82,9 @@ def open_tasks(parent: ParentActor, directories: list[str], rootless: bool) -> N
         try:
             parent.cgroup_tasks.append(posix.open(f"{directory}/tasks", posix.O_WRONLY | posix.O_CLOEXEC))
         except OSError as error:
-            if rootless and error.errno in (_EACCES, _EPERM):
+            if rootless and error.errno in (EACCES, EPERM):
                 continue  # a user who was not given the tree has no cgroup in it either
-            if error.errno in (_ENOENT, _ENODEV):
+            if error.errno in (ENOENT, ENODEV):
                 raise _missing(directory) from None
             raise
 
@@ -104,17 +102,17 @@ def clone(request: ExecRequest) -> tuple[int, int]:
     if not directory:
         return process.clone(0)
     try:
-        fd = posix.open(directory, _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        fd = posix.open(directory, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except FileNotFoundError:
         raise _missing(directory) from None
     try:
         return process.clone(0, cgroup_fd=fd)
     except KernelError as error:
-        if error.errno in (_EBUSY, _EOPNOTSUPP) and not request.sub_cgroup:
+        if error.errno in (EBUSY, EOPNOTSUPP) and not request.sub_cgroup:
             # init (systemd, for example) has moved itself below and shares controllers out there, so that the
             # container's own cgroup takes no processes any more.
             directory = _place_of_init(request.target.pid, directory)
-        elif not (request.rootless and error.errno in (_EACCES, _EPERM)):
+        elif not (request.rootless and error.errno in (EACCES, EPERM)):
             error.arguments += (directory,)
             raise
     finally:
@@ -124,7 +122,7 @@ def clone(request: ExecRequest) -> tuple[int, int]:
         try:
             control_files.write(directory, "cgroup.procs", str(pid))
         except KernelError as error:
-            if not (request.rootless and error.errno in (_EACCES, _EPERM)):
+            if not (request.rootless and error.errno in (EACCES, EPERM)):
                 raise
     return pid, pidfd
 

@@ -15,6 +15,7 @@ from pyruntime.cgroupfs.layout import UNIFIED, Layout
 from pyruntime.errors import ConfigError, KernelError
 from pyruntime.features.cgroups import directories, limits
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import EACCES, EPERM
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 POINTER = "/linux/cgroupsPath"
 _LONGEST_NAME, _LONGEST_PATH = 255, 3840  # NAME_MAX; PATH_MAX without a mount point and a file's name
-_DENIED = (1, 13)  # EPERM, EACCES
+_DENIED = (EPERM, EACCES)
 # ENOSYS, E2BIG, EINVAL: not known; EACCES: not from here; EBUSY, EOPNOTSUPP: said again, with a path, on entering.
 _NOT_INTO = (38, 7, 22, 13, 1, 16, 95)
 

@@ -7,6 +7,7 @@ import time
 
 from pyruntime.cgroupfs import processes
 from pyruntime.errors import KernelError, StateError
+from pyruntime.kernel.constants import EBUSY, ENODEV, ENOENT
 from pyruntime.state import cgroup_identity
 
 TYPE_CHECKING = False
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 10.0
 _UNKNOWN_SECONDS = 2.0
-_EBUSY = 16
-_GONE = (2, 19)  # ENOENT, ENODEV
+_GONE = (ENOENT, ENODEV)
 
 
 def remove(record: Record, timeout: float = _SECONDS) -> None:
@@ -63,7 +63,7 @@ def _rmdir(name: str, parent: int | None = None) -> bool:
     try:
         posix.rmdir(name, dir_fd=parent)
     except OSError as error:
-        if error.errno == _EBUSY:
+        if error.errno == EBUSY:
             return False
         # A read-only mount says so (EROFS) before it looks whether the directory exists.
         if error.errno not in _GONE and _exists(name, parent):

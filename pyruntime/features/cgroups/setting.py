@@ -9,6 +9,7 @@ import posix
 
 from pyruntime.cgroupfs import control_files
 from pyruntime.errors import ConfigError, KernelError
+from pyruntime.kernel.constants import EACCES, EBUSY, EINVAL, ENOENT, EOPNOTSUPP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.actors import CgroupActor
     from pyruntime.plan.step import Step
-
-_ENOENT, _EACCES, _EOPNOTSUPP = 2, 13, 95
-_EBUSY, _EINVAL = 16, 22
 
 
 def write(actor: CgroupActor, hierarchy: str, file: str, value: str) -> None:
@@ -55,7 +53,7 @@ def write_if_possible(actor: CgroupActor, hierarchy: str, file: str, value: str,
     try:
         control_files.write(directory_of(actor, hierarchy), file, value)
     except KernelError as error:
-        if error.errno not in (_ENOENT, _EACCES, _EINVAL, _EOPNOTSUPP):
+        if error.errno not in (ENOENT, EACCES, EINVAL, EOPNOTSUPP):
             raise
         if otherwise:
             actor.warn(otherwise)
@@ -75,9 +73,9 @@ def write_together(actor: CgroupActor, hierarchy: str, writes: list[list[str]]) 
                 control_files.write(directory, file, value)
             except KernelError as error:
                 number = error.errno or 0
-                if number not in (_EINVAL, _EBUSY):
+                if number not in (EINVAL, EBUSY):
                     fail(directory, file, value, number)
-                refused.append((number != _EBUSY, [file, value], number))
+                refused.append((number != EBUSY, [file, value], number))
         if len(refused) == len(waiting):
             # A limit below what is used (EBUSY) is why the one that hangs on it is not valid (EINVAL).
             _, (file, value), number = min(refused)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pyruntime.cgroupfs import processes
 from pyruntime.errors import KernelError, StepError, errno_name, strerror
+from pyruntime.kernel.constants import EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, ERANGE
 from pyruntime.util.fileio import read_file
-
-_ENOENT, _ENXIO, _EACCES, _EBUSY, _ENODEV, _EINVAL, _ERANGE, _ENOSPC = 2, 6, 13, 16, 19, 22, 34, 28
 
 
 def explain(directory: str, file: str, value: str, error: KernelError) -> StepError:
@@ -23,30 +22,30 @@ def explain(directory: str, file: str, value: str, error: KernelError) -> StepEr
 
 
 def _reason(directory: str, file: str, value: str, number: int) -> tuple[str | None, str | None]:
-    if number == _ENOENT:
+    if number == ENOENT:
         return _missing(directory, file)
     family = file.partition(".")[0]
     if family == "memory":
         return _memory(directory, file, value, number)
     if family == "cpuset":
         above = _read(directory.rpartition("/")[0], file) or _read(directory.rpartition("/")[0], f"{file}.effective")
-        if number == _EBUSY:
+        if number == EBUSY:
             return "its processes, or a cgroup below, would be left without", None
         return f"the cgroup above has {above or 'none'}", "give a part of that"
     if family == "cpu":
         return _cpu(directory, file, number)
     if family in ("blkio", "io"):
-        if number in (_ENODEV, _ENXIO):
+        if number in (ENODEV, ENXIO):
             return "there is no such block device, or it is a partition", "give the major:minor of a whole disk"
-        if number in (_EINVAL, _ERANGE):
+        if number in (EINVAL, ERANGE):
             return "the kernel takes weights of 10 to 1000 (BFQ: 1 to 1000), and rates from 1 on", None
     if family == "devices":
         return "the cgroup above does not have that device", "allow it there, or leave out the rule"
-    if family == "pids" and number == _EINVAL:
+    if family == "pids" and number == EINVAL:
         return "the kernel's highest is 4194304", "give -1 for no limit"
-    if family == "net_prio" and number == _ENODEV:
+    if family == "net_prio" and number == ENODEV:
         return "the runtime's network namespace has no such interface", None
-    if family == "rdma" and number in (_ENODEV, _EINVAL):
+    if family == "rdma" and number in (ENODEV, EINVAL):
         return "there is no such RDMA device, or the number is too high", None
     return None, None
 
@@ -68,13 +67,13 @@ def _missing(directory: str, file: str) -> tuple[str | None, str | None]:
 
 
 def _memory(directory: str, file: str, value: str, number: int) -> tuple[str | None, str | None]:
-    if number == _EBUSY:
+    if number == EBUSY:
         used = _read(directory, "memory.usage_in_bytes")
         peak = "memory.memsw.usage_in_bytes" if "memsw" in file else ""
         if peak:
             used = _read(directory, peak) or used
         return f"the container uses {used} bytes, and no more can be taken back", "give a higher limit"
-    if number == _EINVAL and file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+    if number == EINVAL and file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
         memory = _read(directory, "memory.limit_in_bytes")
         swap = _read(directory, "memory.memsw.limit_in_bytes")
         return (
@@ -87,7 +86,7 @@ def _memory(directory: str, file: str, value: str, number: int) -> tuple[str | N
 
 
 def _cpu(directory: str, file: str, number: int) -> tuple[str | None, str | None]:
-    if number != _EINVAL:
+    if number != EINVAL:
         return None, None
     above = directory.rpartition("/")[0]
     if file in ("cpu.cfs_quota_us", "cpu.max", "cpu.cfs_period_us"):

@@ -6,6 +6,7 @@ import posix
 
 from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.kernel import files
+from pyruntime.kernel.constants import EACCES, EPERM
 from pyruntime.plan.step import Step
 from pyruntime.util.fileio import read_file
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _HELPERS = {"uid_map": "newuidmap", "gid_map": "newgidmap"}
-_EPERM, _EACCES = 1, 13
 _PLACES = ("/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/")
 
 
@@ -74,7 +74,7 @@ def write_map(parent: HasPid, file: str, lines: list[list[int]], rootless: bool)
     try:
         _write(parent.pid, file, text)
     except KernelError as error:
-        if not rootless or error.errno not in (_EPERM, _EACCES):
+        if not rootless or error.errno not in (EPERM, EACCES):
             raise
         _run_helper(parent.pid, file, lines)
 

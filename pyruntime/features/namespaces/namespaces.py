@@ -26,6 +26,7 @@ from pyruntime.kernel.constants import (
     CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
+    NS_GET_NSTYPE,
 )
 from pyruntime.plan.step import Step
 
@@ -142,7 +143,7 @@ def _kind_of_file(fd: int) -> str | None:
     import fcntl
 
     try:
-        flag = fcntl.ioctl(fd, 0xB703)
+        flag = fcntl.ioctl(fd, NS_GET_NSTYPE)
     except OSError:
         return ""
     return next((name for value, name in KINDS.values() if value == flag), None)

@@ -13,6 +13,7 @@ from pyruntime.errors import StateError
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process import user
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import O_PATH
 from pyruntime.plan.step import Step
 from pyruntime.state import liveness
 from pyruntime.state.status import open_init
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pyruntime.features.exec_registry import ExecRequest
     from pyruntime.plan.actors import EntrantActor, TargetProcess
     from pyruntime.state.store import Record
-
-_O_PATH = 0o10000000
 
 
 class Target:
@@ -80,7 +79,7 @@ def find(record: Record) -> Target:
             if own.st_ino != posix.stat(f"{there}/ns/{name}").st_ino:
                 target.kinds.append(kind)
         if "mount" not in target.kinds:
-            target.root = posix.open(f"{there}/root", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            target.root = posix.open(f"{there}/root", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         if "user" in target.kinds:
             fd = posix.open(f"{there}/setgroups", posix.O_RDONLY | posix.O_CLOEXEC)
             target.setgroups_denied = posix.read(fd, 16).startswith(b"deny")
@@ -159,4 +158,4 @@ def enter_root(entrant: EntrantActor) -> None:
 
 
 def _open_root() -> int:
-    return posix.open("/", _O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    return posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)

@@ -12,7 +12,7 @@ import posix
 
 from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.kernel import process
-from pyruntime.kernel.constants import CLONE_NEWNET
+from pyruntime.kernel.constants import CLONE_NEWNET, ENODEV, IFA_F_PERMANENT, RT_SCOPE_UNIVERSE
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pyruntime.kernel.netlink import Address, Netlink
     from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
-
-_ENODEV = 19
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -86,15 +84,13 @@ def _find(netlink: Netlink, name: str) -> int | None:
     try:
         return netlink.find(name)
     except KernelError as error:
-        if error.errno != _ENODEV:
+        if error.errno != ENODEV:
             raise
         return None
 
 
 def _addresses(netlink: Netlink, index: int) -> list[Address]:
     """The addresses that are kept: those that were set to stay, but for the kernel's own link-local ones."""
-    from pyruntime.kernel.netlink import IFA_F_PERMANENT, RT_SCOPE_UNIVERSE
-
     return [
         address
         for address in netlink.addresses(index)

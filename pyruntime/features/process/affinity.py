@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, StepError
+from pyruntime.kernel.constants import EINVAL
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def _set(pid: int, cpus: list[int]) -> None:
     try:
         posix.sched_setaffinity(pid, cpus)
     except OSError as error:
-        if error.errno != 22:
+        if error.errno != EINVAL:
             raise
         shown = ",".join(map(str, cpus))
         raise StepError(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import StepError
+from pyruntime.kernel.constants import PT_INTERP, S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
 _MACHINES = {
     "x86_64": {62, 3},
     "aarch64": {183, 40},
@@ -35,7 +35,6 @@ _MACHINE_NAMES = {
     243: "riscv",
     258: "loongarch",
 }
-_PT_INTERP = 3
 NEITHER = "the file is neither an ELF program nor a script that begins with #!"
 _FARTHEST = 1 << 62  # what lies beyond is no offset: execve(2) will say so
 
@@ -43,7 +42,7 @@ _FARTHEST = 1 << 62  # what lies beyond is no offset: execve(2) will say so
 def check(file: str, name: str) -> None:
     """Raise StepError when the program's interpreter is missing or it is for another machine."""
     try:
-        if posix.stat(file).st_mode & _S_IFMT != _S_IFREG:
+        if posix.stat(file).st_mode & S_IFMT != S_IFREG:
             return  # to open a device or a fifo is to use it
         fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     except OSError:
@@ -56,7 +55,7 @@ def check(file: str, name: str) -> None:
 
 def check_opened(fd: int, name: str, is_there: Callable[[bytes], bool]) -> None:
     """The same for a program that is open, in a root where is_there tells of a path whether there is a file."""
-    if posix.fstat(fd).st_mode & _S_IFMT != _S_IFREG:
+    if posix.fstat(fd).st_mode & S_IFMT != S_IFREG:
         return
     head = posix.pread(fd, 4096, 0)
     if head.startswith(b"#!"):
@@ -124,7 +123,7 @@ def _check_elf(fd: int, head: bytes, name: str, is_there: Callable[[bytes], bool
         return
     headers = posix.pread(fd, entry * entries, offset)
     for at in range(0, len(headers) - entry + 1, entry or 1):
-        if number(at, 4, headers) != _PT_INTERP:
+        if number(at, 4, headers) != PT_INTERP:
             continue
         where = number(at + 8, 8, headers) if wide else number(at + 4, 4, headers)
         length = number(at + 32, 8, headers) if wide else number(at + 16, 4, headers)

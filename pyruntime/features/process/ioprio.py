@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyruntime.errors import KernelError, StepError
+from pyruntime.kernel.constants import EPERM
 from pyruntime.kernel.scheduling import set_io_priority
 from pyruntime.plan.step import Step
 
@@ -29,7 +30,7 @@ def set_priority(parent: ParentActor, klass: str, priority: int) -> None:
     try:
         set_io_priority(parent.pid, CLASSES[klass], priority)
     except KernelError as error:
-        if error.errno != 1:
+        if error.errno != EPERM:
             raise
         raise StepError(
             f"set the I/O priority to {klass}, level {priority}: operation not permitted (EPERM)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyruntime.errors import KernelError
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import ENOSYS
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
-_ENOSYS = 38
 # What a new session keyring has (possessor everything, user view, read, link), and search for the user: else
 # a process that changes its user could not find the keys.
 _PERMISSIONS = 0x3F1B0000
@@ -30,5 +30,5 @@ def join(init: InitActor, name: str) -> None:
     try:
         process.set_keyring_permissions(process.join_session_keyring(name), _PERMISSIONS)
     except KernelError as error:
-        if error.errno != _ENOSYS:  # a kernel without keys has none to hide
+        if error.errno != ENOSYS:  # a kernel without keys has none to hide
             raise

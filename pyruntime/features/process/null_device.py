@@ -11,6 +11,7 @@ import fcntl
 import posix
 
 from pyruntime.features.rootfs import path
+from pyruntime.kernel.constants import EBADF, O_ACCMODE, O_PATH, S_IFCHR, S_IFMT
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -20,12 +21,9 @@ if TYPE_CHECKING:
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
-_S_IFMT, _S_IFCHR = 0o170000, 0o020000
-_O_ACCMODE = 3
 # Whatever the container has put in its place: no terminal is taken, no fifo waited for, no link followed.
 _NO_EFFECT = posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
 _NULL = posix.makedev(1, 3)
-_EBADF = 9
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -43,7 +41,7 @@ def reopen(init: InitActor) -> None:
     for number in (0, 1, 2):
         if not _is_stream_null(number):
             continue
-        mode = fcntl.fcntl(number, fcntl.F_GETFL) & _O_ACCMODE
+        mode = fcntl.fcntl(number, fcntl.F_GETFL) & O_ACCMODE
         fd = _containers(init.root_fd, mode)
         if fd < 0:
             fd = _new(mode)
@@ -56,20 +54,20 @@ def _is_stream_null(fd: int) -> bool:
     try:
         return _is_null(posix.fstat(fd))
     except OSError as error:
-        if error.errno == _EBADF:
+        if error.errno == EBADF:
             return False
         raise
 
 
 def _is_null(found: posix.stat_result) -> bool:
-    return found.st_mode & _S_IFMT == _S_IFCHR and found.st_rdev == _NULL
+    return found.st_mode & S_IFMT == S_IFCHR and found.st_rdev == _NULL
 
 
 def _containers(root_fd: int, mode: int) -> int:
     """Open the container's /dev/null; -1 when that is missing or something else."""
     directory = fd = -1
     try:
-        directory = path.resolve(root_fd, "/dev", path.O_PATH | posix.O_DIRECTORY)
+        directory = path.resolve(root_fd, "/dev", O_PATH | posix.O_DIRECTORY)
         fd = posix.open("null", mode | _NO_EFFECT, dir_fd=directory)
         if _is_null(posix.fstat(fd)):
             found, fd = fd, -1
@@ -92,7 +90,7 @@ def _new(mode: int) -> int:
     top = mount.new_filesystem("tmpfs", "tmpfs", settings, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     try:
         posix.mkdir("dev", 0o755, dir_fd=top)  # /proc/self/fd shows the path from the top
-        posix.mknod("dev/null", _S_IFCHR | 0o666, _NULL, dir_fd=top)
+        posix.mknod("dev/null", S_IFCHR | 0o666, _NULL, dir_fd=top)
         posix.chmod("dev/null", 0o666, dir_fd=top)  # past the umask
         return posix.open("dev/null", mode | _NO_EFFECT, dir_fd=top)
     finally:

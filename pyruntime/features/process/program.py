@@ -8,6 +8,7 @@ from pyruntime.errors import ConfigError, StepError, errno_name, strerror
 from pyruntime.features.process import executable
 from pyruntime.features.rootfs import path as rootfs_path
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import EACCES, ENOTDIR, EPERM, EROFS, S_IFDIR, S_IFMT, S_IFREG
 from pyruntime.plan.step import Step
 from pyruntime.util import fastjson
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
     from pyruntime.spec.sections import Seccomp
 
-_S_IFMT, _S_IFDIR, _S_IFREG = 0o170000, 0o040000, 0o100000
-_ENOENT, _EACCES, _ENOTDIR, _ELOOP, _EPERM, _ENOEXEC = 2, 13, 20, 40, 1, 8
 _PASSWD_LIMIT = 1 << 20
 _HARMLESS = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_ERRNO")
 _FORGETTING = frozenset(("madvise", "mmap"))
@@ -103,9 +102,9 @@ def make_cwd(init: InitActor, cwd: str) -> None:
     try:
         posix.close(rootfs_path.make_directory(init.root_fd, cwd))
     except OSError as error:
-        if error.errno == _ENOTDIR:
+        if error.errno == ENOTDIR:
             raise ConfigError(f"{cwd} is not a directory", hint="give a directory of the container") from None
-        if error.errno not in (_EACCES, _EPERM, 30):  # left for chdir(2) to judge, as the user
+        if error.errno not in (EACCES, EPERM, EROFS):  # left for chdir(2) to judge, as the user
             raise
 
 
@@ -164,7 +163,7 @@ def _holds_data(found: posix.stat_result) -> bool:
     """Whether a file is a regular one with contents of its own: procfs, cgroup, debugfs and tracefs say that theirs
     have 0 bytes, sysfs that they have a page without a block."""
     made_up = found.st_size == 0 or (found.st_size == 4096 and found.st_blocks == 0)
-    return found.st_mode & _S_IFMT == _S_IFREG and not made_up
+    return found.st_mode & S_IFMT == S_IFREG and not made_up
 
 
 def change_directory(init: InitActor, cwd: str) -> None:
@@ -227,7 +226,7 @@ def look_up(name: str, search: str) -> str:
             found = posix.stat(candidate)
         except OSError:
             continue
-        if found.st_mode & _S_IFMT == _S_IFDIR:
+        if found.st_mode & S_IFMT == S_IFDIR:
             continue
         if _may_execute(candidate):
             return candidate
@@ -264,7 +263,7 @@ def _check_executable(file: str, name: str) -> None:
             errno=errno_name(error.errno),
             hint="correct the path, or put the program into the image",
         ) from None
-    if found.st_mode & _S_IFMT == _S_IFDIR:
+    if found.st_mode & S_IFMT == S_IFDIR:
         # In execve(2)'s words too: docker 20.10 knows no others for its exit status 126.
         raise StepError(
             f'exec: "{name}": is a directory', errno="EACCES", why="permission denied", hint="give a program's path"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pyruntime.errors import KernelError, StepError
 from pyruntime.kernel import process
+from pyruntime.kernel.constants import EPERM
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ def set_limit(parent: ParentActor, limit: str, soft: int, hard: int) -> None:
     try:
         process.set_limit(parent.pid, RESOURCES[limit], soft, hard)
     except KernelError as error:
-        if error.errno != 1:
+        if error.errno != EPERM:
             raise
         own = _hard_limit(limit)
         why = f"{hard} is more than the hard limit of this runtime ({own})"
@@ -91,7 +92,7 @@ def _lift(pid: int) -> None:
     try:
         process.set_limit(pid, RESOURCES[_PROCESSES], INFINITY, INFINITY)
     except KernelError as error:
-        if error.errno != 1:  # without CAP_SYS_RESOURCE the process can still lower its own
+        if error.errno != EPERM:  # without CAP_SYS_RESOURCE the process can still lower its own
             raise
 
 

@@ -6,7 +6,18 @@ import posix
 
 from pyruntime.errors import StepError
 from pyruntime.kernel import files, process
-from pyruntime.kernel.constants import PIPEFS_MAGIC, PR_SET_NO_NEW_PRIVS
+from pyruntime.kernel.constants import (
+    EBADF,
+    EINVAL,
+    EPERM,
+    EROFS,
+    PIPEFS_MAGIC,
+    PR_SET_NO_NEW_PRIVS,
+    S_IFBLK,
+    S_IFCHR,
+    S_IFIFO,
+    S_IFMT,
+)
 from pyruntime.plan.step import Step
 from pyruntime.util.fileio import read_file
 
@@ -17,8 +28,6 @@ if TYPE_CHECKING:
     from pyruntime.plan.actors import InitActor, ParentActor
     from pyruntime.plan.request import Request
 
-_EINVAL, _EPERM, _EROFS = 22, 1, 30
-_S_IFMT, _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o170000, 0o020000, 0o060000, 0o010000
 _PTS_MAJORS = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and the seven behind it
 
 
@@ -65,7 +74,7 @@ def become_root() -> None:
     try:
         become(0, 0)
     except OSError as error:
-        if error.errno != _EINVAL:
+        if error.errno != EINVAL:
             raise
         become(*root_ids("self"))
 
@@ -102,11 +111,11 @@ def own_stdio(init: InitActor, uid: int) -> None:
     for fd in (0, 1, 2):
         try:
             found = posix.fstat(fd)
-            if found.st_mode & _S_IFMT in (_S_IFCHR, _S_IFBLK) or found.st_uid == uid:
+            if found.st_mode & S_IFMT in (S_IFCHR, S_IFBLK) or found.st_uid == uid:
                 continue
             posix.fchown(fd, uid, -1)
         except OSError as error:
-            if error.errno not in (_EINVAL, _EPERM, _EROFS, 9):
+            if error.errno not in (EINVAL, EPERM, EROFS, EBADF):
                 raise
 
 
@@ -118,9 +127,9 @@ def give_stdio(parent: ParentActor, uid: int) -> None:
     for fd in (0, 1, 2):
         try:
             found = posix.fstat(fd)
-            kind = found.st_mode & _S_IFMT
-            terminal = kind == _S_IFCHR and posix.major(found.st_rdev) in _PTS_MAJORS
-            pipe = kind == _S_IFIFO and files.filesystem_magic(fd) == PIPEFS_MAGIC
+            kind = found.st_mode & S_IFMT
+            terminal = kind == S_IFCHR and posix.major(found.st_rdev) in _PTS_MAJORS
+            pipe = kind == S_IFIFO and files.filesystem_magic(fd) == PIPEFS_MAGIC
             if not (pipe or (terminal and found.st_uid == posix.geteuid())):
                 continue
             if owner < 0:
@@ -128,7 +137,7 @@ def give_stdio(parent: ParentActor, uid: int) -> None:
             if owner >= 0 and found.st_uid != owner:
                 posix.fchown(fd, owner, -1)
         except OSError as error:
-            if error.errno not in (_EINVAL, _EPERM, _EROFS, 9):
+            if error.errno not in (EINVAL, EPERM, EROFS, EBADF):
                 raise
 
 
@@ -170,7 +179,7 @@ def set_uid(init: InitActor, uid: int) -> None:
 
 
 def _unmapped(call: str, ids: object, field: str, error: OSError) -> OSError | StepError:
-    if error.errno != _EINVAL:
+    if error.errno != EINVAL:
         return error
     return StepError(
         f"{call}({ids}): invalid argument (EINVAL)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import StepError
+from pyruntime.kernel.constants import EINVAL
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -133,7 +134,7 @@ def _write(path: str, text: str) -> None:
     try:
         posix.write(fd, text.encode())
     except OSError as error:
-        reason = _last_status() if error.errno == 22 else None
+        reason = _last_status() if error.errno == EINVAL else None
         raise StepError(f"write {text.strip()!r} to {path}: {error.strerror}", pointer=_FIELD, why=reason) from error
     finally:
         posix.close(fd)

@@ -12,10 +12,19 @@ import posix
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import KernelError
 from pyruntime.features.cgroups import place
-from pyruntime.features.rootfs import options, path
+from pyruntime.features.rootfs import options
 from pyruntime.features.rootfs.destination import destination_of, open_destination
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
+from pyruntime.kernel.constants import (
+    EACCES,
+    ENOENT,
+    EPERM,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    O_PATH,
+)
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -26,8 +35,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
     from pyruntime.spec.sections import Mount
 
-_DENIED = (1, 13)  # EPERM, EACCES
-_ENOENT = 2
+_DENIED = (EPERM, EACCES)
 
 
 def plan(request: Request, pointer: str, entry: Mount) -> Iterator[Step]:
@@ -114,7 +122,7 @@ def mount_hierarchies(
         mount.attach(top, target, destination)
         for name, directories, controllers in hierarchies:
             posix.mkdir(name, 0o755, dir_fd=top)
-            place_fd = posix.open(name, path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=top)
+            place_fd = posix.open(name, O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=top)
             fd = _hierarchy(name, directories, controllers, own, set)
             mount.attach(fd, place_fd, f"{destination}/{name}")
             posix.close(fd)
@@ -147,7 +155,7 @@ def _bound(directories: list[str], set: int) -> int:
         try:
             fd = mount.clone_tree(directory)
         except KernelError as error:
-            if error.errno != _ENOENT or directory == directories[-1]:
+            if error.errno != ENOENT or directory == directories[-1]:
                 raise
         else:
             break

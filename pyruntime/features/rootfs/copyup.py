@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import posix
 
-_S_IFMT = 0o170000
-_S_IFDIR, _S_IFREG, _S_IFLNK = 0o040000, 0o100000, 0o120000
+from pyruntime.kernel.constants import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+
 _CHUNK = 1 << 20
 
 
@@ -27,8 +27,8 @@ def copy_tree(source: int, target: int) -> None:
 
 def _copy(source: int, target: int, name: str) -> None:
     found = posix.stat(name, dir_fd=source, follow_symlinks=False)
-    kind, mode = found.st_mode & _S_IFMT, found.st_mode & 0o7777
-    if kind == _S_IFDIR:
+    kind, mode = found.st_mode & S_IFMT, found.st_mode & 0o7777
+    if kind == S_IFDIR:
         posix.mkdir(name, mode, dir_fd=target)
         flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
         below, copied = posix.open(name, flags, dir_fd=source), posix.open(name, flags, dir_fd=target)
@@ -37,10 +37,10 @@ def _copy(source: int, target: int, name: str) -> None:
         finally:
             posix.close(below)
             posix.close(copied)
-    elif kind == _S_IFLNK:
+    elif kind == S_IFLNK:
         posix.symlink(posix.readlink(name, dir_fd=source), name, dir_fd=target)
         posix.chown(name, found.st_uid, found.st_gid, dir_fd=target, follow_symlinks=False)
-    elif kind == _S_IFREG:
+    elif kind == S_IFREG:
         flags = posix.O_NOFOLLOW | posix.O_CLOEXEC
         original = posix.open(name, posix.O_RDONLY | posix.O_NONBLOCK | flags, dir_fd=source)
         copied = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | flags, 0o600, dir_fd=target)

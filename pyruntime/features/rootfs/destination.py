@@ -7,7 +7,7 @@ import posix
 from pyruntime.errors import ConfigError, KernelError
 from pyruntime.features.rootfs import path
 from pyruntime.kernel import files
-from pyruntime.kernel.constants import PROC_SUPER_MAGIC
+from pyruntime.kernel.constants import ENOENT, ENOTDIR, O_PATH, PROC_SUPER_MAGIC, S_IFDIR, S_IFLNK, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def open_destination(
         fd = link
     elif not directory:
         fd = path.make_file(root_fd, destination)
-        if posix.fstat(fd).st_mode & 0o170000 == 0o040000:
+        if posix.fstat(fd).st_mode & S_IFMT == S_IFDIR:
             posix.close(fd)
             # In these words, which docker looks for; move_mount(2) itself says EINVAL.
-            raise KernelError(20, "move_mount", (destination,))  # ENOTDIR
+            raise KernelError(ENOTDIR, "move_mount", (destination,))  # ENOTDIR
     elif type in ("proc", "sysfs", "mqueue"):
         fd = _ordinary_directory(root_fd, destination, type)
     else:
@@ -83,12 +83,12 @@ def open_destination(
 def _open_link(root_fd: int, destination: str) -> int:
     """Open a symbolic link itself (O_PATH), -1 when there is none."""
     try:
-        fd = path.resolve(root_fd, destination, path.O_PATH | posix.O_NOFOLLOW)
+        fd = path.resolve(root_fd, destination, O_PATH | posix.O_NOFOLLOW)
     except KernelError as error:
-        if error.errno != 2:  # ENOENT
+        if error.errno != ENOENT:
             raise
         return -1
-    if posix.fstat(fd).st_mode & 0o170000 == 0o120000:
+    if posix.fstat(fd).st_mode & S_IFMT == S_IFLNK:
         return fd
     posix.close(fd)
     return -1

@@ -8,7 +8,17 @@ from pyruntime.errors import ConfigError, KernelError
 from pyruntime.features.rootfs import nodes, options, path, sources
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
+from pyruntime.kernel.constants import (
+    ENOENT,
+    ENOTDIR,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    S_IFBLK,
+    S_IFCHR,
+    S_IFIFO,
+    S_IFMT,
+    S_IFREG,
+)
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -18,11 +28,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
 
-_KINDS = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
-_S_IFMT = 0o170000
-_S_IFIFO = 0o010000
-_S_IFREG = 0o100000
-_ENOENT, _ENOTDIR = 2, 20
+_KINDS = {"c": S_IFCHR, "u": S_IFCHR, "b": S_IFBLK, "p": S_IFIFO}
 
 # path -> (major, minor); character devices, 0666, owned by the container's root
 DEFAULT = {
@@ -113,7 +119,7 @@ def _is_there(directory: int, name: str, shown: str, kind: int, number: int) -> 
     found = posix.stat(name, dir_fd=directory, follow_symlinks=False)
     if _is_device(found, kind, number):
         return True
-    if found.st_mode & _S_IFMT == _S_IFREG and found.st_size == 0 and kind != _S_IFIFO:
+    if found.st_mode & S_IFMT == S_IFREG and found.st_size == 0 and kind != S_IFIFO:
         return False
     raise ConfigError(
         f"the rootfs holds {shown}, and it is not the device {posix.major(number)}:{posix.minor(number)}",
@@ -122,7 +128,7 @@ def _is_there(directory: int, name: str, shown: str, kind: int, number: int) -> 
 
 
 def _is_device(found: posix.stat_result, kind: int, number: int) -> bool:
-    return found.st_mode & _S_IFMT == kind and (kind == _S_IFIFO or found.st_rdev == number)
+    return found.st_mode & S_IFMT == kind and (kind == S_IFIFO or found.st_rdev == number)
 
 
 def _bind(
@@ -132,7 +138,7 @@ def _bind(
     try:
         fd = sources.clone(init, shown)
     except KernelError as error:
-        if error.errno not in (_ENOENT, _ENOTDIR):
+        if error.errno not in (ENOENT, ENOTDIR):
             raise
         fd = nodes.clone(init, directory, path=shown, kind=kind, number=number, **owner)
     try:

@@ -6,14 +6,12 @@ import posix
 
 from pyruntime.errors import KernelError
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MNT_DETACH, UMOUNT_NOFOLLOW
+from pyruntime.kernel.constants import EINVAL, ENOENT, MNT_DETACH, O_PATH, UMOUNT_NOFOLLOW
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.state.store import Record
-
-_O_PATH = 0o10000000
 
 
 def detach(record: Record) -> None:
@@ -25,7 +23,7 @@ def detach(record: Record) -> None:
         try:
             mount.umount(record.host_mounts, MNT_DETACH | UMOUNT_NOFOLLOW)
         except KernelError as error:
-            if error.errno in (2, 22):  # ENOENT, EINVAL: gone meanwhile
+            if error.errno in (ENOENT, EINVAL):  # gone meanwhile
                 return
             raise
 
@@ -33,7 +31,7 @@ def detach(record: Record) -> None:
 def count(directory: str) -> int:
     """How many mounts lie on a directory, one over the other (proc(5), mountinfo)."""
     try:
-        fd = posix.open(directory, _O_PATH | posix.O_CLOEXEC)
+        fd = posix.open(directory, O_PATH | posix.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return 0
     place = posix.readlink(f"/proc/self/fd/{fd}")

@@ -13,7 +13,7 @@ from pyruntime.errors import ConfigError, KernelError, from_oserror
 from pyruntime.features.namespaces import id_maps
 from pyruntime.features.rootfs import sources
 from pyruntime.kernel import mount, process
-from pyruntime.kernel.constants import CLONE_NEWUSER, MOUNT_ATTR_IDMAP
+from pyruntime.kernel.constants import CLONE_NEWUSER, EINVAL, MOUNT_ATTR_IDMAP, SIGKILL
 from pyruntime.kernel.pidfd import send_signal
 
 TYPE_CHECKING = False
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pyruntime.plan.actors import ParentActor
     from pyruntime.plan.request import Request
     from pyruntime.spec.sections import Mount
-
-_SIGKILL = 9
-_EINVAL = 22
 
 
 def plan(request: Request, pointer: str, entry: Mount, *, whole_tree: bool) -> dict[str, object]:
@@ -66,7 +63,7 @@ def open_mapped(
                 try:
                     fd = _clone(source, recursive, whole_tree, userns)
                 except KernelError as error:
-                    if error.errno != _EINVAL or recursive:
+                    if error.errno != EINVAL or recursive:
                         raise
                     fd = -1
             # In a user namespace a mount that another one lies on cannot be had without that.
@@ -114,6 +111,6 @@ def user_namespace(maps: dict[str, list[list[int]]]) -> int:
         return _open(f"/proc/{pid}/ns/user")
     finally:
         posix.close(write_end)
-        send_signal(pidfd, _SIGKILL)
+        send_signal(pidfd, SIGKILL)
         posix.waitpid(pid, 0)
         posix.close(pidfd)

@@ -8,10 +8,15 @@ from pyruntime.errors import ConfigError, KernelError, StepError
 from pyruntime.features.rootfs import path
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
+    ENOENT,
+    ENOTDIR,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFMT,
 )
 from pyruntime.plan.step import Step
 
@@ -21,11 +26,6 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
-
-_S_IFMT = 0o170000
-_S_IFDIR = 0o040000
-_S_IFCHR = 0o020000
-_ENOENT, _ENOTDIR = 2, 20
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -66,7 +66,7 @@ def mask(init: InitActor, path: str) -> None:
     fd = -1
     try:
         found = posix.fstat(target)
-        if found.st_mode & _S_IFMT == _S_IFDIR:
+        if found.st_mode & S_IFMT == S_IFDIR:
             if _is_root(init, target):
                 raise ConfigError(
                     f"{path} is the root of the container and cannot be masked", hint="mask what is below it"
@@ -90,7 +90,7 @@ def _is_root(init: InitActor, fd: int) -> bool:
 
 
 def _is_null(found: posix.stat_result) -> bool:
-    return found.st_mode & _S_IFMT == _S_IFCHR and found.st_rdev == posix.makedev(1, 3)
+    return found.st_mode & S_IFMT == S_IFCHR and found.st_rdev == posix.makedev(1, 3)
 
 
 def _open(init: InitActor, name: str) -> int:
@@ -108,7 +108,7 @@ def _open(init: InitActor, name: str) -> int:
             return path.resolve(fd, name[len(place) :])
         return path.resolve(init.root_fd, name)
     except KernelError as error:
-        if error.errno in (_ENOENT, _ENOTDIR):
+        if error.errno in (ENOENT, ENOTDIR):
             return -1
         raise
 

@@ -13,7 +13,7 @@ from pyruntime.errors import ConfigError, KernelError
 from pyruntime.features.rootfs import options, path, sources
 from pyruntime.features.rootfs.destination import destination_of, open_destination
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT
+from pyruntime.kernel.constants import EPERM, MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT, O_PATH, S_IFDIR, S_IFLNK, S_IFMT
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
     from pyruntime.spec.sections import Mount
 
-_S_IFMT = 0o170000
-_S_IFDIR = 0o040000
-_S_IFLNK = 0o120000
 
-_EPERM = 1
 _LONGEST_SETTING = 255  # fsconfig(2) copies 256 bytes, the NUL among them
 
 
@@ -203,7 +199,7 @@ def mount_filesystem(
             context = init.proc_contexts.pop(0) if type == "proc" and init.proc_contexts else None
             fd = mount.new_filesystem(type, source, data, set, context)
         except KernelError as error:
-            if error.errno != _EPERM or not instead:
+            if error.errno != EPERM or not instead:
                 raise
             fd = mount.clone_tree(instead, recursive=True)
             tree = set | (MOUNT_ATTR_RDONLY if type == "sysfs" else 0)
@@ -225,7 +221,7 @@ def mount_filesystem(
 def _mode_of(init: InitActor, destination: str) -> list[str]:
     """The mode of the directory that a tmpfs covers, as a word for it; none where there is no directory."""
     try:
-        fd = path.resolve(init.root_fd, destination, path.O_PATH | posix.O_DIRECTORY)
+        fd = path.resolve(init.root_fd, destination, O_PATH | posix.O_DIRECTORY)
     except KernelError:
         return []
     try:
@@ -256,7 +252,7 @@ def bind(
     else:
         fd = init.ask_parent({"source": source, "recursive": recursive, **idmap})
     try:
-        is_directory = posix.fstat(fd).st_mode & _S_IFMT == _S_IFDIR
+        is_directory = posix.fstat(fd).st_mode & S_IFMT == S_IFDIR
         target = open_destination(
             init, destination, "bind", directory=is_directory, source=fd, follow="dest-nofollow" not in links
         )
@@ -292,7 +288,7 @@ def _set_attributes(fd: int, set: int, clear: int, unnamed: int, shown: str) -> 
     try:
         mount.set_attributes(fd, set=set, clear=clear | unnamed, shown=shown)
     except KernelError as error:
-        if error.errno != _EPERM or not unnamed:
+        if error.errno != EPERM or not unnamed:
             raise
         if set or clear:
             mount.set_attributes(fd, set=set, clear=clear, shown=shown)
@@ -302,7 +298,7 @@ def _copy_link(init: InitActor, source: str, destination: str) -> bool:
     """Make the symbolic link that the source is at the destination; False when it is none. Raises ConfigError."""
     fd = sources.open_path(init, source, follow=False)
     try:
-        if posix.fstat(fd).st_mode & _S_IFMT != _S_IFLNK:
+        if posix.fstat(fd).st_mode & S_IFMT != S_IFLNK:
             return False
         target = posix.readlink("", dir_fd=fd)
     finally:

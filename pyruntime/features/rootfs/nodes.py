@@ -11,14 +11,13 @@ import posix
 from pyruntime.errors import KernelError, StepError
 from pyruntime.features.process import user
 from pyruntime.kernel import mount
-from pyruntime.kernel.constants import MNT_DETACH, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
+from pyruntime.kernel.constants import EPERM, MNT_DETACH, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.plan.actors import InitActor, ParentActor
 
 _NAME = "node"
-_EPERM = 1
 
 
 def clone(init: InitActor, directory: int, **node: str | int) -> int:
@@ -60,7 +59,7 @@ def make(parent: ParentActor, *, path: str, kind: int, number: int, mode: int, u
                 errno="ENOENT",
             ) from None
         except OSError as error:
-            raise KernelError(error.errno or _EPERM, "mknodat", (path,)) from None
+            raise KernelError(error.errno or EPERM, "mknodat", (path,)) from None
         posix.chown(_NAME, *owner, dir_fd=fd, follow_symlinks=False)
         posix.chmod(_NAME, mode, dir_fd=fd)
     except BaseException:

@@ -14,6 +14,9 @@ import posix
 from pyruntime.errors import KernelError
 from pyruntime.kernel import files
 from pyruntime.kernel.constants import (
+    ELOOP,
+    ENOENT,
+    O_PATH,
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
@@ -24,10 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-O_PATH = 0o10000000
-_ENOENT = 2
-_ENOTDIR = 20
-_ELOOP = 40
 _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 
 
@@ -55,7 +54,7 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, *, linked: Callab
     try:
         return _open(root_fd, path, O_PATH | posix.O_DIRECTORY, linked)
     except KernelError as error:
-        if error.errno != _ENOENT:
+        if error.errno != ENOENT:
             raise
     return _make(root_fd, path, mode, directory=True, linked=linked)
 
@@ -66,7 +65,7 @@ def _open(root_fd: int, path: str, flags: int, linked: Callable[[int], None] | N
         try:
             return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
         except KernelError as error:
-            if error.errno != _ELOOP:
+            if error.errno != ELOOP:
                 raise
     fd = resolve(root_fd, path, flags)
     if linked is not None:
@@ -83,7 +82,7 @@ def make_file(root_fd: int, path: str, mode: int = 0o644) -> int:
     try:
         return resolve(root_fd, path)
     except KernelError as error:
-        if error.errno != _ENOENT:
+        if error.errno != ENOENT:
             raise
     return _make(root_fd, path, mode, directory=False)
 
@@ -101,14 +100,14 @@ def _make(root_fd: int, path: str, mode: int, *, directory: bool, linked: Callab
             try:
                 found = _open(root_fd, walked, O_PATH, linked, followed=links > 0)
             except KernelError as error:
-                if error.errno != _ENOENT:
+                if error.errno != ENOENT:
                     raise
                 name = names[at]
                 target = _link_target(parent, name)
                 if target is not None:
                     links += 1
                     if links > _MAX_LINKS:
-                        raise KernelError(_ELOOP, "openat2", (path,)) from None
+                        raise KernelError(ELOOP, "openat2", (path,)) from None
                     into = [] if target.startswith("/") else names[:at]
                     names = into + [n for n in target.split("/") if n not in ("", ".")] + names[at + 1 :]
                     at = 0

@@ -5,14 +5,19 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, KernelError
-from pyruntime.features.rootfs import options, path, sources
+from pyruntime.features.rootfs import options, sources
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
+    EINVAL,
+    ENOENT,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
     MS_SHARED,
     MS_SLAVE,
+    O_PATH,
+    S_IFDIR,
+    S_IFMT,
 )
 from pyruntime.plan.step import Step
 from pyruntime.util.fileio import read_file
@@ -23,9 +28,6 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
-
-_EINVAL = 22
-_S_IFMT, _S_IFDIR = 0o170000, 0o040000
 
 
 def plan_prepare(request: Request) -> Iterator[Step]:
@@ -77,7 +79,7 @@ def prepare(init: InitActor, rootfs: str, propagation: int, own_mounts: bool, to
         target = sources.open_path(init, rootfs)
     except (FileNotFoundError, NotADirectoryError):
         raise _no_rootfs(rootfs) from None
-    if posix.fstat(target).st_mode & _S_IFMT != _S_IFDIR:
+    if posix.fstat(target).st_mode & S_IFMT != S_IFDIR:
         raise _no_rootfs(rootfs)
     real = posix.readlink(f"/proc/self/fd/{target}")
     if real == "/":
@@ -109,14 +111,14 @@ def _make_containing_mount_private(directory: str) -> None:
             mount.set_propagation(directory or "/", MS_PRIVATE, recursive=False)
             return
         except KernelError as error:
-            if error.errno != _EINVAL or not directory:
+            if error.errno != EINVAL or not directory:
                 raise
         directory = directory.rpartition("/")[0]
 
 
 def pivot(init: InitActor, shared: bool) -> None:
     """pivot_root(2) into the rootfs"""
-    old = posix.open("/", path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    old = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         posix.fchdir(init.root_fd)
         mount.pivot_root(".", ".")
@@ -143,11 +145,11 @@ def move_root(init: InitActor) -> None:
         try:
             mount.umount(place, MNT_DETACH)
         except KernelError as error:
-            if error.errno == _EINVAL:
+            if error.errno == EINVAL:
                 mount.mount("tmpfs", place, "tmpfs", 0, None)
-            elif error.errno != 2:
+            elif error.errno != ENOENT:
                 raise
-    target = posix.open("/", path.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    target = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     mount.attach(init.root_fd, target, "/")
     posix.close(target)
     posix.fchdir(init.root_fd)

@@ -11,16 +11,13 @@ import posix
 
 from pyruntime.errors import KernelError
 from pyruntime.kernel import mount, process
-from pyruntime.kernel.constants import CLONE_NEWNS
+from pyruntime.kernel.constants import CLONE_NEWNS, EACCES, EPERM, O_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyruntime.plan.actors import InitActor, ParentActor
-
-_O_PATH = 0o10000000
-_EPERM, _EACCES = 1, 13
 
 
 def clone(init: InitActor, source: str, *, recursive: bool = False, follow: bool = True) -> int:
@@ -50,12 +47,12 @@ def open_path(init: InitActor, source: str, *, follow: bool = True) -> int:
 
 
 def _open(source: str, follow: bool) -> int:
-    return posix.open(source, _O_PATH | posix.O_CLOEXEC | (0 if follow else posix.O_NOFOLLOW))
+    return posix.open(source, O_PATH | posix.O_CLOEXEC | (0 if follow else posix.O_NOFOLLOW))
 
 
 def _may_ask(init: InitActor, source: str, error: OSError) -> bool:
     """Whether the parent may open what init may not: nothing below the rootfs, whose links the image decides."""
-    return error.errno == _EACCES and not (init.rootfs and source.startswith(init.rootfs + "/"))
+    return error.errno == EACCES and not (init.rootfs and source.startswith(init.rootfs + "/"))
 
 
 def _ask(init: InitActor, source: str, follow: bool) -> int:
@@ -78,16 +75,16 @@ def open_for_init(parent: ParentActor, wanted: dict[str, Any]) -> int:
 def _open_source(parent: ParentActor, *, source: str, follow: bool) -> int:
     if not parent.request.has_new("mount"):
         # What a path means in a namespace that others have is theirs to decide, and the rights here are the host's.
-        raise KernelError(_EACCES, "open_tree", (source,))
+        raise KernelError(EACCES, "open_tree", (source,))
     try:
         with Inside(parent.pid):
             return _open(source, follow)
     except KernelError as error:
-        if error.errno != _EPERM:
+        if error.errno != EPERM:
             raise
-        raise KernelError(_EACCES, "open_tree", (source,)) from None  # an ordinary user cannot enter: no other rights
+        raise KernelError(EACCES, "open_tree", (source,)) from None  # an ordinary user cannot enter: no other rights
     except OSError as error:
-        raise KernelError(error.errno or _EACCES, "open_tree", (source,)) from None
+        raise KernelError(error.errno or EACCES, "open_tree", (source,)) from None
 
 
 class Inside:

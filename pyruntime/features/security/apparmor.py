@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyruntime.errors import KernelError, StepError
 from pyruntime.features.security import labels
+from pyruntime.kernel.constants import EINVAL, ENOENT
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from pyruntime.plan.actors import InitActor
     from pyruntime.plan.request import Request
-
-_ENOENT, _EINVAL = 2, 22
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -31,14 +30,14 @@ def set_profile(init: InitActor, profile: str) -> None:
     except OSError as error:
         # No such file: no AppArmor in the kernel, or one before 5.8. EINVAL: built in, but not switched on.
         failure = error
-    if failure.errno == _ENOENT and not isinstance(failure, KernelError):
+    if failure.errno == ENOENT and not isinstance(failure, KernelError):
         raise StepError(
             f"take on the AppArmor profile {profile}: no such file or directory (ENOENT)",
             why="the profile is not loaded into the kernel",
             hint="load it with apparmor_parser -r FILE (aa-status lists those that are loaded)",
             errno="ENOENT",
         )
-    if failure.errno not in (_ENOENT, _EINVAL):
+    if failure.errno not in (ENOENT, EINVAL):
         raise failure
     # runc refuses, crun goes on. A profile is a fence of the host's administrator: where AppArmor is off
     # there is none to be had for anybody.

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.kernel.constants import (
-    PROC_SUPER_MAGIC,
-    RESOLVE_BENEATH,
-    RESOLVE_NO_MAGICLINKS,
-    RESOLVE_NO_XDEV,
-)
+from pyruntime.kernel.constants import EINVAL, PROC_SUPER_MAGIC, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV
 from pyruntime.kernel.files import filesystem_magic, open_resolved
 
 _SAFE = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS
@@ -24,7 +19,7 @@ def write(proc_fd: int, attribute: str, value: str) -> None:
     fd = open_resolved(proc_fd, f"self/attr/{attribute}", posix.O_WRONLY, _SAFE)
     try:
         if filesystem_magic(fd) != PROC_SUPER_MAGIC:
-            raise OSError(22, "not a file of procfs", f"/proc/self/attr/{attribute}")
+            raise OSError(EINVAL, "not a file of procfs", f"/proc/self/attr/{attribute}")
         posix.write(fd, value.encode())
     finally:
         posix.close(fd)

@@ -20,7 +20,7 @@ import posix
 
 from pyruntime.errors import ConfigError, KernelError, StepError, from_json
 from pyruntime.kernel import process
-from pyruntime.kernel.constants import PR_SET_DUMPABLE
+from pyruntime.kernel.constants import CAP_SYS_ADMIN, EACCES, PR_SET_DUMPABLE
 from pyruntime.kernel.filter import FLAGS, flag_bits, load_filter
 from pyruntime.plan.step import Step
 from pyruntime.util import fastjson
@@ -42,7 +42,6 @@ _DEFAULT_FLAGS = ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",)
 
 # The program of the container being made. Init has it by being a clone of the parent: 15 KiB less to send.
 _program = b""
-_CAP_SYS_ADMIN = 1 << 21
 
 
 def plan(request: Request) -> Iterator[Step]:
@@ -61,7 +60,7 @@ def plan(request: Request) -> Iterator[Step]:
 def plan_privileged(request: Request) -> Iterator[Step]:
     """BECOME, before privileges are dropped: the filter of a process without noNewPrivileges."""
     if not request.process.get("noNewPrivileges"):
-        yield from _plan_load(request, _CAP_SYS_ADMIN)
+        yield from _plan_load(request, 1 << CAP_SYS_ADMIN)
 
 
 def plan_unprivileged(request: Request) -> Iterator[Step]:
@@ -152,7 +151,7 @@ def load_bits(init: InitActor, program: bytes, flags: int) -> None:
     try:
         listener = load_filter(program, flags)
     except KernelError as error:
-        if error.errno != 13:
+        if error.errno != EACCES:
             raise
         raise StepError(
             "load the system call filter: permission denied (EACCES)",

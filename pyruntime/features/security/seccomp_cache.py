@@ -13,6 +13,7 @@ import marshal
 import posix
 
 from pyruntime.kernel import files
+from pyruntime.kernel.constants import S_IFMT, S_IFREG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _FORMAT = b"pyruntime-seccomp-1"
 _KEEP = 64
 _MAX_SIZE = 64 * 1024
 _OTHERS_WRITE = 0o022
-_KIND, _REGULAR = 0o170000, 0o100000
+_KIND, _REGULAR = S_IFMT, S_IFREG
 
 
 def key(section: Seccomp) -> str:

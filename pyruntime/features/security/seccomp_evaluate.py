@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import posix
 
+from pyruntime.kernel.constants import (
+    AUDIT_ARCH_AARCH64,
+    AUDIT_ARCH_X86_64,
+    CLONE_PARENT,
+    CLONE_PARENT_SETTID,
+    SECCOMP_RET_ALLOW,
+    SECCOMP_RET_LOG,
+)
+
 # linux/audit.h, and clone and exit_group in unistd.h, by uname(2)'s machine
 _MACHINES = {
-    "x86_64": (0xC000003E, 56, 231),
-    "aarch64": (0xC00000B7, 220, 94),
+    "x86_64": (AUDIT_ARCH_X86_64, 56, 231),
+    "aarch64": (AUDIT_ARCH_AARCH64, 220, 94),
 }
 # linux/bpf_common.h
 _LD_ABSOLUTE, _LD_IMMEDIATE, _LD_MEMORY = 0x20, 0x00, 0x60
@@ -15,8 +24,7 @@ _LDX_IMMEDIATE, _LDX_MEMORY, _ST, _STX = 0x01, 0x61, 0x02, 0x03
 _TAX, _TXA, _RETURN, _RETURN_A, _JUMP = 0x07, 0x87, 0x06, 0x16, 0x05
 _ALU, _NEGATE, _JUMPS = 0x04, 0x84, 0x05
 _BY_X = 0x08
-_ALLOW = (0x7FFF0000, 0x7FFC0000)  # SECCOMP_RET_ALLOW, SECCOMP_RET_LOG
-_CLONE_PARENT, _CLONE_PARENT_SETTID = 0x00008000, 0x00100000
+_ALLOW = (SECCOMP_RET_ALLOW, SECCOMP_RET_LOG)
 
 
 def allows_spawn(program: bytes) -> bool:
@@ -25,7 +33,7 @@ def allows_spawn(program: bytes) -> bool:
     if machine is None:
         return False
     architecture, clone, exit_group = machine
-    calls = ((clone, _CLONE_PARENT | _CLONE_PARENT_SETTID), (exit_group, 0))
+    calls = ((clone, CLONE_PARENT | CLONE_PARENT_SETTID), (exit_group, 0))
     return all(evaluate(program, architecture, number, first) in _ALLOW for number, first in calls)
 
 

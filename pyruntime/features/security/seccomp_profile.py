@@ -6,13 +6,13 @@ import sys
 
 from pyruntime.errors import ConfigError, KernelError, errno_name, strerror
 from pyruntime.kernel import libseccomp
+from pyruntime.kernel.constants import AUDIT_ARCH_X86_64, ENOSYS, EPERM
 from pyruntime.kernel.filter import supports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.spec.sections import Seccomp, SyscallArgument, SyscallRule
 
-_EPERM, _ENOSYS = 1, 38
 _MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS of linux/bpf_common.h
 _INSTRUCTION_SIZE = 8
 _FEW_RULES = 1024
@@ -56,7 +56,7 @@ _TREE_FROM = 8
 # bpf(4): classic BPF on struct seccomp_data, whose first field is the number and the second the architecture.
 _LOAD_NUMBER, _LOAD_ARCHITECTURE = (0x20, 0, 0, 0), (0x20, 0, 0, 4)
 _JUMP, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_NOT_LESS, _RETURN = 0x05, 0x15, 0x25, 0x35, 0x06
-_X86_64, _X32 = 0xC000003E, 0x4000003E  # x32 is libseccomp's token; the kernel says x86-64 and sets a bit:
+_X32 = 0x4000003E  # libseccomp's token of x32: the kernel reports AUDIT_ARCH_X86_64 and __X32_SYSCALL_BIT
 _X32_BIT = 0x40000000
 
 Instruction = tuple[int, int, int, int]
@@ -89,7 +89,7 @@ def compile_profile(section: Seccomp) -> Compiled:
         program = filter.export()
     finally:
         filter.close()
-    if section["defaultAction"] not in _PERMISSIVE and default & 0xFFFF != _ENOSYS:
+    if section["defaultAction"] not in _PERMISSIVE and default & 0xFFFF != ENOSYS:
         program = enosys_stub(highest_numbers(tokens, used)) + program
     if len(program) > _MAX_INSTRUCTIONS * _INSTRUCTION_SIZE:
         raise _too_long(f"the filter takes {len(program) // _INSTRUCTION_SIZE} instructions")
@@ -100,7 +100,7 @@ def action_value(name: str, errno: int | None) -> int:
     """An action and its errno (EPERM when none is given) as the kernel takes them."""
     value = ACTIONS[name]
     if name in _WITH_DATA:
-        value |= (_EPERM if errno is None else errno) & 0xFFFF
+        value |= (EPERM if errno is None else errno) & 0xFFFF
     return value
 
 
@@ -213,7 +213,7 @@ def enosys_stub(highest: dict[int, int]) -> bytes:
     native = {token: number for token, number in highest.items() if token != _X32}
     blocks = []
     for token, number in native.items():
-        blocks.append(_stub_block(token, number, highest.get(_X32) if token == _X86_64 else None))
+        blocks.append(_stub_block(token, number, highest.get(_X32) if token == AUDIT_ARCH_X86_64 else None))
     if not blocks:
         return b""
     stub = [_LOAD_ARCHITECTURE]
@@ -228,9 +228,9 @@ def enosys_stub(highest: dict[int, int]) -> bytes:
 
 
 def _stub_block(architecture: int, highest: int, highest_x32: int | None) -> list[Instruction]:
-    refuse = (_RETURN, 0, 0, ACTIONS["SCMP_ACT_ERRNO"] | _ENOSYS)
+    refuse = (_RETURN, 0, 0, ACTIONS["SCMP_ACT_ERRNO"] | ENOSYS)
     to_filter = (_JUMP, 0, 0, 0)
-    if architecture != _X86_64:
+    if architecture != AUDIT_ARCH_X86_64:
         body = [_LOAD_NUMBER, (_JUMP_GREATER, 1, 0, highest), to_filter, refuse]
     else:
         x32 = [(_JUMP_GREATER, 1, 0, highest_x32), to_filter] if highest_x32 is not None else [to_filter]

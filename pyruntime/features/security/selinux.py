@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyruntime.errors import StepError
 from pyruntime.features.security import labels
+from pyruntime.kernel.constants import EACCES, EINVAL
 from pyruntime.plan.step import Step
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def set_label(init: InitActor, label: str) -> None:
     try:
         labels.write(init.proc_fd, "exec", label)
     except OSError as error:
-        if error.errno not in (13, 22):
+        if error.errno not in (EACCES, EINVAL):
             raise
         raise StepError(
             f"take on the SELinux label {label}: {error.strerror}",
