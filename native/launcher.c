@@ -8,7 +8,8 @@
  *
  *   PYTHON   the interpreter's real file, never a link
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
- *   SITE     the directory of the dependencies, when it is another one
+ *   SITE     the directory of the dependencies, when it is another one; last in sys.path: none of its modules replaces
+ *            one of the standard library
  *   ARCHIVE  the file of pyruntime/boot/archive.py
  *   SNAPSHOT the file of pyruntime/boot/snapshot/make.py, SNAPSHOT_NAME in DIRECTORY: when nothing it was made of has changed
  *            since, its memory is loaded instead of the interpreter
@@ -41,10 +42,9 @@ static char bootstrap[] =
     "import sys,posix,marshal,gc,_frozen_importlib_external as e\n"
     "gc.disable()\n" /* saves 0.6 ms of searches for garbage while modules load; main leaves it off */
     "sys.argv[0]='pyruntime'\n"
-#ifdef SITE
-    "sys.path[:0]='" LIBRARY "','" SITE "'\n"
-#else
     "sys.path[:0]='" LIBRARY "',\n"
+#ifdef SITE
+    "sys.path.append('" SITE "')\n"
 #endif
     "p='" ARCHIVE "'\n"
     "f=posix.open(p,posix.O_CLOEXEC)\n"

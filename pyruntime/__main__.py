@@ -19,7 +19,7 @@ _UNSAFE = ("LD_", "PYTHON", "GLIBC_", "MALLOC_", "GCONV_PATH", "GETCONF_DIR", "L
 _BOOTSTRAP = """
 import sys
 sys.argv[0] = "pyruntime"
-sys.path[:0] = {path!r}
+sys.path += {path!r}
 from pyruntime.cli.main import main
 sys.exit(main())
 """
@@ -31,6 +31,8 @@ def _path() -> list[str]:
 
     files = [spec.origin for name in ("pyruntime", "cffi", "jsonschema") if (spec := find_spec(name)) and spec.origin]
     folders = [os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in files]
+    # Where `make install` keeps its copies; missing elsewhere.
+    folders.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "dependencies"))
     return list(dict.fromkeys(folders))
 
 

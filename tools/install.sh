@@ -6,10 +6,14 @@
 #
 # PREFIX/bin/pyruntime      the launcher
 # PREFIX/bin/containerd-shim-pyruntime-v1   the same, as containerd calls it
-# PREFIX/lib/pyruntime/     the package, its dependencies, oci-spec/: everything that runs, and nothing else on sys.path
-#                           but the interpreter's standard library
+# PREFIX/lib/pyruntime/     the package, oci-spec/, and in dependencies/ copies of what it imports: everything that runs,
+#                           and nothing else on sys.path except the interpreter's standard library
 # PREFIX/lib/systemd/system/pyruntime-snapshot.service   makes the snapshot at each boot, once it is enabled
 # PREFIX/share/             completion for bash, zsh and fish, and the manual page
+#
+# For packages of a distribution (packaging/), in the environment:
+# SITE     the directory of the system's Python modules: the dependencies are imported from there, and none are copied
+# PYTHON   the interpreter that does the work and that the launcher starts (that of .venv)
 set -eu
 
 action=$1 prefix=$2 destdir=${3-}
@@ -22,7 +26,8 @@ shim=$prefix/bin/containerd-shim-pyruntime-v1
 library=$prefix/lib/pyruntime
 unit=$prefix/lib/systemd/system/pyruntime-snapshot.service
 source=$(cd "$(dirname "$0")/.." && pwd)
-venv=$source/.venv/bin/python
+python=${PYTHON:-$source/.venv/bin/python}
+site=${SITE:-$library/dependencies}
 
 if [ "$action" = uninstall ]; then
     rm -rf "$destdir$program" "$destdir$shim" "$destdir$library" "$destdir$unit"
@@ -46,23 +51,24 @@ umask 022
 rm -rf "$stage"
 mkdir -p "$stage" "$destdir$prefix/bin" "$source/build"
 
-"$venv" "$source/tools/copy-dependencies.py" "$stage"
+[ -n "${SITE-}" ] || "$python" "$source/tools/copy-dependencies.py" "$stage/dependencies"
 
 (cd "$source" && find pyruntime oci-spec -name __pycache__ -prune -o -type f -print | tar -c -T - -f -) |
     tar -x --no-same-owner -C "$stage" -f -
 
 # unchecked-hash: a start compares no times and reads no sources. A file that a dependency keeps for another version
 # of Python does not compile, and is not imported either.
-"$venv" -m compileall -q -f --invalidation-mode unchecked-hash -s "$stage" -p "$library" "$stage" >/dev/null || true
+"$python" -m compileall -q -f --invalidation-mode unchecked-hash -s "$stage" -p "$library" "$stage" >/dev/null || true
 for required in pyruntime/cli/main.py pyruntime/cli/__pycache__; do
     [ -e "$stage/$required" ] || { echo "$0: $required was not installed" >&2; exit 1; }
 done
-"$venv" -X no_debug_ranges "$source/tools/make-archive.py" "$stage/pyruntime.archive" "$stage" "$stage" "$library"
+"$python" -X no_debug_ranges "$source/tools/make-archive.py" "$stage/pyruntime.archive" "$stage" \
+    "${SITE:-$stage/dependencies}" "$library"
 chmod -R u+rwX,go+rX,go-w "$stage"
 [ "$(id -u)" != 0 ] || chown -R 0:0 "$stage"
 
-python=$("$venv" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
-"$source/tools/compile-launcher.sh" "$stage.program" "$python" "$library/pyruntime.archive" "$library"
+interpreter=$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
+"$source/tools/compile-launcher.sh" "$stage.program" "$interpreter" "$library/pyruntime.archive" "$library" "$site"
 "$source/tools/compile-shim.sh" "$stage.shim" "$program"
 chmod 755 "$stage.program" "$stage.shim"
 [ "${SNAPSHOT-}" = no ] || cp "$stage.program" "$stage/pyruntime.start"
@@ -95,5 +101,5 @@ fi
 if [ "${SNAPSHOT-}" != no ] && { [ -n "$destdir" ] || ! "$program" snapshot make; }; then
     echo "note: without a snapshot every command takes some milliseconds longer (docs/snapshot.md)"
 fi
-"$venv" "$source/tools/make-share.py" "$destdir$prefix/share"
+"$python" "$source/tools/make-share.py" "$destdir$prefix/share"
 echo "installed $destdir$program, $destdir$shim and $destdir$library"

@@ -97,12 +97,47 @@ def test_the_installation_runs_from_its_snapshot(prefix: Path, library: Path) ->
 
 def test_every_dependency_is_there(library: Path) -> None:
     code = (
-        f"import sys; sys.path[:0] = [{str(library)!r}];"
-        "import _cffi_backend, _prctl, cffi, jsonschema, prctl, pyruntime.kernel._shim;"
-        "print(_cffi_backend.__file__, jsonschema.__file__, prctl.__file__, pyruntime.kernel._shim.__file__)"
+        f"import sys; sys.path[:0] = [{str(library)!r}, '{library}/dependencies'];"
+        "import _cffi_backend, _prctl, cffi, jeepney, jsonschema, prctl, pyruntime.kernel._shim;"
+        "modules = _cffi_backend, cffi, jeepney, jsonschema, prctl, pyruntime.kernel._shim;"
+        "print(*(module.__file__ for module in modules))"
     )
     output = subprocess.run([PYTHON, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
-    assert all(file.startswith(f"{library}/") for file in output.split())
+    *dependencies, ours = output.split()
+    assert all(file.startswith(f"{library}/dependencies/") for file in dependencies)
+    assert ours.startswith(f"{library}/pyruntime/")
+
+
+def test_a_program_with_the_library_in_its_path_keeps_its_own_modules(library: Path, tmp_path: Path) -> None:
+    """PYTHONPATH: our copies of attrs, cffi and the others come after what the program has, and serve what it lacks."""
+    (tmp_path / "attrs.py").write_text("own = True")
+    (tmp_path / "jsonschema.py").write_text("own = True")
+    assert sorted(os.listdir(library)) == [
+        *("dependencies", "oci-spec", "pyruntime", "pyruntime.archive"),
+        *("pyruntime.snapshot" for _ in range(os.uname().machine == "x86_64")),
+        "pyruntime.start",
+    ]
+    code = (
+        f"import sys; sys.path.append({str(tmp_path)!r})\n"  # as site-packages: behind PYTHONPATH
+        "import attrs, jsonschema, pyruntime\n"
+        "assert attrs.own and jsonschema.own\n"
+        "print(pyruntime.Container('none').root)\n"
+        "import _cffi_backend, attrs\n"
+        "print(_cffi_backend.__file__)\n"
+    )
+    words = [PYTHON, "-S", "-c", code]
+    result = subprocess.run(words, capture_output=True, text=True, env={"PYTHONPATH": str(library)}, cwd="/")
+    assert result.returncode == 0, result.stderr
+    root, backend = result.stdout.split()
+    assert root == "/run/pyruntime"
+    assert backend.startswith(f"{library}/dependencies/")
+
+
+def test_the_module_works_from_the_path(prefix: Path, library: Path) -> None:
+    words = [PYTHON, "-S", "-m", "pyruntime", "--version"]
+    result = subprocess.run(words, capture_output=True, text=True, env={"PYTHONPATH": str(library)}, cwd="/")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == run(prefix, "--version").stdout
 
 
 def test_schemas_are_installed_where_the_checkout_has_them(library: Path) -> None:

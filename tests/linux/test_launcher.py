@@ -192,6 +192,19 @@ def test_interpreter_is_isolated(launcher: Path, library: Library) -> None:
     assert all(entry == str(library.path) or entry.startswith("/usr/lib/python3") for entry in report["path"])
 
 
+def test_dependencies_come_after_the_standard_library(folder: Path, library: Library) -> None:
+    """What is installed for all programs of a machine replaces no module of the standard library."""
+    site = folder / "site"
+    site.mkdir()
+    for name in "json", "traceback", "hostile":
+        (site / f"{name}.py").write_text("raise SystemExit('hostile')")
+    launcher = folder / "pyruntime"
+    subprocess.run([COMPILE, launcher, PYTHON, library.archive, library.path, site], check=True, env=environment())
+    assert subprocess.run([launcher], env={}, cwd="/").returncode == 42
+    path = library.report()["path"]
+    assert (path[0], path[-1]) == (str(library.path), str(site))
+
+
 def test_arguments_arrive_byte_for_byte(launcher: Path, library: Library) -> None:
     args = [b"", b"-c", b"--root=/a b", b"-h", b"caf\xc3\xa9", b"\xff\xfe", b"'\"\\\n$(id)", b"--"]
     for locale in {}, {"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}:

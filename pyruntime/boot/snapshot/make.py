@@ -57,13 +57,14 @@ NOT = (
 BOOTSTRAP = """
 import sys,posix,marshal,gc
 gc.disable()
-archive,modules,*sys.path[:0]=sys.argv[1:]
+archive,modules,library,*site=sys.argv[1:]
+sys.path[:]=library,*sys.path,*site
 sys.argv[:]='pyruntime',
 with open(archive,'rb') as file: code,contents=marshal.loads(file.read(65536)[4:])
 module=type(sys)('pyruntime.boot.archive')
 exec(code,module.__dict__)
 module.install(archive,contents)
-del archive,file,code,contents,module
+del archive,library,site,file,code,contents,module
 from pyruntime.boot import snapshot
 from pyruntime.cli import main
 snapshot.take(tuple(modules.split()),main)
