@@ -89,6 +89,9 @@ check: build ## ruff, mypy --strict, C with warnings as errors
 	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -fanalyzer \
 	        -c native/$$source.c -o /dev/null || exit 1; \
 	done
+	@for source in shim spawn; do \
+	    $${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -Werror -DPORTABLE -c native/$$source.c -o /dev/null || exit 1; \
+	done
 
 bench: build bench-packages ## ours, runc and crun, interleaved on one bundle (root)
 	@$(VENV) tests/bench/bench.py $(ARGS)

@@ -12,6 +12,8 @@ The headers hold the declarations once, for both readers: the C compiler and cff
 preprocessor, so this file prepares them for it: see `declarations`. The compiler is called directly:
 two translation units and one link need no setuptools, and our own C is held to -Werror while the code
 that cffi generates is not.
+
+Environment: CC, the compiler; NATIVE_CFLAGS, options for our own C and for the link; V, to show the commands.
 """
 
 from __future__ import annotations
@@ -141,6 +143,7 @@ def generate(module: Module, target: Path) -> None:
 def build(module: Module) -> None:
     """Compiles and links the module; the old one stays in place until the new one is whole."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
+    more = shlex.split(os.environ.get("NATIVE_CFLAGS", ""))
     WORK.mkdir(parents=True, exist_ok=True)
     generated = WORK / f"{module.name}.c"
     generate(module, generated)
@@ -150,16 +153,16 @@ def build(module: Module) -> None:
     run([*compiler, *CODE, "-w", f"-I{NATIVE}", include, "-c", str(generated), "-o", str(objects[0])])
     for code in module.codes:
         objects.append(WORK / f"{code.stem}.own.o")
-        run([*compiler, *CODE, *STRICT, f"-I{NATIVE}", "-c", str(code), "-o", str(objects[-1])])
+        run([*compiler, *CODE, *STRICT, *more, f"-I{NATIVE}", "-c", str(code), "-o", str(objects[-1])])
 
     fresh = module.output.with_suffix(".new")
-    run([*compiler, *LINK, *map(str, objects), *module.libraries, "-o", str(fresh)])
+    run([*compiler, *LINK, *more, *map(str, objects), *module.libraries, "-o", str(fresh)])
     os.replace(fresh, module.output)
 
 
 def main() -> None:
     for module in MODULES:
-        inputs = [*module.codes, *module.headers, Path(__file__), NATIVE / "processor.h"]
+        inputs = [*module.codes, *module.headers, Path(__file__), NATIVE / "bare.h", NATIVE / "processor.h"]
         for path in inputs:
             if not path.exists():
                 sys.exit(f"native/build.py: {path} is missing")

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include "bare.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -211,19 +213,11 @@ int shim_reset_signals(void)
     RESULT(sigprocmask(SIG_SETMASK, &none, NULL));
 }
 
-#if defined(__x86_64__)
+#if BARE
 
-/* System calls for code whose libraries have lost their data. */
-static inline long bare(long number, long a, long b, long c)
+UNINSTRUMENTED static inline void drop(uintptr_t from, uintptr_t to)
 {
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return result;
-}
-
-static inline void drop(uintptr_t from, uintptr_t to)
-{
-    bare(SYS_madvise, (long)from, (long)(to - from), MADV_DONTNEED); /* ENOMEM: there are holes in it, as is expected */
+    bare(SYS_madvise, (long)from, (long)(to - from), MADV_DONTNEED, 0); /* ENOMEM: there are holes in it, as is expected */
 }
 
 static size_t length_of(const char *const *texts, size_t *count)
@@ -253,11 +247,10 @@ static const char **copy_list(const char *const *texts, const char ***list, char
  *
  * From the first `drop` on there is no library, no thread-local storage and no global variable.
  */
-__attribute__((no_stack_protector)) int shim_wait_and_execute(int gate, int failure, const char *words,
-                                                              const char *program, const char *const *arguments,
-                                                              const char *const *environment)
+UNINSTRUMENTED int shim_wait_and_execute(int gate, int failure, const char *words, const char *program,
+                                         const char *const *arguments, const char *const *environment)
 {
-    const uintptr_t page = 4096;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     size_t argc, envc;
     const size_t strings = strlen(words) + strlen(program) + 2 + length_of(arguments, &argc) + length_of(environment, &envc);
     const size_t size = ((argc + envc + 2) * sizeof(char *) + strings + page - 1) / page * page;
@@ -280,22 +273,22 @@ __attribute__((no_stack_protector)) int shim_wait_and_execute(int gate, int fail
     const uintptr_t second_end = stack < (uintptr_t)kept ? (uintptr_t)kept + size : stack + 2 * page;
     drop(0, first);
     drop(first_end, second);
-    drop(second_end, 0x7ffffffff000);
+    drop(second_end, BARE_TOP);
 
     char go = 0;
     long error = 0;
     while (go != '0' && (error >= 0 || error == -EINTR))
-        error = bare(SYS_read, gate, (long)&go, 1);
+        error = bare(SYS_read, gate, (long)&go, 1, 0);
     if (go == '0')
-        error = bare(SYS_execve, (long)path, (long)argv, (long)envp);
+        error = bare(SYS_execve, (long)path, (long)argv, (long)envp, 0);
     char digits[] = "000\"}";
     digits[0] = (char)('0' + -error / 100);
     digits[1] = (char)('0' + -error / 10 % 10);
     digits[2] = (char)('0' + -error % 10);
-    bare(SYS_write, failure, (long)message, message_length);
-    bare(SYS_write, failure, (long)digits, 5);
+    bare(SYS_write, failure, (long)message, message_length, 0);
+    bare(SYS_write, failure, (long)digits, 5, 0);
     for (;;)
-        bare(SYS_exit_group, 1, 0, 0);
+        bare(SYS_exit_group, 1, 0, 0, 0);
 }
 
 #else

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "spawn.h"
 
+#include "bare.h"
+
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -21,49 +23,17 @@
 #include <sys/rseq.h>
 #endif
 
+#if BARE
+
 #define STACK 16384
 
 /*
  * The new process has the pages of this section, and those that `shim_spawn` fills: no C library, no thread-local
  * storage, no constants. What is here calls nothing that is elsewhere.
  */
-#define ALONE __attribute__((section("spawn_text"), noinline, optimize("no-stack-protector"), no_stack_protector))
+#define ALONE UNINSTRUMENTED __attribute__((section("spawn_text"), noinline, optimize("no-stack-protector")))
 extern const char __start_spawn_text[] __attribute__((visibility("hidden")));
 extern const char __stop_spawn_text[] __attribute__((visibility("hidden")));
-
-#if defined(__x86_64__)
-
-#define TOP 0x7ffffffff000UL
-
-static inline __attribute__((always_inline)) long bare(long number, long a, long b, long c, long d)
-{
-    long result;
-    register long r10 __asm__("r10") = d;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
-#elif defined(__aarch64__)
-
-#define TOP 0xfffffffff000UL
-
-static inline __attribute__((always_inline)) long bare(long number, long a, long b, long c, long d)
-{
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory", "cc");
-    return x0;
-}
-
-#else
-#error "the clone of a process without the C library is written for x86-64 and arm64"
-#endif
 
 ALONE static void leave(void)
 {
@@ -228,7 +198,7 @@ static void leave_out_all_but(uintptr_t data, size_t size, uintptr_t page)
     const uintptr_t data_end = data + size;
     leave_out(0, code < data ? code : data);
     leave_out(code < data ? code_end : data_end, code < data ? data : code);
-    leave_out(code < data ? data_end : code_end, TOP);
+    leave_out(code < data ? data_end : code_end, BARE_TOP);
     keep_rseq();
 }
 
@@ -310,6 +280,26 @@ int shim_fsopen_in_child(const char *name)
             return -errno;
     return WIFEXITED(status) && WEXITSTATUS(status) < 255 ? WEXITSTATUS(status) : -EPERM;
 }
+
+#else
+
+#ifndef PORTABLE
+#pragma message("exec, and containers that share a pid namespace, are refused: native/bare.h lacks this architecture")
+#endif
+
+int shim_spawn(const struct spawn *wanted)
+{
+    (void)wanted;
+    return -ENOSYS;
+}
+
+int shim_fsopen_in_child(const char *name)
+{
+    (void)name;
+    return -ENOSYS;
+}
+
+#endif
 
 int *shim_shared_int(void)
 {

@@ -295,7 +295,7 @@ def reset_signals(init: InitActor) -> None:
 def wait_and_execute(init: InitActor, args: list[str], preserve_fds: int) -> None:
     """Wait at the gate and execute, as the step `execute` does, but with no more memory than that takes.
 
-    Returns where it cannot be done: on other architectures than x86-64, or when mmap(2) fails."""
+    Returns where it cannot be done: on architectures that native/bare.h lacks, or when mmap(2) fails."""
     words = fastjson.dumps({"execve": init.program, "errno": ""})[:-2]
     process.wait_and_execute(init.gate, init.failure, words, init.program, args, init.environment)
 
