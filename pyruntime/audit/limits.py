@@ -7,6 +7,7 @@ import posix
 from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.kernel.constants import ENOENT
+from pyruntime.util import ranges
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -135,7 +136,10 @@ def same(file: str, asked: str, found: str) -> bool:
     if asked == found:
         return True
     if file.startswith("cpuset.") and not asked.isalpha():
-        return _numbers(asked) == _numbers(found)
+        try:
+            return ranges.parse(asked) == ranges.parse(found)
+        except ValueError:
+            return False
     if file == "memory.oom_control":
         return f"oom_kill_disable {asked}" in found.splitlines()
     if file in ("cpu.max", "io.bfq.weight", "io.weight", "blkio.bfq.weight"):
@@ -172,16 +176,6 @@ def _number(word: str) -> int | str:
         return int(word, 0)
     except ValueError:
         return word
-
-
-def _numbers(text: str) -> set[int]:
-    """A list as of cpuset.cpus: "0-2,5"."""
-    found: set[int] = set()
-    for part in text.replace("\n", "").split(","):
-        first, _, last = part.partition("-")
-        if first.strip().isdigit():
-            found |= set(range(int(first), int(last or first) + 1))
-    return found
 
 
 def _shown(text: str) -> str:

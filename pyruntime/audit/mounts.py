@@ -29,9 +29,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyruntime.audit.mountinfo import Mount
     from pyruntime.audit.view import View
     from pyruntime.plan.request import Request
+    from pyruntime.util.mountinfo import Mount
 
 # Attributes as mountinfo has them; strictatime is what it does not show.
 _WORDS = (

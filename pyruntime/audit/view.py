@@ -5,13 +5,14 @@ from __future__ import annotations
 import posix
 import select
 
-from pyruntime.audit.mountinfo import Mount, Mounts
 from pyruntime.audit.probe import Hidden, Probe
 from pyruntime.errors import StateError
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.rootfs.path import clean
 from pyruntime.kernel.constants import O_PATH
 from pyruntime.runtime.init import open_proc
+from pyruntime.util import procfs
+from pyruntime.util.mountinfo import Mount, Mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class View:
             self.require_life()
             self.root_fd = posix.open("root", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self.fd)
             self.mounts = Mounts(self.read("mountinfo"))
-            self.status = _parse_status(self.read("status"))
+            self.status = procfs.status(self.read("status"))
         except (ProcessLookupError, FileNotFoundError):
             raise _gone(pid) from None
         except PermissionError as error:
@@ -129,11 +130,6 @@ def _namespace(directory: int, name: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _parse_status(text: str) -> dict[str, str]:
-    # The name is the process's own; the kernel escapes line breaks in it.
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 def _gone(pid: int) -> StateError:

@@ -10,6 +10,7 @@ from pyruntime.cgroupfs import control_files, processes
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import StateError
 from pyruntime.kernel.constants import ENODEV, ENOENT
+from pyruntime.util import procfs
 from pyruntime.util.fileio import read_file
 
 _SECONDS = 5.0
@@ -106,6 +107,6 @@ def _still_running(directory: str) -> StateError:
 
 def _state(pid: int) -> str:
     try:
-        return read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()[0]
+        return procfs.stat(pid)[procfs.STATE]
     except OSError:
         return ""

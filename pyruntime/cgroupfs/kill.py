@@ -11,7 +11,7 @@ from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import KernelError, StateError
 from pyruntime.kernel.constants import EINVAL, ESRCH, SIGKILL
 from pyruntime.kernel.pidfd import has_exited, send_signal
-from pyruntime.util.fileio import read_file
+from pyruntime.util import procfs
 
 _SECONDS = 10.0
 _ROUNDS = 100  # of listing and killing, before what still forks is left to `delete`
@@ -94,7 +94,7 @@ def _kill_at_once(cgroups: dict[str, str]) -> bool:
 def _is_dead(pid: int) -> bool:
     """Return whether a process has exited; cgroup.procs may list a zombie until it is reaped."""
     try:
-        stat = read_file(f"/proc/{pid}/stat")
+        return procfs.stat(pid)[procfs.STATE] in "ZX"
     except OSError:
         # Gone, or not visible (hidepid).
         pidfd = _open(pid)
@@ -103,7 +103,6 @@ def _is_dead(pid: int) -> bool:
         exited = has_exited(pidfd)
         posix.close(pidfd)
         return exited
-    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def _signal(cgroups: dict[str, str], pids: list[int], signal: int) -> list[int]:

@@ -125,19 +125,15 @@ def _unified(mount_point: str, own: str) -> Hierarchy:
 
 def _from_mountinfo(wanted: list[tuple[str, str]]) -> list[Hierarchy]:
     """The hierarchies that are not at their usual places, as proc(5), "/proc/PID/mountinfo", has them."""
+    from pyruntime.util import mountinfo
+
     found = []
-    mounts = []
-    for line in read_file("/proc/self/mountinfo").splitlines():
-        front, _, back = line.partition(" - ")
-        kind, _, back = back.partition(" ")
-        if kind in ("cgroup", "cgroup2"):
-            fields = front.split(" ")
-            options = frozenset(back.rpartition(" ")[2].split(","))
-            mounts.append((kind, _unescape(fields[3]), _unescape(fields[4]), options))
+    mounts = [one for one in mountinfo.of("self") if one.fstype in ("cgroup", "cgroup2")]
     for names, own in wanted:
         unified = names == UNIFIED
-        for kind, root, mount_point, options in mounts:
-            if unified != (kind == "cgroup2") or not (unified or options.issuperset(names.split(","))):
+        for one in mounts:
+            root, mount_point = one.root, one.place
+            if unified != (one.fstype == "cgroup2") or not (unified or set(names.split(",")) <= set(one.super_options)):
                 continue
             # The mount may show a part of the tree only: a container's own, without a cgroup namespace.
             inside = own.removeprefix(root) if root != "/" and (own + "/").startswith(root + "/") else own
@@ -147,12 +143,6 @@ def _from_mountinfo(wanted: list[tuple[str, str]]) -> list[Hierarchy]:
             found.append(make)
             break
     return found
-
-
-def _unescape(field: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
 
 
 def serving_hierarchy(cgroups: dict[str, str], controller: str) -> str:

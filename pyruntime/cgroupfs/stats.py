@@ -8,6 +8,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cgroupfs.layout import UNIFIED, serving_hierarchy
+from pyruntime.util import ranges
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -100,7 +101,7 @@ def _cpuset(directory: str) -> dict[str, object]:
     for name in ("cpus", "mems"):
         text = contents(directory, f"cpuset.{name}") or contents(directory, f"cpuset.{name}.effective")
         if text:
-            found[name] = _numbers(text)
+            found[name] = ranges.parse(text)
     for name in _CPUSET_FLAGS:
         text = contents(directory, f"cpuset.{name}")
         if text:
@@ -286,13 +287,4 @@ def pairs(directory: str, file: str) -> dict[str, int]:
         name, _, number = line.partition(" ")
         if number.isdigit():
             found[name] = int(number)
-    return found
-
-
-def _numbers(text: str) -> list[int]:
-    """A list as of cpuset(7) in full: [0, 1, 2, 7] for "0-2,7"."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
     return found

@@ -27,8 +27,7 @@ from pyruntime.kernel import process, signalfd
 from pyruntime.kernel.constants import PR_SET_CHILD_SUBREAPER, SIGCHLD
 from pyruntime.runtime import exec_fifo as _fifo  # noqa: F401
 from pyruntime.runtime import parent as _parent  # noqa: F401
-from pyruntime.util import fastjson
-from pyruntime.util.fileio import read_file
+from pyruntime.util import fastjson, procfs
 from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
@@ -216,11 +215,10 @@ def _whole(fd: int) -> bytes:
 def _parent_of(who: tuple[int, int]) -> int:
     """The parent of a process, 0 when it is gone."""
     try:
-        text = read_file(f"/proc/{who[0]}/stat")
+        fields = procfs.stat(who[0])
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    fields = text[text.rindex(")") + 2 :].split()
-    return int(fields[1]) if int(fields[19]) == who[1] else 0
+    return int(fields[procfs.PARENT]) if int(fields[procfs.START_TIME]) == who[1] else 0
 
 
 def _tell(socket: _socket.socket, status: int) -> None:

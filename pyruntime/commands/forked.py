@@ -25,8 +25,7 @@ from pyruntime.errors import PyruntimeError, StateError, from_json, from_oserror
 from pyruntime.kernel import files, process
 from pyruntime.kernel.constants import EMSGSIZE, PR_SET_PDEATHSIG, SIGKILL
 from pyruntime.state import store
-from pyruntime.util import fastjson
-from pyruntime.util.fileio import read_file
+from pyruntime.util import fastjson, procfs
 from pyruntime.util.log import Log
 
 TYPE_CHECKING = False
@@ -274,5 +273,4 @@ def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
 
 def start_of(pid: int) -> int:
     """When a child of ours started, one that has ended and is not reaped, too: proc(5), stat, field 22."""
-    text = read_file(f"/proc/{pid}/stat")
-    return int(text[text.rindex(")") + 2 :].split()[19])
+    return int(procfs.stat(pid)[procfs.START_TIME])

@@ -13,7 +13,7 @@ from pyruntime.plan.request import Request
 from pyruntime.spec import load
 from pyruntime.state import store
 from pyruntime.state.status import status_of
-from pyruntime.util.fileio import read_file
+from pyruntime.util import mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,11 +133,4 @@ def _clean(path: str) -> str:
 
 def mount_points(pid: int) -> dict[str, str]:
     """Mount point -> type of filesystem, of a process's mounts; of several on one place the last (proc(5))."""
-    found = {}
-    for line in read_file(f"/proc/{pid}/mountinfo").splitlines():
-        front, _, back = line.partition(" - ")
-        place = front.split(" ")[4]
-        for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-            place = place.replace(code, character)
-        found[place] = back.partition(" ")[0]
-    return found
+    return {one.place: one.fstype for one in mountinfo.of(pid)}

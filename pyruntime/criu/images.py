@@ -7,7 +7,7 @@ import posix
 from pyruntime.criu import messages
 from pyruntime.errors import StateError, UsageError, errno_name, strerror
 from pyruntime.kernel.constants import CLONE_NEWNET, ENOENT, O_PATH, S_IFMT, S_IFREG
-from pyruntime.util import fastjson
+from pyruntime.util import fastjson, mountinfo, procfs
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -124,12 +124,12 @@ def descriptors_of(pid: int) -> list[str]:
 
     What was opened outside of the container's mounts criu cannot find again: it is called `file[MOUNT:INODE]`, in
     hexadecimal, as criu calls a file that is to be given to it."""
-    mounts = {line.split(" ", 1)[0] for line in read_file(f"/proc/{pid}/mountinfo").splitlines()}
+    mounts = {str(one.id) for one in mountinfo.of(pid)}
     found = []
     for number in range(3):
         try:
             link = posix.readlink(f"/proc/{pid}/fd/{number}")
-            fields = dict(line.split(":\t", 1) for line in read_file(f"/proc/{pid}/fdinfo/{number}").splitlines())
+            fields = procfs.status(read_file(f"/proc/{pid}/fdinfo/{number}"))
         except OSError:
             found.append("")  # closed
             continue

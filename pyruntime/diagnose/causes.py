@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import PyruntimeError
+from pyruntime.util import mountinfo
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -125,8 +126,7 @@ def forbidden_namespace(error: PyruntimeError) -> Answer:
 
 def in_chroot() -> bool:
     """Whether this process's root is no mount point: that of a chroot."""
-    lines = read_file("/proc/self/mountinfo").splitlines()
-    return not any(line.split(" ")[4] == "/" for line in lines)
+    return not any(one.place == "/" for one in mountinfo.of("self"))
 
 
 def refused_attribute(error: PyruntimeError) -> Answer:

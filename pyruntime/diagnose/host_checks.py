@@ -12,6 +12,7 @@ from pyruntime.features.cgroups import place
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process.capabilities import NUMBERS
 from pyruntime.kernel.constants import CAP_SYS_RESOURCE
+from pyruntime.util import ranges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def check_cgroup(request: Request) -> Iterator[Finding]:
     for kind, field, words in (("cpu", "cpus", processor.get("cpus")), ("node", "mems", processor.get("mems"))):
         there = host_facts.online(kind)
         try:
-            absent = sorted(host_facts.numbers(words or "") - there) if there else []
+            absent = sorted(set(ranges.parse(words or "")) - there) if there else []
         except ValueError:
             continue
         if absent:

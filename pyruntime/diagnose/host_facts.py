@@ -5,10 +5,10 @@ from __future__ import annotations
 import posix
 
 from pyruntime.kernel import process
+from pyruntime.util import ranges
 from pyruntime.util.fileio import read_file
 
 # How much of a list like 0-3,7 is believed: a host has fewer CPUs.
-_LONGEST_LIST = 1 << 16
 
 
 def text(path: str) -> str:
@@ -73,23 +73,10 @@ def security_modules() -> list[str]:
     return found
 
 
-def numbers(words: str) -> set[int]:
-    """The numbers of a list such as 0-3,7 (cpuset(7), "List format"). Raises ValueError."""
-    found: set[int] = set()
-    for part in words.split(","):
-        first, dash, last = part.strip().partition("-")
-        if first:
-            low, high = int(first), int(last if dash else first)
-            if high - low > _LONGEST_LIST:
-                raise ValueError(part)
-            found.update(range(low, high + 1))
-    return found
-
-
 def online(kind: str) -> set[int]:
     """Return the CPUs (kind "cpu") or memory nodes ("node") of the host; empty if unreadable."""
     try:
-        return numbers(text(f"/sys/devices/system/{kind}/online"))
+        return set(ranges.parse(text(f"/sys/devices/system/{kind}/online")))
     except ValueError:
         return set()
 

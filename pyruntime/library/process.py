@@ -10,7 +10,7 @@ from pyruntime.kernel.pidfd import send_signal
 from pyruntime.library.helper import Call
 from pyruntime.library.stdio import Streams
 from pyruntime.util import signals
-from pyruntime.util.proc import start_time
+from pyruntime.util.procfs import start_time
 
 
 class Process:

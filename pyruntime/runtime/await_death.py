@@ -11,6 +11,7 @@ import time
 
 from pyruntime.errors import StateError
 from pyruntime.kernel.constants import PF_EXITING
+from pyruntime.util import procfs
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ def await_death(record: Record, poll: select.poll, seconds: float) -> str:
 def holding(init: int) -> list[int]:
     """The zombies that an exiting init waits for; [] when it does not exit, or waits for others too."""
     try:
-        if not int(_stat(init)[6]) & PF_EXITING:
+        if not int(procfs.stat(init)[procfs.FLAGS]) & PF_EXITING:
             return []
         namespace = posix.readlink(f"/proc/{init}/ns/pid")
     except OSError:
@@ -59,7 +60,7 @@ def holding(init: int) -> list[int]:
         try:
             if posix.readlink(f"/proc/{name}/ns/pid") != namespace:
                 continue
-            if _stat(int(name))[0] != "Z":
+            if procfs.stat(name)[procfs.STATE] != "Z":
                 return []
         except OSError:
             continue  # gone meanwhile
@@ -72,16 +73,11 @@ def _told(zombies: list[int]) -> str:
     words = []
     for pid in zombies[:3]:
         try:
-            parent = int(_stat(pid)[1])
+            parent = int(procfs.stat(pid)[procfs.PARENT])
             words.append(f"pid {pid} ({_name(pid)}), whose parent {parent} ({_name(parent)}) does not reap it")
         except OSError:
             continue
     return "; ".join(words) or f"pid {zombies[0]}"
-
-
-def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from the state on (proc(5)): state, parent, …, flags at 6."""
-    return read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _name(pid: int) -> str:

@@ -16,6 +16,7 @@ import posix
 
 from pyruntime import runtime
 from pyruntime.errors import StepError
+from pyruntime.util import procfs
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ def _progress(pid: int) -> str:
     """What changes whenever a process has run; "" when it is gone."""
     try:
         lines = read_file(f"/proc/{pid}/status").splitlines()
-        times = read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()[11:13]
+        times = procfs.stat(pid)[procfs.UTIME : procfs.STIME + 1]
     except OSError:
         return ""
     return " ".join([*times, *(line for line in lines if "ctxt_switches" in line)])
@@ -125,9 +126,9 @@ def _hooks(pid: int) -> bool:
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
-                fields = read_file(f"/proc/{name}/stat").rpartition(")")[2].split()
+                fields = procfs.stat(name)
             except OSError:
                 continue
-            if int(fields[1]) == pid and fields[0] not in "ZX":
+            if int(fields[procfs.PARENT]) == pid and fields[procfs.STATE] not in "ZX":
                 return True
     return False

@@ -6,6 +6,8 @@ right types, but required members may be missing and words may be unknown: that 
 
 from __future__ import annotations
 
+from pyruntime.util import ranges
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +82,6 @@ UTS_LENGTH = 64  # __NEW_UTS_LEN (sethostname(2))
 NGROUPS_MAX = 65536  # setgroups(2)
 MAX_EXTENTS = 340  # UID_GID_MAP_MAX_EXTENTS in linux/user_namespace.h
 ID_LIMIT = 2**32 - 1  # no range of ids goes beyond 4294967294: 4294967295 is -1, "no id" (credentials(7))
-CPU_LIMIT = 8192  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
 
 
 def check_config(config: Config, report: Report) -> None:
@@ -207,16 +208,14 @@ def _hooks(kind: str, hooks: list[Hook], report: Report) -> None:
 
 
 def _numbers(text: str, report: Report, *keys: str | int) -> None:
-    """Report what parse_list of pyruntime/features/process/affinity.py refuses in a list of CPUs or memory nodes."""
+    """Report items that are not ranges in a list of CPUs or memory nodes."""
     if not text or text.strip("0123456789, -"):
         return  # reported by its shape
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        ends = (first, last if dash else first)
-        if not all(end.isdigit() for end in ends):
-            report(*keys, message=f"{part!r} is not a number or a range", hint="write the list as 0-3,7")
-        elif any(len(end.lstrip("0")) > 4 or int(end) >= CPU_LIMIT for end in ends) or int(ends[0]) > int(ends[1]):
-            report(*keys, message=f"{part.strip()!r} is not a range from 0 to {CPU_LIMIT - 1}")
+        try:
+            ranges.parse_range(part)
+        except ValueError as error:
+            report(*keys, message=str(error), hint="write the list as 0-3,7")
 
 
 def check_resources(resources: Resources, report: Report, above: tuple[str, ...] = ()) -> None:

@@ -13,6 +13,7 @@ from pyruntime.errors import StateError, Unknown
 from pyruntime.kernel.constants import EINVAL, ESRCH
 from pyruntime.kernel.pidfd import has_exited
 from pyruntime.state.status import waits_for_start
+from pyruntime.util import procfs
 from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
@@ -136,7 +137,7 @@ def _pid_in_proc(pid: int, pidfd: int) -> int:
 def _start_time(pid: int) -> int:
     """As state.start_time, also when only the first thread has ended; 0 when it is not visible."""
     try:
-        return int(read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()[19]) if pid else 0
+        return int(procfs.stat(pid)[procfs.START_TIME]) if pid else 0
     except OSError:
         return 0
 

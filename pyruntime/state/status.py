@@ -7,7 +7,7 @@ import select
 
 from pyruntime.kernel.constants import EINVAL, ESRCH
 from pyruntime.state.store import FIFO
-from pyruntime.util.proc import start_time
+from pyruntime.util.procfs import start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ asked = []
 def start_time(pid):
     asked.append(pid)
     return old(pid) if len(asked) == 1 else 0
-old = replace("util.proc.start_time", start_time)
+old = replace("util.procfs.start_time", start_time)
 replace("state.liveness.find", lambda record: -1)
 """
 # A failure between the clone and the record.
 BROKEN = """
 def start_time(pid):
     raise OSError(5, "injected")
-replace("util.proc.start_time", start_time)
+replace("util.procfs.start_time", start_time)
 """
 
 

@@ -11,8 +11,8 @@ import pytest
 from pyruntime.audit import checks, devices, limits, mounts
 from pyruntime.audit.comparison import Comparison
 from pyruntime.audit.limits import Limits
-from pyruntime.audit.mountinfo import Mounts
 from pyruntime.errors import StateError
+from pyruntime.util.mountinfo import Mounts
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Of `exec` alone, which no audit plans.

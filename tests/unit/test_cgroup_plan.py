@@ -11,6 +11,7 @@ from pyruntime.cgroupfs.layout import Hierarchy, Layout
 from pyruntime.errors import ConfigError
 from pyruntime.features.cgroups import cpu, devices, limits, place, update
 from pyruntime.plan.request import Request
+from pyruntime.util import mountinfo
 
 TOP = "/sys/fs/cgroup"
 V1 = Layout(
@@ -299,13 +300,14 @@ def test_restoring(file: str, before: str, now: str, lines: list[str]) -> None:
 
 
 def test_layout_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    mountinfo = (
+    lines = (
         "30 20 0:30 / /my\\040cgroups/mem rw - cgroup cgroup rw,memory\n"
         "31 20 0:31 /docker/x /two rw - cgroup2 cgroup2 rw\n"
         "32 20 0:32 / /other rw - ext4 /dev/x rw,memory\n"
     )
-    files = {"/proc/self/mountinfo": mountinfo, "/two/cgroup.controllers": "cpu io\n"}
-    monkeypatch.setattr(layout, "read_file", files.__getitem__)
+    files = {"/proc/self/mountinfo": lines, "/two/cgroup.controllers": "cpu io\n"}
+    for module in (layout, mountinfo):
+        monkeypatch.setattr(module, "read_file", files.__getitem__)
     monkeypatch.setattr(layout.posix, "access", lambda path, mode: path != "/two/gone/cgroup.procs")
     found = layout._from_mountinfo([("memory", "/a"), ("unified", "/docker/x/y"), ("pids", "/")])
     assert [(one.name, one.mount_point, one.own) for one in found] == [

@@ -21,7 +21,7 @@ from pyruntime.state import directory as state_directory
 from pyruntime.state import store
 from pyruntime.state.store import Record
 from pyruntime.util.log import Log
-from pyruntime.util.proc import start_time
+from pyruntime.util.procfs import start_time
 
 pytestmark = pytest.mark.usefixtures("never_hang")
 

@@ -136,11 +136,3 @@ def test_a_filter_that_hides_clone3() -> None:
     found = in_trouble(*without_clone3())["system calls"]
     assert (found["status"], found["found"]) == ("error", "not there: clone3")
     assert "seccomp profile" in found["hint"]
-
-
-def test_lists_of_numbers() -> None:
-    assert host_facts.numbers("0-3,7\n") == {0, 1, 2, 3, 7}
-    assert host_facts.numbers("") == set()
-    for wrong in ("a", "1-", "0-99999999"):
-        with pytest.raises(ValueError):
-            host_facts.numbers(wrong)

@@ -65,7 +65,7 @@ KERNEL = {
     "kernel.process",
 }
 # No shim: who only looks, waits and signals needs what Python itself has.
-STATUS = {"kernel", "kernel.pidfd", "state.liveness", "state.status", "util.proc"}
+STATUS = {"kernel", "kernel.pidfd", "state.liveness", "state.status", "util.procfs"}
 LIFE = EDGE | STATUS | {"features", "features.hooks", "plan", "plan.step"}
 # A container's cgroups are looked at, and removed; how they are made and limited is create's.
 CGROUPS = {

@@ -25,7 +25,7 @@ from pyruntime.state.store import Record
 from pyruntime.util import fastjson
 from pyruntime.util.fileio import read_file
 from pyruntime.util.ids import ContainerId, ExecId, Namespace
-from pyruntime.util.proc import start_time
+from pyruntime.util.procfs import start_time
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

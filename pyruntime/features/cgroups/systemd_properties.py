@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyruntime.errors import ConfigError
 from pyruntime.features.cgroups import blockio, cpu
+from pyruntime.util import ranges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,14 +98,11 @@ def quota_per_second(quota: int, period: int) -> int:
 
 
 def mask(numbers: str) -> list[int]:
-    """A list as of cpuset(7) as bytes of bits, the lowest first."""
-    bits = 0
-    for part in numbers.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise ConfigError(f'"{numbers}" is no list of numbers', pointer="/linux/resources/cpu", hint='as "0-3,7"')
-        for number in range(int(first), int(last or first) + 1):
-            bits |= 1 << number
+    """Return a list of CPUs or memory nodes as the bytes of a bit mask, the lowest first. Raises ConfigError."""
+    try:
+        bits = sum(1 << number for number in ranges.parse(numbers))
+    except ValueError as error:
+        raise ConfigError(str(error), pointer="/linux/resources/cpu", hint='write the list as "0-3,7"') from None
     return list(bits.to_bytes((bits.bit_length() + 7) // 8 or 1, "little"))
 
 

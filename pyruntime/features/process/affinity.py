@@ -16,24 +16,17 @@ if TYPE_CHECKING:
     from pyruntime.plan.request import Request
 
 _FIELD = "/process/execCPUAffinity"
-_HIGHEST = 8191  # CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
-_LONGEST = 20
-_FEW = 1024
+_FEW, _MANY = 1024, 8192  # _MANY: CONFIG_NR_CPUS of a kernel with CONFIG_MAXSMP
 
 
 def parse_list(text: str, pointer: str) -> list[int]:
-    """The numbers of a list of the kernel's kind: "0-2,5" is [0, 1, 2, 5]. Raises ConfigError."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
-            raise ConfigError(f"{text!r} is not a list of numbers", pointer=pointer, hint='write it as "0-3,7"')
-        high = last if dash else first
-        # Not converted when it is long: int() refuses thousands of digits.
-        if max(len(first), len(high)) > _LONGEST or int(first) > int(high) or int(high) > _HIGHEST:
-            raise ConfigError(f"{part.strip()!r} is not a range from 0 to {_HIGHEST}", pointer=pointer)
-        numbers.update(range(int(first), int(high) + 1))
-    return sorted(numbers)
+    """Return the numbers of a list of CPUs or memory nodes at `pointer`. Raises ConfigError."""
+    from pyruntime.util import ranges
+
+    try:
+        return ranges.parse(text)
+    except ValueError as error:
+        raise ConfigError(str(error), pointer=pointer, hint='write the list as "0-3,7"') from None
 
 
 def plan_reset(request: Request) -> Iterator[Step]:
@@ -73,7 +66,7 @@ def reset(parent: ParentActor) -> None:
     online = posix.cpu_count() or 1
     if len(posix.sched_getaffinity(parent.pid)) < online:
         # The kernel drops what the cpuset or the machine does not have; numbers may have gaps.
-        posix.sched_setaffinity(parent.pid, range(_FEW if online <= _FEW else _HIGHEST + 1))
+        posix.sched_setaffinity(parent.pid, range(_FEW if online <= _FEW else _MANY))
 
 
 def _set(pid: int, cpus: list[int]) -> None:

@@ -7,7 +7,7 @@ import posix
 from pyruntime.errors import KernelError
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import EINVAL, ENOENT, MNT_DETACH, O_PATH, UMOUNT_NOFOLLOW
-from pyruntime.util.fileio import read_file
+from pyruntime.util import mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,4 @@ def count(directory: str) -> int:
         return 0
     place = posix.readlink(f"/proc/self/fd/{fd}")
     posix.close(fd)
-    for character in "\\ \t\n":
-        place = place.replace(character, f"\\{ord(character):03o}")
-    lines = read_file("/proc/self/mountinfo").splitlines()
-    return sum(line.split(" ", 5)[4] == place for line in lines)
+    return sum(one.place == place for one in mountinfo.of("self"))

@@ -20,7 +20,6 @@ from pyruntime.kernel.constants import (
     S_IFMT,
 )
 from pyruntime.plan.step import Step
-from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,19 +133,18 @@ def pivot(init: InitActor, shared: bool) -> None:
 
 def move_root(init: InitActor) -> None:
     """move the rootfs over / and chroot(2) into it"""
+    from pyruntime.util import mountinfo
+
     # The host's proc and sysfs stay mounted beneath the new root. Who may make a user namespace could reach
     # them again by mounting proc anew, for which the kernel wants to see a whole one: so cover them.
-    for line in read_file("/proc/self/mountinfo").splitlines():
-        fields = line.split(" ")
-        place = _unescaped(fields[4])
-        kind = line.rpartition(" - ")[2].split(" ")[0]
-        if kind not in ("proc", "sysfs") or place.startswith(init.rootfs + "/"):
+    for one in mountinfo.of("self"):
+        if one.fstype not in ("proc", "sysfs") or one.place.startswith(init.rootfs + "/"):
             continue
         try:
-            mount.umount(place, MNT_DETACH)
+            mount.umount(one.place, MNT_DETACH)
         except KernelError as error:
             if error.errno == EINVAL:
-                mount.mount("tmpfs", place, "tmpfs", 0, None)
+                mount.mount("tmpfs", one.place, "tmpfs", 0, None)
             elif error.errno != ENOENT:
                 raise
     target = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
@@ -155,13 +153,6 @@ def move_root(init: InitActor) -> None:
     posix.fchdir(init.root_fd)
     posix.chroot(".")
     posix.chdir("/")
-
-
-def _unescaped(text: str) -> str:
-    """A path of /proc/self/mountinfo: space, tab, line end and backslash stand there as octal (proc(5))."""
-    for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(octal, character)
-    return text
 
 
 def change_root(init: InitActor) -> None:

@@ -6,12 +6,19 @@ that does not answer, a symbolic link) is accessed."""
 from __future__ import annotations
 
 from pyruntime.errors import StateError
+from pyruntime.util.fileio import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
+
+
+def of(pid: int | str) -> list[Mount]:
+    """Return the mounts of a process (a pid, or "self") in the kernel's order: of two on one mount point the later one
+    is on top. Raises OSError."""
+    return [Mount(line) for line in read_file(f"/proc/{pid}/mountinfo").splitlines()]
 
 
 class Mount:
@@ -26,10 +33,10 @@ class Mount:
         front, _, back = line.partition(" - ")
         fields, tail = front.split(" "), back.split(" ")
         self.id, self.parent = int(fields[0]), int(fields[1])
-        self.root, self.place = _unescaped(fields[3]), _unescaped(fields[4])
+        self.root, self.place = unescape(fields[3]), unescape(fields[4])
         self.options = frozenset(fields[5].split(","))
         self.optional = tuple(fields[6:])
-        self.fstype, self.source = tail[0], _unescaped(tail[1])
+        self.fstype, self.source = tail[0], unescape(tail[1])
         self.super_options = tuple(tail[2].split(",")) if len(tail) > 2 else ()
 
     @property
@@ -115,7 +122,8 @@ def _ends(place: str) -> Iterator[int]:
         at = place.find("/", at + 1)
 
 
-def _unescaped(text: str) -> str:
+def unescape(text: str) -> str:
+    """Return a path of the list as it is: space, tab, line end and backslash are octal there."""
     if "\\" in text:
         for octal, character in _ESCAPES:
             text = text.replace(octal, character)
