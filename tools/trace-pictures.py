@@ -23,7 +23,7 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 from support.bundle import make_base  # noqa: E402
 
 from pyruntime.spec.sample import sample  # noqa: E402
-from pyruntime.trace import events, svg  # noqa: E402
+from pyruntime.trace import event_format, svg  # noqa: E402
 
 
 def call(*words: str, check: bool = True) -> None:
@@ -57,14 +57,14 @@ def draw(files: list[Path], name: str, folder: Path) -> None:
     for file in files:
         # Where the bundle was is nobody's business.
         data: dict[str, Any] = json.loads(file.read_text().replace(str(folder), "/run/bundles"))
-        traces.append(events.from_json(data))
+        traces.append(event_format.from_json(data))
     best = min(traces, key=lambda trace: trace.whole.duration)
     best.pids = {track: 1000 + at for at, track in enumerate(best.pids)}  # so that a new picture is no new numbers
     (PICTURES / f"{name}.svg").write_text(svg.draw(best))
     if name == "trace-create":
-        init = min((trace.only(events.INIT) for trace in traces), key=lambda trace: trace.whole.duration)
-        init.pids = {events.PARENT: 1001}
-        (PICTURES / f"{name}-init.svg").write_text(svg.draw(init, events.INIT))
+        init = min((trace.only(event_format.INIT) for trace in traces), key=lambda trace: trace.whole.duration)
+        init.pids = {event_format.PARENT: 1001}
+        (PICTURES / f"{name}-init.svg").write_text(svg.draw(init, event_format.INIT))
     print(f"{name}: {best.whole.duration / 1e6:.2f} ms")
 
 

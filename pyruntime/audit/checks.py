@@ -7,7 +7,7 @@ MEANS:  the step has no effect of its own on the running container.
 
 from __future__ import annotations
 
-from pyruntime.audit import devices, limits, mounts, namespaces, process, settings
+from pyruntime.audit import devices, limits, mounts, namespaces, process, sysctls
 from pyruntime.audit.comparison import CANNOT_SEE, Comparison, cannot_see
 from pyruntime.errors import PyruntimeError
 from pyruntime.features import registry
@@ -42,9 +42,9 @@ CHECKS: dict[str, Callable[..., Iterator[Comparison]]] = {
     "devices.make_link": devices.link,
     "devices.set_v1": devices.rules_v1,
     "devices.set_v2": devices.rules_v2,
-    "sysctl.write": settings.sysctl,
-    "hostname.set_hostname": settings.hostname,
-    "hostname.set_domainname": settings.domainname,
+    "sysctl.write": sysctls.sysctl,
+    "hostname.set_hostname": sysctls.hostname,
+    "hostname.set_domainname": sysctls.domainname,
     "user.set_uid": process.uid,
     "user.set_gid": process.gid,
     "user.set_groups": process.groups,

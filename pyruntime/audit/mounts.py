@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyruntime.audit.comparison import Comparison, as_asked, cannot_see, drifted
 from pyruntime.audit.probe import Hidden
 from pyruntime.features.rootfs.destination import destination_of
-from pyruntime.features.rootfs.options import MOUNT_FLAGS, PROPAGATION, split
+from pyruntime.features.rootfs.mount_options import MOUNT_FLAGS, PROPAGATION, split
 from pyruntime.features.rootfs.path import clean
 from pyruntime.kernel.constants import (
     MOUNT_ATTR__ATIME,

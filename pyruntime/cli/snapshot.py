@@ -34,19 +34,19 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
             raise UsageError(f"--{flag} is not a flag of snapshot {action}", hint=f"it is one of snapshot {owner}")
     if values["format"] not in ("", "table", "json", "cyclonedx"):
         raise UsageError(f"invalid format option: {values['format']!r}", hint="use table, json or cyclonedx")
-    from pyruntime.boot.snapshot import TURNED_OFF, make, status
+    from pyruntime.boot.snapshot import TURNED_OFF, inspection, make
 
     place = _place()
     if action == "status":
-        found = status.examine(place)
-        forms = {"json": status.to_json, "cyclonedx": status.bill_of_materials}
-        text = forms.get(values["format"], status.table)(found)
+        found = inspection.examine(place)
+        forms = {"json": inspection.to_json, "cyclonedx": inspection.bill_of_materials}
+        text = forms.get(values["format"], inspection.table)(found)
         write_output(text)
         return 0 if found.state == "fresh" else 1
     if action == "remove":
         make.remove(place)
         return 0
-    if status.is_turned_off():
+    if inspection.is_turned_off():
         print(f"note: no snapshot is made: it is turned off by {TURNED_OFF}", file=sys.stderr)
         return 0
     make.make(place, practice=not values["no-practice"], shared=values["shared"], again=values["again"])

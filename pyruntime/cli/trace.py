@@ -8,7 +8,7 @@ from pyruntime.cli.flags import Flag, number
 from pyruntime.cli.main import write_output
 from pyruntime.commands.settings import Settings
 from pyruntime.errors import PyruntimeError, UsageError, printable
-from pyruntime.trace import events, picture, svg, terminal
+from pyruntime.trace import event_format, picture, svg, table
 from pyruntime.util import colour, fastjson
 
 TYPE_CHECKING = False
@@ -31,9 +31,9 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Show the trace."""
     if len(words) != 1:
         raise UsageError("trace takes one file", hint="see: pyruntime trace --help")
-    trace = events.from_json(_read(words[0]))
+    trace = event_format.from_json(_read(words[0]))
     track = values["only"]
-    if track not in ("", events.PARENT, events.INIT):
+    if track not in ("", event_format.PARENT, event_format.INIT):
         raise UsageError(f"--only: {track!r}", hint="give parent or init")
     if track:
         trace = trace.only(track)
@@ -42,11 +42,11 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
         return 0
     count = number(values["longest"], "longest")
     if count > 0:
-        kept = terminal.longest(trace.events, count)
+        kept = table.longest(trace.events, count)
         lines = [f"{picture.duration(one.duration):>10}  {one.track:6}  {printable(one.name)}\n" for one in kept]
         write_output("".join(lines))
         return 0
-    text = terminal.table(
+    text = table.table(
         trace,
         width=_width(),
         paint=colour.of(1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process import mempolicy
 from pyruntime.features.process.capabilities import NUMBERS
-from pyruntime.features.rootfs.options import known_words
+from pyruntime.features.rootfs.mount_options import known_words
 from pyruntime.features.security import seccomp_profile
 from pyruntime.version import SPEC_VERSION, VERSION
 

@@ -6,7 +6,7 @@ import posix
 
 from pyruntime.commands import create, delete, pid_file
 from pyruntime.commands import run as run_command
-from pyruntime.criu import images, service
+from pyruntime.criu import images, rpc
 from pyruntime.criu import restore as criu_restore
 from pyruntime.errors import StateError, from_oserror
 from pyruntime.features.rootfs import console
@@ -66,7 +66,7 @@ def make(request: Request, root: str, raw_config: str, log: Log, asked: RestoreO
         from pyruntime.features.cgroups import systemd
 
         systemd.require()
-    service.require_version()
+    rpc.require_version()
     liveness.require_own_proc()
     directories = images.Directories(asked, criu_restore.LOG, make=False)
     try:

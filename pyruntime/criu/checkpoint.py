@@ -5,10 +5,10 @@ from __future__ import annotations
 import posix
 
 from pyruntime.cgroupfs.layout import UNIFIED, Layout
-from pyruntime.criu import images, messages, service
+from pyruntime.criu import images, messages, rpc
 from pyruntime.errors import StateError, UsageError
 from pyruntime.features.rootfs.destination import destination_of
-from pyruntime.features.rootfs.options import split
+from pyruntime.features.rootfs.mount_options import split
 from pyruntime.plan.request import Request
 from pyruntime.spec import load
 from pyruntime.state import store
@@ -37,7 +37,7 @@ def checkpoint(record: Record, asked: CheckpointOptions, given: list[str] | None
     parent = asked.parent_path
     if parent.startswith("/"):
         raise UsageError(f"--parent-path {parent} is absolute", hint="give it as seen from the directory of images")
-    service.require_version()
+    rpc.require_version()
     directories = images.Directories(asked, LOG, make=True)
     try:
         if parent and not posix.access(f"{directories.images}/{parent}", posix.F_OK):
@@ -75,14 +75,14 @@ def _dump(record: Record, asked: CheckpointOptions, directories: images.Director
             posix.write(ready_fd, b"\0")
             posix.close(ready_fd)
 
-    criu = service.Service()
+    criu = rpc.Service()
     try:
         type = messages.PRE_DUMP if asked.pre_dump else messages.DUMP
         response = criu.ask(type, options, notified)
     finally:
         criu.end()
     if not response.success:
-        raise service.failure(f"checkpoint {record.id}", response, directories.log)
+        raise rpc.failure(f"checkpoint {record.id}", response, directories.log)
 
 
 def page_server(text: str) -> tuple[str, int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import posix
 import time
 
-from pyruntime.criu import images, messages, service
-from pyruntime.criu.service import Service
+from pyruntime.criu import images, messages, rpc
+from pyruntime.criu.rpc import Service
 from pyruntime.errors import KernelError
 from pyruntime.features.cgroups import limits, place
 from pyruntime.features.rootfs import console, path
 from pyruntime.features.rootfs.destination import destination_of
-from pyruntime.features.rootfs.options import split
+from pyruntime.features.rootfs.mount_options import split
 from pyruntime.kernel.constants import EROFS, O_PATH, S_IFDIR, S_IFMT
 from pyruntime.plan.step import execute
 from pyruntime.state.status import note_init, oci_state
@@ -94,7 +94,7 @@ def restore(restorer: Restorer, asked: RestoreOptions, directories: images.Direc
             posix.close(fd)
         posix.rmdir(mount_point)
     if not response.success:
-        raise service.failure(f"restore {record.id}", response, directories.log)
+        raise rpc.failure(f"restore {record.id}", response, directories.log)
 
 
 def _notified(restorer: Restorer, script: str, pid: int, fd: int) -> None:

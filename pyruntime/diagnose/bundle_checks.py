@@ -8,7 +8,7 @@ from pyruntime.diagnose import host_facts
 from pyruntime.diagnose.finding import Finding, near, of_error
 from pyruntime.errors import KernelError, StepError, strerror
 from pyruntime.features.process import executable
-from pyruntime.features.rootfs import options
+from pyruntime.features.rootfs import mount_options
 from pyruntime.features.rootfs import path as rootfs_path
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.kernel import files, mount
@@ -76,7 +76,7 @@ def check_mounts(request: Request, with_bundle: bool) -> Iterator[Finding]:
     """Report missing sources, unknown filesystem types and misspelt options."""
     for index, entry in enumerate(request.config.get("mounts") or ()):
         pointer = f"/mounts/{index}"
-        parsed = options.parse(entry.get("options") or [])
+        parsed = mount_options.parse(entry.get("options") or [])
         kind = entry.get("type") or ""
         if parsed.remount:
             continue
@@ -115,7 +115,7 @@ def check_places(request: Request, root_fd: int) -> Iterator[Finding]:
         hidden = any(place == one or place.startswith(one.rstrip("/") + "/") for one in covered)
         covered.append(place)
         source = entry.get("source") or ""
-        parsed = options.parse(entry.get("options") or [])
+        parsed = mount_options.parse(entry.get("options") or [])
         if hidden or parsed.remount or not (parsed.bind or entry.get("type") == "bind"):
             continue
         try:
@@ -182,7 +182,7 @@ def _check_filesystem(request: Request, pointer: str, kind: str) -> Iterator[Fin
 def _check_words(pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
     """Report unknown options that resemble a mount option; others are for the filesystem."""
     for word in data:
-        hint = near(word, options.known_words()) if "=" not in word else ""
+        hint = near(word, mount_options.known_words()) if "=" not in word else ""
         if hint:
             yield Finding(
                 "warning",

@@ -11,6 +11,7 @@ from pyruntime.features.namespaces.namespaces import KINDS
 from pyruntime.features.process import capabilities
 from pyruntime.kernel import files, mount, process
 from pyruntime.kernel.constants import CLONE_THREAD, ENOSYS
+from pyruntime.util import mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,9 +229,8 @@ def _filesystems() -> Iterator[Check]:
 
 
 def _root_directory() -> Iterator[Check]:
-    lines = host_facts.text("/proc/self/mountinfo").splitlines()
-    own = [line for line in lines if line.split(" ")[4:5] == ["/"]]
-    kind = own[-1].rpartition(" - ")[2].split(" ")[0] if own else ""
+    own = [one for one in mountinfo.of("self") if one.place == "/"]
+    kind = own[-1].fstype if own else ""
     problem = "a chroot, and no mount point" if not own else "a ramfs" if kind in ("rootfs", "ramfs") else ""
     yield Check(
         "root directory",

@@ -7,7 +7,7 @@ import time
 
 from pyruntime.commands import forked
 from pyruntime.errors import PyruntimeError
-from pyruntime.shim import rootfs, settings, wire
+from pyruntime.shim import rootfs, runtime_options, wire
 from pyruntime.shim.events import timestamp
 from pyruntime.util.ids import ContainerId, Namespace
 
@@ -18,8 +18,10 @@ def delete(id: str, namespace: str, bundle: str) -> int:
     """Delete the container in any state and its mounts, and print a DeleteResponse. Raises StateError for an invalid
     id or namespace."""
     checked, space = ContainerId(id), Namespace(namespace)
-    known = settings.noted(bundle)
-    made, mounted = known if known is not None else (settings.settings(space, settings.options(None)), True)
+    known = runtime_options.noted(bundle)
+    made, mounted = (
+        known if known is not None else (runtime_options.settings(space, runtime_options.options(None)), True)
+    )
     try:
         forked.COMMANDS["delete"](made, checked, force=True)
     except PyruntimeError as error:

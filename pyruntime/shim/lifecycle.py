@@ -12,12 +12,12 @@ from pyruntime.cgroupfs import kill as cgroup_kill
 from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, StateError, from_oserror
 from pyruntime.kernel.constants import SIGKILL
-from pyruntime.shim import bundle_path, console, memory, operations, settings, task_start, ttrpc
+from pyruntime.shim import bundle_path, console, oom_watch, operations, runtime_options, task_start, ttrpc
 from pyruntime.shim.children import ChildDied, Children
+from pyruntime.shim.containers import CREATED, RUNNING, STOPPED, Container, Process
 from pyruntime.shim.event_loop import Loop
 from pyruntime.shim.events import Publisher, timestamp
 from pyruntime.shim.prefork import Prefork
-from pyruntime.shim.processes import CREATED, RUNNING, STOPPED, Container, Process
 from pyruntime.shim.stdio import Stdio
 from pyruntime.state import cgroup_identity, store
 from pyruntime.util import fastjson
@@ -104,15 +104,15 @@ class Lifecycle:
         if id in self.containers:
             raise Refusal(ttrpc.EXISTS, f"container {id}")
         _check(bundle_path.check_bundle, bundle)
-        chosen = settings.options(request["options"])
-        made = settings.settings(self.namespace, chosen)
+        chosen = runtime_options.options(request["options"])
+        made = runtime_options.settings(self.namespace, chosen)
         container = Container(id, bundle, made, [one["type"] for one in request["rootfs"]])
         container.owner = chosen["io_uid"], chosen["io_gid"]
         container.indirect = console.is_labelled(bundle)
         stdio = self._streams(request)
         init = container.init = Process(container, "", stdio)
         init.busy = True
-        settings.note(bundle, made, mounted=bool(container.mounts))
+        runtime_options.note(bundle, made, mounted=bool(container.mounts))
         taken = store.exists(made.root, id)  # do not remove a container of the same name that existed before
         self.containers[id] = container
 
@@ -151,7 +151,7 @@ class Lifecycle:
 
     def prepare(self, id: ContainerId, bundle: str, chosen: Options) -> None:
         """Fork a child that plans the container before Create is received."""
-        made = settings.settings(self.namespace, chosen)
+        made = runtime_options.settings(self.namespace, chosen)
         try:
             self.prefork = self.children.prepare(
                 "create", operations.create_preforked, made, id, bundle=bundle, **_flags(chosen)
@@ -268,7 +268,7 @@ class Lifecycle:
         self._spawned(container.init, pid)
         event = {"container_id": container.id}
         killed = lambda: self.publisher.publish("/tasks/oom", "TaskOOM", event)  # noqa: E731
-        memory.watch(self.loop, container, killed, self.children.warn)
+        oom_watch.watch(self.loop, container, killed, self.children.warn)
         return True
 
     def _spawned(self, process: Process, pid: int) -> None:
@@ -380,7 +380,7 @@ class Lifecycle:
                 container.execs.pop(process.id, None)
             else:
                 self.containers.pop(container.id, None)
-                memory.unwatch(self.loop, container)
+                oom_watch.unwatch(self.loop, container)
                 event = {"container_id": container.id, **gone}
                 self.publisher.publish("/tasks/delete", "TaskDelete", event)
             reply.send("DeleteResponse", gone)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import KernelError, StepError
-from pyruntime.features.rootfs import options, path
+from pyruntime.features.rootfs import mount_options, path
 from pyruntime.kernel import mount, process
 from pyruntime.kernel.constants import (
     CLONE_NEWNS,
@@ -68,10 +68,10 @@ def _mount(one: Mount, target: str) -> None:
         rest = [word for word in words if word.partition("=")[0] not in _MAPS]
         _mount_mapped({**one, "options": rest}, target, {f"{name[:3]}_map": lines for name, lines in maps.items()})
         return
-    wanted = options.parse(words)
+    wanted = mount_options.parse(words)
     attributes = wanted.for_one_mount()
     flags = 0
-    for attribute, flag in options.MOUNT_FLAGS:
+    for attribute, flag in mount_options.MOUNT_FLAGS:
         if attributes & attribute:
             flags |= flag
     if wanted.bind or one["type"] in ("bind", "rbind"):
@@ -82,8 +82,8 @@ def _mount(one: Mount, target: str) -> None:
     else:
         words = []
         for word in wanted.data:
-            if word in options.SUPERBLOCK:
-                flags |= options.SUPERBLOCK[word]
+            if word in mount_options.SUPERBLOCK:
+                flags |= mount_options.SUPERBLOCK[word]
             else:
                 words.append(word)
         data = ",".join(shortened(words))

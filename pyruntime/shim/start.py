@@ -117,7 +117,7 @@ def _read_input() -> bytes:
 
 
 def _options(given: bytes) -> Options:
-    from pyruntime.shim import settings
+    from pyruntime.shim import runtime_options
 
     any = None
     try:
@@ -126,9 +126,9 @@ def _options(given: bytes) -> Options:
             any = next((one["value"] for one in params["extensions"] if one["value"]), None)
         elif given:
             any = wire.decode("Any", given)
-        return settings.options(any)
+        return runtime_options.options(any)
     except ValueError:
-        return settings.options(None)  # Create gets them, too, and reports the error
+        return runtime_options.options(None)  # Create gets them, too, and reports the error
 
 
 def is_bootstrap(given: bytes) -> bool:

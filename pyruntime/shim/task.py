@@ -14,10 +14,10 @@ from pyruntime.commands import kill as kill_command
 from pyruntime.commands.forked import COMMANDS
 from pyruntime.errors import NotFound, PyruntimeError, Unknown
 from pyruntime.kernel.constants import SIGKILL
-from pyruntime.shim import settings, ttrpc, wire
+from pyruntime.shim import runtime_options, ttrpc, wire
+from pyruntime.shim.containers import PAUSED, RUNNING, Process
 from pyruntime.shim.events import timestamp
 from pyruntime.shim.lifecycle import IMAGES_SECONDS, Lifecycle, Refusal, record_of
-from pyruntime.shim.processes import PAUSED, RUNNING, Process
 from pyruntime.state import cgroup_identity
 from pyruntime.util import fastjson
 
@@ -190,7 +190,7 @@ class Tasks(Lifecycle):
         from pyruntime.shim import checkpoint_images  # few containers are
 
         container = self.container(request)
-        chosen = settings.checkpoint_options(request["options"])
+        chosen = runtime_options.checkpoint_options(request["options"])
         path = request["path"] or chosen["image_path"]
         if not path:
             raise Refusal(ttrpc.INVALID, "checkpoint: missing image path")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime.trace.events import COMMAND, PAUSE, Event, Trace
+from pyruntime.trace.event_format import COMMAND, PAUSE, Event, Trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

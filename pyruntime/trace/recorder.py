@@ -24,7 +24,7 @@ from pyruntime.errors import PyruntimeError, UsageError
 from pyruntime.kernel.constants import MFD_CLOEXEC, S_IFDIR, S_IFIFO, S_IFMT
 from pyruntime.plan.step import record_with
 from pyruntime.trace import spans
-from pyruntime.trace.events import COMMAND, FAILED, INIT, OK, PARENT, STEP, WAIT, Event, Trace
+from pyruntime.trace.event_format import COMMAND, FAILED, INIT, OK, PARENT, STEP, WAIT, Event, Trace
 from pyruntime.trace.spool import Spool
 from pyruntime.util import fastjson
 from pyruntime.util.fileio import read_file

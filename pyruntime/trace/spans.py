@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from pyruntime.trace.events import CALL, FAILED, OK, PAUSE, WAIT
+from pyruntime.trace.event_format import CALL, FAILED, OK, PAUSE, WAIT
 from pyruntime.trace.spool import GATE
 
 TYPE_CHECKING = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyruntime.trace.events import FAILED, INIT, OK, PARENT, PAUSE, STEP, UNFINISHED, WAIT, Event, Message
+from pyruntime.trace.event_format import FAILED, INIT, OK, PARENT, PAUSE, STEP, UNFINISHED, WAIT, Event, Message
 from pyruntime.util import fastjson
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ It stands for itself: no script, no font and no style sheet from elsewhere; dark
 
 from __future__ import annotations
 
-from pyruntime.trace.events import COMMAND, FAILED, INIT, OK, PARENT, PAUSE, STEP, Event, Message, Trace
+from pyruntime.trace.event_format import COMMAND, FAILED, INIT, OK, PARENT, PAUSE, STEP, Event, Message, Trace
 from pyruntime.trace.picture import Scale, duration, rows
 
 WIDTH = 1200

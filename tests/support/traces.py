@@ -7,16 +7,16 @@ from pathlib import Path
 
 import jsonschema
 
-from pyruntime.trace import events
+from pyruntime.trace import event_format
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "data/trace.schema.json").read_text())
 
 
-def read(path: Path) -> events.Trace:
+def read(path: Path) -> event_format.Trace:
     """The trace in a file, which the schema must allow, and whose times must lie within each other."""
     data = json.loads(path.read_text())
     jsonschema.validate(data, SCHEMA, jsonschema.Draft202012Validator)
-    trace = events.from_json(data)
+    trace = event_format.from_json(data)
     whole = trace.whole
     for event in trace.events:
         assert whole.start <= event.start <= event.end <= whole.end, event
@@ -31,9 +31,9 @@ def read(path: Path) -> events.Trace:
     return trace
 
 
-def nest(found: list[events.Event]) -> None:
+def nest(found: list[event_format.Event]) -> None:
     """Fail unless each event lies within the one that it began in: a viewer draws others wrong."""
-    open_ones: list[events.Event] = []
+    open_ones: list[event_format.Event] = []
     for event in found:
         while open_ones and open_ones[-1].end <= event.start:
             open_ones.pop()
@@ -41,12 +41,12 @@ def nest(found: list[events.Event]) -> None:
         open_ones.append(event)
 
 
-def steps(trace: events.Trace, track: str = "") -> list[str]:
+def steps(trace: event_format.Trace, track: str = "") -> list[str]:
     """The steps' `module.function`, in order."""
     found = [event for name in (["parent", "init"] if not track else [track]) for event in trace.on(name)]
-    return [event.step for event in found if event.kind == events.STEP]
+    return [event.step for event in found if event.kind == event_format.STEP]
 
 
-def step(trace: events.Trace, name: str) -> events.Event:
+def step(trace: event_format.Trace, name: str) -> event_format.Event:
     """The first step of a name."""
     return next(event for event in trace.events if event.step == name)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyruntime.criu import checkpoint, images, messages, service
+from pyruntime.criu import checkpoint, images, messages, rpc
 from pyruntime.errors import StateError, UsageError
 from pyruntime.plan.request import Request
 
@@ -73,8 +73,8 @@ def test_complaints(tmp_path: Path) -> None:
         "(00.01) Warn  (criu/x.c:1): odd\n(00.02) Error (criu/files-reg.c:1710): Can't lookup mount=25\n"
         "(00.03) Error (criu/util.c:642): exited, status=1\n(00.04) Error (criu/cr-dump.c:2053): Dumping FAILED.\n"
     )
-    assert service.complaints(str(log)) == "Can't lookup mount=25"
-    assert service.complaints(str(tmp_path / "nosuch")) == ""
+    assert rpc.complaints(str(log)) == "Can't lookup mount=25"
+    assert rpc.complaints(str(tmp_path / "nosuch")) == ""
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,53 @@ def test_the_architectures_document_has_the_layers() -> None:
     names = [name for names in LAYERS for name in names if not name.startswith("__")]
     missing = [name for name in names if f"`{name}/`" not in text and f"`{name}.py`" not in text]
     assert missing == []
+
+
+# Modules of one name are the same thing in several packages; elsewhere a name is used once.
+VERBS = {path.stem for path in (PACKAGE / "commands").glob("*.py")}  # and `start`, `delete` of the shim's command line
+SAME_THING = {
+    "console": "the pseudoterminal of a container",
+    "devices": "linux.devices and linux.resources.devices",
+    "events": "what `events` prints and containerd gets",
+    "hooks": "hooks of config.json, and functions as hooks",
+    "limits": "linux.resources, and their comparison",
+    "messages": "protocol buffers of criu and of containerd",
+    "mounts": "mounts, and their comparison",
+    "namespaces": "linux.namespaces, and their comparison",
+    "process": "a process: calls of the kernel, class of the library, /process of config.json",
+    "snapshot": "the snapshot of the interpreter",
+    "stats": "resource usage, of cgroups and of resctrl",
+    "stdio": "standard input, output and error of a container",
+    "version": "the version of pyruntime",
+    "doctor": "checks of the host",
+}
+
+
+def test_two_modules_have_one_name_only_for_the_same_thing() -> None:
+    modules: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.stem != "__init__":
+            modules.setdefault(path.stem, []).append(str(path.relative_to(PACKAGE)))
+    several = {name: found for name, found in modules.items() if len(found) > 1}
+    assert not {name: found for name, found in several.items() if name not in VERBS | SAME_THING.keys()}
+    assert not SAME_THING.keys() - several.keys(), "a name is used once now"
+
+
+def test_only_util_parses_procfs() -> None:
+    """Formats of /proc that have traps (names of commands, escapes) are read by one parser each."""
+    parsed = ("/stat", "/mountinfo")
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.parent == PACKAGE / "util":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
+                last = node.values[-1]
+                text = str(node.values[0].value) + (str(last.value) if isinstance(last, ast.Constant) else "")
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = node.value
+            else:
+                continue
+            if text.startswith("/proc/") and text.endswith(parsed) and "\n" not in text and "sys" not in text:
+                found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {text}")
+    assert not found

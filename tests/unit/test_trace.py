@@ -12,8 +12,8 @@ from support import traces
 
 from pyruntime.errors import PyruntimeError
 from pyruntime.plan import step
-from pyruntime.trace import events, picture, recorder, spans, svg, terminal
-from pyruntime.trace.events import CALL, COMMAND, FAILED, INIT, PARENT, PAUSE, STEP, Event, Message, Trace
+from pyruntime.trace import event_format, picture, recorder, spans, svg, table
+from pyruntime.trace.event_format import CALL, COMMAND, FAILED, INIT, PARENT, PAUSE, STEP, Event, Message, Trace
 from pyruntime.trace.spool import Spool
 
 PAINT = import_module("pyruntime.util.colour").Painter(False)
@@ -39,7 +39,7 @@ def test_to_json_and_back(result: str) -> None:
     trace = made(result=result)
     data = trace.to_json()
     jsonschema.validate(data, traces.SCHEMA, jsonschema.Draft202012Validator)
-    back = events.from_json(data)
+    back = event_format.from_json(data)
     assert back.to_json() == data
     assert [(event.start, event.end) for event in back.events] == [(e.start, e.end) for e in trace.events]
 
@@ -54,7 +54,7 @@ def test_the_schema_condemns() -> None:
 @pytest.mark.parametrize("data", [None, [], {}, {"otherData": {"format": "other"}}, {"traceEvents": []}])
 def test_what_is_no_trace(data: object) -> None:
     with pytest.raises(PyruntimeError):
-        events.from_json(data)
+        event_format.from_json(data)
 
 
 def test_every_wrapped_function_is_there() -> None:
@@ -156,7 +156,7 @@ def test_only_one_of_the_two() -> None:
     init = trace.only(INIT)
     assert [event.name for event in init.events] == ["init of box", "mount proc on /proc"]
     assert {event.track for event in init.events} == {INIT}
-    rows = terminal.table(init, width=0, paint=PAINT).splitlines()[2:]
+    rows = table.table(init, width=0, paint=PAINT).splitlines()[2:]
     assert rows and all(" init    " in row for row in rows)
     text = svg.draw(init, INIT)
     assert "the part of init: ok, 1.20 ms" in text
@@ -167,18 +167,18 @@ def test_only_one_of_the_two() -> None:
 
 
 def test_the_table_moves_no_cursor() -> None:
-    text = terminal.table(made(HOSTILE, FAILED), width=100, paint=PAINT)
+    text = table.table(made(HOSTILE, FAILED), width=100, paint=PAINT)
     assert "\x1b" not in text
     assert "FAILED" in text
     assert "it did not work" in text
 
 
 def test_the_table_can_leave_out_what_is_short_but_never_what_failed() -> None:
-    text = terminal.table(made(), width=0, paint=PAINT, at_least=10**9)
+    text = table.table(made(), width=0, paint=PAINT, at_least=10**9)
     assert "mount proc" not in text
-    text = terminal.table(made(result=FAILED), width=0, paint=PAINT, at_least=10**9)
+    text = table.table(made(result=FAILED), width=0, paint=PAINT, at_least=10**9)
     assert "mount proc" in text
-    text = terminal.table(made(), width=0, paint=PAINT, steps_only=True)
+    text = table.table(made(), width=0, paint=PAINT, steps_only=True)
     assert "plan" not in text.split("\n", 2)[2]
     assert "mount proc" in text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError
-from pyruntime.features.rootfs import options, path
+from pyruntime.features.rootfs import mount_options, path
 from pyruntime.kernel import mount
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def mount_filesystem(
 ) -> None:
     """Mount what fsconfig(2) cannot take: MS_I_VERSION, and values of more than 255 bytes."""
     flags = legacy
-    for attribute, flag in options.MOUNT_FLAGS:
+    for attribute, flag in mount_options.MOUNT_FLAGS:
         if set & attribute:
             flags |= flag
     _mount_with_data(source, target, type, flags, data)
@@ -62,8 +62,8 @@ def remount(init: InitActor, destination: str, flags: int, data: list[str]) -> N
 def _mount_with_data(source: str | None, target: int, type: str | None, flags: int, data: list[str]) -> None:
     words = []
     for word in data:
-        if word in options.SUPERBLOCK:
-            flags |= options.SUPERBLOCK[word]
+        if word in mount_options.SUPERBLOCK:
+            flags |= mount_options.SUPERBLOCK[word]
         else:
             words.append(word)
     text = ",".join(words)

@@ -12,7 +12,7 @@ import posix
 from pyruntime.cgroupfs.layout import UNIFIED
 from pyruntime.errors import KernelError
 from pyruntime.features.cgroups import place
-from pyruntime.features.rootfs import options
+from pyruntime.features.rootfs import mount_options
 from pyruntime.features.rootfs.destination import destination_of, open_destination
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
@@ -40,7 +40,7 @@ _DENIED = (EPERM, EACCES)
 
 def plan(request: Request, pointer: str, entry: Mount) -> Iterator[Step]:
     """BUILD: the steps for one entry of /mounts of type cgroup."""
-    parsed = options.parse(entry.get("options") or [])
+    parsed = mount_options.parse(entry.get("options") or [])
     if parsed.data:
         request.warn(
             f"config.json: {pointer}/options: mounts of cgroups take no filesystem options, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, KernelError
-from pyruntime.features.rootfs import nodes, options, path, sources
+from pyruntime.features.rootfs import mount_options, nodes, path, sources
 from pyruntime.features.rootfs.destination import destination_of
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
@@ -79,7 +79,7 @@ def plan(request: Request) -> Iterator[Step]:
 def _dev_is_bound(request: Request) -> bool:
     for entry in request.config.get("mounts") or ():
         if path.clean(destination_of(request, entry)) == "/dev":
-            words = options.split(entry.get("options") or [])
+            words = mount_options.split(entry.get("options") or [])
             if entry.get("type") == "bind" or "bind" in words or "rbind" in words:
                 return True
     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, KernelError
-from pyruntime.features.rootfs import options, path, sources
+from pyruntime.features.rootfs import mount_options, path, sources
 from pyruntime.features.rootfs.destination import destination_of, open_destination
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import EPERM, MOUNT_ATTR_RDONLY, MS_BIND, MS_REMOUNT, O_PATH, S_IFDIR, S_IFLNK, S_IFMT
@@ -33,7 +33,7 @@ def plan(request: Request) -> Iterator[Step]:
     for index, entry in enumerate(request.config.get("mounts") or ()):
         pointer = f"/mounts/{index}"
         kind = entry.get("type") or ""
-        parsed = options.parse(entry.get("options") or [])
+        parsed = mount_options.parse(entry.get("options") or [])
         mapped = bool(parsed.idmap or entry.get("uidMappings") or entry.get("gidMappings"))
         if parsed.remount:
             yield _plan_remount(request, pointer, entry, parsed)
@@ -54,17 +54,17 @@ def plan(request: Request) -> Iterator[Step]:
             yield _plan_filesystem(request, pointer, entry, parsed)
 
 
-def _plan_remount(request: Request, pointer: str, entry: Mount, parsed: options.Options) -> Step:
+def _plan_remount(request: Request, pointer: str, entry: Mount, parsed: mount_options.Options) -> Step:
     from pyruntime.features.rootfs import by_string
 
     flags = parsed.legacy | MS_REMOUNT | (MS_BIND if parsed.bind else 0)
-    for attribute, flag in options.MOUNT_FLAGS:
+    for attribute, flag in mount_options.MOUNT_FLAGS:
         flags |= flag if (parsed.set | parsed.tree_set) & attribute else 0
     destination = destination_of(request, entry)
     return Step(pointer, by_string.remount, destination=destination, flags=flags, data=parsed.data)
 
 
-def _plan_bind(request: Request, pointer: str, entry: Mount, parsed: options.Options, mapped: bool) -> Step:
+def _plan_bind(request: Request, pointer: str, entry: Mount, parsed: mount_options.Options, mapped: bool) -> Step:
     source = entry.get("source") or ""
     if not source:
         raise ConfigError(
@@ -100,7 +100,7 @@ def _plan_bind(request: Request, pointer: str, entry: Mount, parsed: options.Opt
     )
 
 
-def _tree_attributes(request: Request, source: str, parsed: options.Options) -> int:
+def _tree_attributes(request: Request, source: str, parsed: mount_options.Options) -> int:
     """What all mounts below are to have. The host's /sys read-only means the cgroups in it, too, in a user
     namespace: its owner may write to some of them (CVE-2023-25809)."""
     unprivileged = request.rootless or request.namespace("user")[0]
@@ -109,7 +109,7 @@ def _tree_attributes(request: Request, source: str, parsed: options.Options) -> 
     return parsed.tree_set
 
 
-def _plan_filesystem(request: Request, pointer: str, entry: Mount, parsed: options.Options) -> Step:
+def _plan_filesystem(request: Request, pointer: str, entry: Mount, parsed: mount_options.Options) -> Step:
     kind = entry.get("type") or ""
     source = entry.get("source") or kind
     data = parsed.data
@@ -152,11 +152,11 @@ def _plan_filesystem(request: Request, pointer: str, entry: Mount, parsed: optio
 def plan_readonly(request: Request) -> Iterator[Step]:
     """ENTER: what had to stay writable until everything below it was made becomes read-only."""
     for index, entry in enumerate(request.config.get("mounts") or ()):
-        if late_readonly(request, entry, options.parse(entry.get("options") or [])):
+        if late_readonly(request, entry, mount_options.parse(entry.get("options") or [])):
             yield Step(f"/mounts/{index}/options", make_readonly, destination=destination_of(request, entry))
 
 
-def late_readonly(request: Request, entry: Mount, parsed: options.Options) -> bool:
+def late_readonly(request: Request, entry: Mount, parsed: mount_options.Options) -> bool:
     """Whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
     if not parsed.for_one_mount() & MOUNT_ATTR_RDONLY or parsed.bind or parsed.remount:
         return False

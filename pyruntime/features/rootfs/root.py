@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 
 from pyruntime.errors import ConfigError, KernelError
-from pyruntime.features.rootfs import options, sources
+from pyruntime.features.rootfs import mount_options, sources
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
     EINVAL,
@@ -38,7 +38,7 @@ def plan_prepare(request: Request) -> Iterator[Step]:
             hint='add "root": {"path": "rootfs"}, with the unpacked image there',
         )
     asked = request.linux.get("rootfsPropagation") or ""
-    kind, _ = options.propagation_of(asked or "rslave")
+    kind, _ = mount_options.propagation_of(asked or "rslave")
     own, _ = request.namespace("mount")
     pointer = "/root/path"
     # A root that nobody asked to be a slave gets no mounts from a shared root of the host.
@@ -52,7 +52,7 @@ def plan_enter(request: Request) -> Iterator[Step]:
     if not own:
         yield Step("/linux/namespaces", change_root)
     elif request.pivot:
-        shared = options.propagation_of(request.linux.get("rootfsPropagation") or "rslave")[0] == MS_SHARED
+        shared = mount_options.propagation_of(request.linux.get("rootfsPropagation") or "rslave")[0] == MS_SHARED
         yield Step("/root/path", pivot, shared=shared)
     else:
         yield Step("/root/path", move_root)
@@ -61,8 +61,8 @@ def plan_enter(request: Request) -> Iterator[Step]:
 def plan_propagation(request: Request) -> Iterator[Step]:
     """ENTER: the propagation of the new root, where it could not be had before pivot_root(2)."""
     word = request.linux.get("rootfsPropagation") or ""
-    if word and options.propagation_of(word)[0] not in (MS_PRIVATE, MS_SLAVE):
-        kind, tree = options.propagation_of(word)
+    if word and mount_options.propagation_of(word)[0] not in (MS_PRIVATE, MS_SLAVE):
+        kind, tree = mount_options.propagation_of(word)
         yield Step("/linux/rootfsPropagation", set_propagation, word=word, propagation=kind, tree=tree)
 
 

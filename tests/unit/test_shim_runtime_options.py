@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyruntime.shim import settings, wire
+from pyruntime.shim import runtime_options, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ def generic(toml: str) -> AnyMessage:
 
 
 def test_a_table_sets_fields() -> None:
-    found = settings.options(generic('Root = "/run/x"\nSystemdCgroup = true\nIoUid = 7\n'))
+    found = runtime_options.options(generic('Root = "/run/x"\nSystemdCgroup = true\nIoUid = 7\n'))
     assert (found["root"], found["systemd_cgroup"], found["io_uid"], found["io_gid"]) == ("/run/x", True, 7, 0)
 
 
 def test_without_options_there_are_defaults() -> None:
-    assert settings.options(None) == wire.decode("Options", b"")
+    assert runtime_options.options(None) == wire.decode("Options", b"")
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_without_options_there_are_defaults() -> None:
 )
 def test_a_wrong_table_is_refused(toml: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        settings.options(generic(toml))
+        runtime_options.options(generic(toml))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pyruntime.features.rootfs import options
-from pyruntime.features.rootfs.options import parse
+from pyruntime.features.rootfs import mount_options
+from pyruntime.features.rootfs.mount_options import parse
 from pyruntime.kernel.constants import (
     MOUNT_ATTR__ATIME,
     MOUNT_ATTR_NOATIME,
@@ -72,7 +72,7 @@ def test_the_last_of_the_access_times_counts(words: list[str], value: int) -> No
     assert found.clear & ATIME == ATIME
 
 
-@pytest.mark.parametrize("word", sorted(options.ATTRIBUTES))
+@pytest.mark.parametrize("word", sorted(mount_options.ATTRIBUTES))
 def test_with_r_for_the_whole_tree(word: str) -> None:
     one, tree = parse([word]), parse(["r" + word])
     assert (tree.tree_set, tree.tree_clear) == (one.set, one.clear)
@@ -103,7 +103,7 @@ def test_a_word_that_begins_with_r_is_not_always_recursive() -> None:
 )
 def test_propagation(words: list[str], found: list[tuple[int, bool]]) -> None:
     assert parse(words).propagation == found
-    assert options.propagation_of(words[-1]) == found[-1]
+    assert mount_options.propagation_of(words[-1]) == found[-1]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_words_that_only_the_runtime_knows() -> None:
 
 
 def test_features_tells_every_word_once() -> None:
-    words = options.known_words()
+    words = mount_options.known_words()
     assert len(words) == len(set(words))
     # Engines look for these (field engines: docker asks for rro).
     assert {"rro", "rbind", "nosymfollow", "rprivate", "strictatime", "bind"} <= set(words)
     for word in words:
-        assert not [one for one in parse([word]).data if one not in options.SUPERBLOCK], word
+        assert not [one for one in parse([word]).data if one not in mount_options.SUPERBLOCK], word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyruntime.errors import from_json, printable
-from pyruntime.trace.events import COMMAND, FAILED, INIT, OK, PAUSE, STEP, WAIT, Event, Trace
+from pyruntime.trace.event_format import COMMAND, FAILED, INIT, OK, PAUSE, STEP, WAIT, Event, Trace
 from pyruntime.trace.picture import Scale, duration
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyruntime.shim.processes import Container
+    from pyruntime.shim.containers import Container
 
 
 def watch(loop: Loop, container: Container, killed: Callable[[], None], warn: Callable[[str], None]) -> None:
