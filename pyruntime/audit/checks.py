@@ -81,7 +81,7 @@ MEANS = frozenset(
     place.join
     program.change_directory program.change_directory_as_user program.find program.keep_descriptors program.make_cwd
     program.reset_signals
-    rlimits.leave_limit root.change_root root.move_root root.pivot seccomp.prepare user.give_stdio user.own_stdio
+    rlimits.leave_limit root.change_root no_pivot.move_root root.pivot seccomp.prepare user.give_stdio user.own_stdio
     systemd.note systemd.set_properties systemd.start
     """.split()
 )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pyruntime.boot.snapshot import make
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "pyruntime"
 
@@ -144,3 +146,12 @@ def test_only_util_parses_procfs() -> None:
             if text.startswith("/proc/") and text.endswith(parsed) and "\n" not in text and "sys" not in text:
                 found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {text}")
     assert not found
+
+
+def test_the_lists_of_the_snapshot_name_modules() -> None:
+    modules = {
+        ".".join(("pyruntime", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert not [name for name in make.ALSO if f"pyruntime.{name}" not in modules]
+    assert not [name for name in make.NOT if name not in modules]

@@ -314,13 +314,13 @@ def test_the_least_that_a_container_gets() -> None:
     """No namespaces: chroot, never a pivot of the host's root; and nothing of the host's is set."""
     names = [one.name for _, one in steps(config())]
     assert "root.change_root" in names
-    assert not {"root.pivot", "root.move_root", "hostname.set_hostname", "loopback.raise_loopback"} & set(names)
+    assert not {"root.pivot", "no_pivot.move_root", "hostname.set_hostname", "loopback.raise_loopback"} & set(names)
 
 
 def test_no_pivot() -> None:
     mine = with_namespaces("mount")
     assert len(named(mine, "root.pivot")) == 1
-    assert len(named(mine, "root.move_root", pivot=False)) == 1
+    assert len(named(mine, "no_pivot.move_root", pivot=False)) == 1
     assert not named(mine, "root.pivot", pivot=False)
 
 

@@ -9,7 +9,6 @@ from pyruntime.features.rootfs import mount_options, sources
 from pyruntime.kernel import mount
 from pyruntime.kernel.constants import (
     EINVAL,
-    ENOENT,
     MNT_DETACH,
     MOUNT_ATTR_RDONLY,
     MS_PRIVATE,
@@ -55,7 +54,9 @@ def plan_enter(request: Request) -> Iterator[Step]:
         shared = mount_options.propagation_of(request.linux.get("rootfsPropagation") or "rslave")[0] == MS_SHARED
         yield Step("/root/path", pivot, shared=shared)
     else:
-        yield Step("/root/path", move_root)
+        from pyruntime.features.rootfs import no_pivot
+
+        yield Step("/root/path", no_pivot.move_root)
 
 
 def plan_propagation(request: Request) -> Iterator[Step]:
@@ -129,30 +130,6 @@ def pivot(init: InitActor, shared: bool) -> None:
         posix.chdir("/")
     finally:
         posix.close(old)
-
-
-def move_root(init: InitActor) -> None:
-    """move the rootfs over / and chroot(2) into it"""
-    from pyruntime.util import mountinfo
-
-    # The host's proc and sysfs stay mounted beneath the new root. Who may make a user namespace could reach
-    # them again by mounting proc anew, for which the kernel wants to see a whole one: so cover them.
-    for one in mountinfo.of("self"):
-        if one.fstype not in ("proc", "sysfs") or one.place.startswith(init.rootfs + "/"):
-            continue
-        try:
-            mount.umount(one.place, MNT_DETACH)
-        except KernelError as error:
-            if error.errno == EINVAL:
-                mount.mount("tmpfs", one.place, "tmpfs", 0, None)
-            elif error.errno != ENOENT:
-                raise
-    target = posix.open("/", O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    mount.attach(init.root_fd, target, "/")
-    posix.close(target)
-    posix.fchdir(init.root_fd)
-    posix.chroot(".")
-    posix.chdir("/")
 
 
 def change_root(init: InitActor) -> None:
