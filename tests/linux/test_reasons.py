@@ -106,7 +106,7 @@ def test_a_limit_on_processes(container, full_cgroup):
         box.config["linux"]["cgroupsPath"] = f"/{full_cgroup.name}/box"
         told(box, "clone3", "EAGAIN", "pids.max of", str(full_cgroup), "is 0", "pids.limit")
     else:
-        words = ("pids.max of", str(full_cgroup), "is 1", "pids.limit")
+        words = ("pids.max of", str(full_cgroup), "is reached (1)", "pids.limit")
         told(box, "clone3", "EAGAIN", *words, wrap=shell(f"echo $$ > {full_cgroup}/cgroup.procs"))
 
 
@@ -169,7 +169,7 @@ def test_a_namespace_of_somebody_else(container):
 def test_the_user_namespace_that_one_is_in(container):
     box = container()
     set_namespace(box.config, "user", "/proc/self/ns/user")
-    told(box, "setns", "EINVAL", "/linux/namespaces/", "user namespace that he is in")
+    told(box, "setns", "EINVAL", "/linux/namespaces/", "cannot join its own user namespace")
 
 
 # Ids
@@ -186,7 +186,7 @@ def test_maps_of_ids_that_one_has_not(container):
     """As in a container that has not got the range itself."""
     box = container()
     map_ids(box.config)
-    words = ("/linux/uidMappings", "its own uid_map is '0 0 1'")
+    words = ("/linux/uidMappings", "its uid_map is '0 0 1'")
     told(box, "write", "EPERM", *words, wrap=in_user_namespace(), flags=("--rootless=false",))
 
 
@@ -239,7 +239,7 @@ def test_a_source_below_a_private_directory(container, runtime):
     # Anywhere else the parent opens it; below the rootfs the links are the image's.
     (box.rootfs / "link").symlink_to(private)
     bind(box.config, box.rootfs / "link/data", "/data")
-    told(box, "open_tree", "EACCES", "/mounts/5", "may not be entered", "chmod")
+    told(box, "open_tree", "EACCES", "/mounts/5", "permission to search a directory above the source is denied", "chmod")
 
 
 def test_a_source_with_locked_mounts_below(container, runtime):
@@ -252,7 +252,7 @@ def test_a_source_with_locked_mounts_below(container, runtime):
         map_ids(box.config)
         (box.rootfs / "data").mkdir()
         bind(box.config, place, "/data")
-        told(box, "open_tree", "EINVAL", "/mounts/5", "mounts below it", "use rbind")
+        told(box, "open_tree", "EINVAL", "/mounts/5", "submounts that a user namespace must not hide", "use rbind")
     finally:
         kernel.umount(str(place / "below"), kernel.MNT_DETACH)
 
@@ -260,7 +260,7 @@ def test_a_source_with_locked_mounts_below(container, runtime):
 def test_an_unknown_filesystem(container):
     box = container()
     add_mount(box.config, "/data", "nosuchfs", "none", [])
-    told(box, "fsopen", "ENODEV", "/mounts/5", "no filesystem of this type", "modprobe")
+    told(box, "fsopen", "ENODEV", "/mounts/5", "unknown filesystem type", "modprobe")
 
 
 def test_an_option_that_the_filesystem_does_not_know(container):
@@ -360,7 +360,7 @@ def test_a_place_that_root_of_the_container_may_not_make(container):
     box = container()
     map_ids(box.config)
     add_mount(box.config, "/data/sub", "tmpfs", "none", [])
-    told(box, "mkdirat", "EACCES", "/mounts/5", "/data", "does not belong to the container's root", "chown")
+    told(box, "mkdirat", "EACCES", "/mounts/5", "/data", "not owned by the uid that linux.uidMappings maps to container root", "chown")
 
 
 def test_a_place_on_a_mount_that_is_read_only(container, runtime):
@@ -425,7 +425,7 @@ def test_too_many_keys(container):
         assert int(process.stdout.readline()) > 0
         box = container()
         map_ids(box.config, host=uid)
-        told(box, "keyctl", "EDQUOT", "as many keys", "--no-new-keyring")
+        told(box, "keyctl", "EDQUOT", "the key quota of the user is exhausted", "--no-new-keyring")
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -437,7 +437,7 @@ def test_too_many_keys(container):
 def test_cgroups_that_are_read_only(container):
     each = "for one in $(findmnt -rno TARGET -t cgroup,cgroup2)"
     wrap = ["unshare", "-m", "--", *shell(f"{each}; do mount -o remount,bind,ro $one; done")]
-    told(container(), "mkdir", "EROFS", "/linux/cgroupsPath", "read-only here", wrap=wrap)
+    told(container(), "mkdir", "EROFS", "/linux/cgroupsPath", "is mounted read-only", wrap=wrap)
 
 
 def test_cgroups_of_somebody_else(as_user):
