@@ -56,6 +56,17 @@ test: build test-packages ## all tests that this machine can run
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
 	@$(VENV) -m pytest $(ARGS)
 
+test-sanitized: build test-packages ## unit tests and some of tests/linux with native/ compiled for ASan and UBSan
+	@tools/instrumented/test-sanitized.sh $(ARGS)
+
+coverage: build test-packages .venv/.coverage ## unit tests and tests/linux, and which lines of pyruntime they run (root)
+	@tools/instrumented/coverage.sh $(ARGS)
+
+.venv/.coverage: pyproject.toml $(READY)
+	@$(VENV) tools/dependencies.py coverage > .venv/coverage.txt
+	@$(VENV) -m pip install -q --disable-pip-version-check -r .venv/coverage.txt
+	@touch $@
+
 test-vm: build ## tests on pure cgroup v2 with systemd, and as an ordinary user, in an emulated machine (root)
 	@ENGINES_RELEASE="$(ENGINES_RELEASE)" tools/test-vm.sh $(ARGS)
 
@@ -127,4 +138,4 @@ distclean: clean ## removes .venv too
 
 always:
 
-.PHONY: always help build run test test-vm test-engines check bench conformance conformance-cgroups docs install uninstall clean distclean
+.PHONY: always help build run test test-sanitized coverage test-vm test-engines check bench conformance conformance-cgroups docs install uninstall clean distclean

@@ -12,11 +12,11 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import _cffi_backend
 import pytest
 from support import kernel
 from support.bundle import BUSYBOX, make_base
@@ -109,7 +109,7 @@ def run(tmp_path: Path, *words: str) -> tuple[int, set[str], str]:
     """Run a command: (its status, the modules it imported, what it said)."""
     report, output = tmp_path / "report", tmp_path / "output"
     report.unlink(missing_ok=True)
-    site = sysconfig.get_paths()["platlib"]
+    site = str(Path(_cffi_backend.__file__).parent)
     command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", RUN, str(CHECKOUT), site, str(report)]
     command += ["--root", str(tmp_path / "root"), *words]
     # A file: a pipe would be open as long as the container that `create` leaves.
