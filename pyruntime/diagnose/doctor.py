@@ -17,8 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# From what keeps every container from running to what is in order.
-STATUSES = ("error", "warning", "ok")
 # What engines put limits on; of v2, io and blkio are one.
 _CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io", "hugetlb")
 _FILESYSTEMS = {

@@ -239,7 +239,7 @@ def test_a_source_below_a_private_directory(container, runtime):
     # Anywhere else the parent opens it; below the rootfs the links are the image's.
     (box.rootfs / "link").symlink_to(private)
     bind(box.config, box.rootfs / "link/data", "/data")
-    told(box, "open_tree", "EACCES", "/mounts/5", "permission to search a directory above the source is denied", "chmod")
+    told(box, "open_tree", "EACCES", "/mounts/5", "permission to search a directory above the source", "chmod")
 
 
 def test_a_source_with_locked_mounts_below(container, runtime):
@@ -360,7 +360,7 @@ def test_a_place_that_root_of_the_container_may_not_make(container):
     box = container()
     map_ids(box.config)
     add_mount(box.config, "/data/sub", "tmpfs", "none", [])
-    told(box, "mkdirat", "EACCES", "/mounts/5", "/data", "not owned by the uid that linux.uidMappings maps to container root", "chown")
+    told(box, "mkdirat", "EACCES", "/mounts/5", "/data", "linux.uidMappings maps to container root", "chown")
 
 
 def test_a_place_on_a_mount_that_is_read_only(container, runtime):

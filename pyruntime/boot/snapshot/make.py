@@ -37,9 +37,8 @@ ENVIRONMENT = {
     "GLIBC_TUNABLES": "glibc.pthread.rseq=0:glibc.cpu.hwcaps=" + ",".join(f"-{name}" for name in FEATURES.split()),
 }
 
-# What is imported besides the groups of the archive: by the launcher's way to start; and then, because here it costs no
-# time, what some containers ask for and what some commands need. Nothing that imports slow libraries.
-LOADED = ("pyruntime", "pyruntime.boot.archive", "pyruntime.cli", "pyruntime.cli.main", "pyruntime.boot.snapshot")
+# Modules besides the groups of the archive, because here they cost no time: what only some containers and
+# commands need. None that imports slow libraries.
 ALSO = tuple(
     "cgroupfs commands diagnose.hints features kernel plan runtime state util "
     "cli.list cli.pause cli.ps cli.resume cli.update shim cli.shim cli.serve".split()

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pyruntime.spec.sections import Cpu
 
 MIN_SHARES, MAX_SHARES = 2, 262144
-_PERIOD = 100000
 
 
 def plan(cpu: Cpu, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pyruntime.cgroupfs import processes
 from pyruntime.errors import KernelError, StepError, errno_name, strerror
 from pyruntime.kernel.constants import EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, ERANGE
 from pyruntime.util.fileio import read_file
@@ -111,18 +110,3 @@ def _read(directory: str, file: str) -> str:
         return read_file(f"{directory}/{file}").strip()
     except OSError:
         return ""
-
-
-def oom_kills(cgroups: dict[str, str]) -> int:
-    """How often the kernel has killed in the container for want of memory; 0 when it cannot be told."""
-    for name, file in (("memory", "memory.oom_control"), ("unified", "memory.events")):
-        for line in _read(cgroups.get(name, "/nonexistent"), file).splitlines():
-            key, _, count = line.partition(" ")
-            if key == "oom_kill":
-                return int(count)
-    return 0
-
-
-def in_the_way(directory: str) -> str:
-    """The processes of a cgroup, for a message."""
-    return processes.shown(processes.inside(directory))
