@@ -5,7 +5,6 @@ from __future__ import annotations
 from pyruntime.cli.flags import Flag
 from pyruntime.commands import kill
 from pyruntime.errors import UsageError
-from pyruntime.util import signals
 from pyruntime.util.ids import ContainerId
 
 TYPE_CHECKING = False
@@ -27,7 +26,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
     signal = words[1] if len(words) > 1 else "TERM"
 
     def one(id: ContainerId) -> None:
-        kill.kill_by_id(settings.root, id, signals.parse(signal), everything=values["all"])
+        kill.kill_by_id(settings.root, id, signal, everything=values["all"])
 
     if values["regex"]:
         from pyruntime.cli import each

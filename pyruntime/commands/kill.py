@@ -24,10 +24,16 @@ _FAIR_SECONDS = 1.0  # in which other commands usually get done
 _FATAL = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 31))
 
 
-def kill_by_id(root: str, id: ContainerId, signal: int, *, everything: bool = False) -> None:
-    """Send a signal to a container, as `kill`. With everything a container that has stopped is no error: containerd
-    calls `kill --all` after init has died, for processes that outlive it in a shared pid namespace."""
+def kill_by_id(root: str, id: ContainerId, signal: int | str, *, everything: bool = False) -> None:
+    """Send a signal, given by number or name, to a container. Raises NotFound, StateError, UsageError.
+
+    everything: to all of its processes; a container that has stopped is no error then, since containerd calls
+    `kill --all` after init has died, for processes that outlive it in a shared pid namespace."""
     record = store.load(root, id)
+    if isinstance(signal, str):  # parsed now: of a container that does not exist, that is the error, like runc
+        from pyruntime.util import signals
+
+        signal = signals.parse(signal)
     try:
         kill(record, signal, everything=everything)
     except Unknown:

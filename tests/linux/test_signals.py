@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import proc
+from support import leaks, proc
 from support.config import drop_namespace
 
 CAPITALS = pytest.mark.differs(crun="crun 1.8.1 knows names in capitals only")
@@ -18,6 +18,14 @@ def running(container):
     box.start()
     box.await_output("ready")
     return box
+
+
+def test_the_container_is_looked_up_before_the_signal(runtime):
+    result = runtime.run("kill", f"{leaks.PREFIX}-nosuch", "FOO", check=None)
+    assert result.code != 0
+    assert "signal" not in result.stderr
+    if runtime.is_ours:
+        assert "does not exist" in result.stderr
 
 
 @pytest.mark.parametrize(
