@@ -241,13 +241,13 @@ static const char **copy_list(const char *const *texts, const char ***list, char
 }
 
 /*
- * Reads '0' from the gate, then executes the program. While it waits the process keeps of its memory only its stack
+ * Reads '0' from the exec fifo, then executes the program. While it waits the process keeps of its memory only its stack
  * and what it is to execute: every waiting container has an init. Does not return but for an error before that. An
  * error of execve(2) is written to `failure`: `words`, three digits, and the end of a JSON string and object.
  *
  * From the first `drop` on there is no library, no thread-local storage and no global variable.
  */
-UNINSTRUMENTED int shim_wait_and_execute(int gate, int failure, const char *words, const char *program,
+UNINSTRUMENTED int shim_wait_and_execute(int fifo, int failure, const char *words, const char *program,
                                          const char *const *arguments, const char *const *environment)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -278,7 +278,7 @@ UNINSTRUMENTED int shim_wait_and_execute(int gate, int failure, const char *word
     char go = 0;
     long error = 0;
     while (go != '0' && (error >= 0 || error == -EINTR))
-        error = bare(SYS_read, gate, (long)&go, 1, 0);
+        error = bare(SYS_read, fifo, (long)&go, 1, 0);
     if (go == '0')
         error = bare(SYS_execve, (long)path, (long)argv, (long)envp, 0);
     char digits[] = "000\"}";
@@ -293,10 +293,10 @@ UNINSTRUMENTED int shim_wait_and_execute(int gate, int failure, const char *word
 
 #else
 
-int shim_wait_and_execute(int gate, int failure, const char *words, const char *program, const char *const *arguments,
+int shim_wait_and_execute(int fifo, int failure, const char *words, const char *program, const char *const *arguments,
                           const char *const *environment)
 {
-    (void)gate, (void)failure, (void)words, (void)program, (void)arguments, (void)environment;
+    (void)fifo, (void)failure, (void)words, (void)program, (void)arguments, (void)environment;
     return -ENOSYS;
 }
 

@@ -45,7 +45,7 @@ int shim_pidfd_getfd(int pidfd, int fd);
 int shim_exchange(const char *one, const char *other);
 int shim_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int shim_reset_signals(void);
-int shim_wait_and_execute(int gate, int failure, const char *words, const char *program, const char *const *arguments,
+int shim_wait_and_execute(int fifo, int failure, const char *words, const char *program, const char *const *arguments,
                           const char *const *environment);
 int shim_signalfd(unsigned long long mask);
 int shim_bpf(int command, const void *attributes, unsigned int size);

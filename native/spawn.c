@@ -88,7 +88,7 @@ ALONE static void wait_for_start(const struct spawn *own)
     bare(SYS_write, own->channel, (long)own->waiting, own->waiting_length, 0);
     bare(SYS_close, own->channel, 0, 0, 0);
     while (go != '0' && (error >= 0 || error == -EINTR))
-        error = bare(SYS_read, own->gate, (long)&go, 1, 0);
+        error = bare(SYS_read, own->fifo, (long)&go, 1, 0);
 }
 
 /* Of the process: nothing that the program has not, but for these descriptors, is open or mapped. */
@@ -112,10 +112,10 @@ ALONE static void become(const void *argument)
         if ((error = bare(SYS_capset, (long)&header, (long)own->capabilities, 0, 0)) < 0)
             fail(own, 'c', error);
     }
-    if (own->gate >= 0)
+    if (own->fifo >= 0)
         wait_for_start(own);
     error = bare(SYS_execve, (long)own->program, (long)own->arguments, (long)own->environment, 0);
-    if (own->gate < 0)
+    if (own->fifo < 0)
         fail(own, 'e', error);
     fill_in(own->last_report + own->last_report_errno, -error);
     bare(SYS_write, own->failure, (long)own->last_report, own->last_report_length, 0);

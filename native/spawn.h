@@ -14,7 +14,7 @@
  * has_limit       RLIMIT_NPROC
  * filter          seccomp(2); with a listener, `listener` is written to the channel and an answer is read from it
  * has_capabilities capset(2)
- * gate            `waiting` is written to the channel, which is then closed; '0' is read from the gate
+ * fifo            `waiting` is written to the channel, which is then closed; '0' is read from the exec fifo
  * program         execve(2)
  *
  * Errors: `report` is written to the channel, or `last_report` to `failure` once the channel is closed. In both, and in
@@ -25,7 +25,7 @@ struct spawn {
     const char *program;
     const char *const *arguments;
     const char *const *environment;
-    int channel, gate, failure;
+    int channel, fifo, failure;
     int terminal, wait, has_limit, has_capabilities;
     unsigned long long limit[2];
     unsigned int capabilities[6]; /* effective, permitted, inheritable of the lower 32, then of the upper */

@@ -36,7 +36,7 @@ def start(record: Record, log: Log) -> None:
         if status != "created":
             raise StateError(f"cannot start an already running container: {record.id} is {status}")
         try:
-            exec_fifo.open_gate(record)
+            exec_fifo.release_init(record)
         except (StepError, StateError) as error:
             from pyruntime.runtime import death
 

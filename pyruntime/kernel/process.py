@@ -111,15 +111,15 @@ def set_keyring_permissions(keyring: int, permissions: int) -> None:
 
 
 def wait_and_execute(
-    gate: int, failure: int, words: str, program: str, args: list[str], environment: dict[str, str]
+    fifo: int, failure: int, words: str, program: str, args: list[str], environment: dict[str, str]
 ) -> None:
-    """Wait for the gate without the interpreter's memory, then execve(2). Returns only where that cannot be done.
+    """Wait for the exec fifo without the interpreter's memory, then execve(2). Returns only where that cannot be done.
 
     An error of execve(2) is written to `failure`: the words, three digits, and the end of a JSON string and object."""
     texts = [ffi.new("char[]", text(arg)) for arg in args]
     variables = [ffi.new("char[]", text(f"{name}={value}")) for name, value in environment.items()]
     lib.shim_wait_and_execute(
-        gate,
+        fifo,
         failure,
         text(words),
         text(program),
@@ -160,7 +160,7 @@ def spawn(
     *,
     pid: SharedInt,
     channel: int,
-    gate: int,
+    fifo: int,
     failure: int,
     reports: tuple[str, str, str, str],
     terminal: bool,
@@ -173,8 +173,8 @@ def spawn(
     """Clone a process that has nothing of this one but what it is given, and end: native/spawn.h has the order.
 
     pid:     gets the process's pid as this one sees it.
-    reports: what the process writes: to the channel when it fails, to `failure` when it fails past the gate, to the
-             channel with its seccomp listener, and before it waits at the gate. "###" stands for a number of three
+    reports: what the process writes: to the channel, or past the exec fifo to `failure`, when it fails; to the
+             channel with its seccomp listener, and before it waits at the exec fifo. "###" stands for a number of three
              digits, "?" for a call.
     Raises KernelError when it cannot be cloned."""
     kept: list[Any] = []  # cffi frees what no Python object refers to
@@ -190,7 +190,7 @@ def spawn(
     own.program = hold(ffi.new("char[]", text(program)))
     own.arguments = lines(args)
     own.environment = lines([f"{name}={value}" for name, value in environment.items()])
-    own.channel, own.gate, own.failure = channel, gate, failure
+    own.channel, own.fifo, own.failure = channel, fifo, failure
     own.terminal, own.wait = terminal, wait
     if limit is not None:
         own.has_limit, own.limit = True, limit

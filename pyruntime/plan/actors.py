@@ -96,7 +96,7 @@ if TYPE_CHECKING:
         empty_fd: int
         environment: dict[str, str]
         failure: int
-        gate: int
+        fifo: int
         late: dict[str, int]
         mounted: dict[str, int]
         proc_contexts: list[int]

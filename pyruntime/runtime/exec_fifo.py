@@ -1,8 +1,8 @@
-"""The exec fifo: the gate at which init waits for `start`.
+"""The exec fifo, at which init waits for `start`.
 
 init holds it open for reading and writing, from before the container's namespaces; `start` opens it for
 writing, without waiting, and writes one byte. So nothing can hang, and nobody needs a path or /proc inside
-the container to open the gate:
+the container to open the exec fifo:
 
 * no reader (ENXIO) means that init is dead or already runs the user's program;
 * once written, the fifo loses its last reader at the very moment of init's execve(2) (close-on-exec), or of
@@ -34,25 +34,25 @@ _LONGEST_FAILURE = 1 << 16  # bytes
 def make(directory: str) -> tuple[int, int]:
     """Make the fifo and the file for init's last words: descriptors for init, close-on-exec."""
     posix.mkfifo(f"{directory}/{FIFO}", 0o600)
-    gate = posix.open(f"{directory}/{FIFO}", posix.O_RDWR | posix.O_CLOEXEC)
+    fifo = posix.open(f"{directory}/{FIFO}", posix.O_RDWR | posix.O_CLOEXEC)
     failure = posix.open(
         f"{directory}/{FAILURE}", posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600
     )
-    return gate, failure
+    return fifo, failure
 
 
-def wait(gate: int) -> None:
-    """Wait in init until `start` opens the gate."""
-    while posix.read(gate, 1) != GO:
+def wait(fifo: int) -> None:
+    """Wait in init until `start` opens the exec fifo."""
+    while posix.read(fifo, 1) != GO:
         pass
 
 
-def open_gate(record: Record) -> None:
+def release_init(record: Record) -> None:
     """Let init go on, and wait until it has become the user's process or has died.
 
     Raises StateError when no init waits, and init's own error when it could not become the user's process
     (a startContainer hook failed, execve(2) failed); StepError when it stands still, and is still there."""
-    fd = knock(record)
+    fd = write_go(record)
     try:
         poll = select.poll()
         poll.register(fd, 0)  # POLLERR, "the last reader is gone", is always told
@@ -65,7 +65,7 @@ def open_gate(record: Record) -> None:
     conclude(record)
 
 
-def knock(record: Record) -> int:
+def write_go(record: Record) -> int:
     """Let init go on: a descriptor that tells POLLERR once it has become the user's process or has died.
 
     Raises StateError when no init waits."""
@@ -94,7 +94,7 @@ def _gone(record: Record) -> StateError:
 
 
 def conclude(record: Record) -> None:
-    """Remove the gate that init has passed. Raises init's error when it could not become the user's process."""
+    """Remove the exec fifo that init has passed. Raises init's error when it could not become the user's process."""
     text = _read_failure(record)
     posix.unlink(record.path(FIFO))
     if not text:

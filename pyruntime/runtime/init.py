@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class Init:
     """What the steps of init act on.
 
-    channel:  the sync socket, until init stands at the gate.
-    gate, failure: the exec fifo, and where errors go once nobody reads the channel (runtime/exec_fifo.py).
+    channel:  the sync socket, until init stands at the exec fifo.
+    fifo, failure: the exec fifo, and where errors go once nobody reads the channel (runtime/exec_fifo.py).
     console:  the connection to the console socket, or None.
     cgroup_tasks: descriptors to enter the container's cgroup by (features/cgroups/place.py).
     proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
@@ -67,7 +67,7 @@ class Init:
         "empty_fd",
         "environment",
         "failure",
-        "gate",
+        "fifo",
         "late",
         "mounted",
         "proc_contexts",
@@ -81,9 +81,9 @@ class Init:
         "trace",
     )
 
-    def __init__(self, channel: Channel, gate: int, failure: int, console: _socket.socket | None = None) -> None:
+    def __init__(self, channel: Channel, fifo: int, failure: int, console: _socket.socket | None = None) -> None:
         self.channel = channel
-        self.gate = gate
+        self.fifo = fifo
         self.failure = failure
         self.console = console
         self.cgroup_tasks: list[int] = []
@@ -125,7 +125,7 @@ class Init:
             files.close_on_exec_from(first)
             return
         recorder = recording()
-        own = [self.channel.fileno(), self.gate, self.failure, -1 if recorder is None else recorder.spool]
+        own = [self.channel.fileno(), self.fifo, self.failure, -1 if recorder is None else recorder.spool]
         files.close_all_but([fd for fd in own if fd >= 0], first)
 
 
@@ -181,7 +181,7 @@ def _initialize(init_pipe: int, init: Init) -> None:
 
     if plan.get("forget") and init.spawn is None and recording() is None:
         program.wait_and_execute(init, **steps[EXECUTE][0].args)
-    exec_fifo.wait(init.gate)
+    exec_fifo.wait(init.fifo)
     execute(steps[EXECUTE], init)
     # Whoever becomes the program does not come back.
     raise StepError("config.json has no process to start", pointer="/process/args")
@@ -192,7 +192,7 @@ def _spawn(init: Init, spawn: Spawn, steps: list[Step]) -> None:
     init.channel.send(messages.SPAWN)
     if not spawn.in_python:
         args = steps[0].args["args"]
-        spawn.execute(init.program, args, init.environment, init.channel.fileno(), init.gate, init.failure)
+        spawn.execute(init.program, args, init.environment, init.channel.fileno(), init.fifo, init.failure)
     spawn.clone()
     posix.setsid()
     if spawn.terminal:
@@ -234,7 +234,7 @@ def open_proc() -> int:
 
 
 def report(init: Init, error: PyruntimeError) -> None:
-    """Tell whoever listens: the parent of `create`, or, past the gate, `start`."""
+    """Tell whoever listens: the parent of `create`, or, past the exec fifo, `start`."""
     try:
         init.channel.send_error(error)
     except OSError:

@@ -113,7 +113,7 @@ class Parent:
 
 
 def create(parent: Parent) -> None:
-    """Bring a container to the gate: when this returns, init waits for `start`.
+    """Bring a container to the exec fifo: when this returns, init waits for `start`.
 
     Raises PyruntimeError; then init is dead, and what was made stands in the record for `container.destroy`."""
     execute(parent.plan.steps[PREPARE], parent)
@@ -136,7 +136,7 @@ def create(parent: Parent) -> None:
 
 def _clone_init(parent: Parent) -> None:
     request, record = parent.request, parent.record
-    gate, failure = exec_fifo.make(record.directory)
+    fifo, failure = exec_fifo.make(record.directory)
     terminal = request.console
     if terminal is None and request.console_socket:
         from pyruntime.features.rootfs import console
@@ -166,14 +166,14 @@ def _clone_init(parent: Parent) -> None:
             parent.pid, parent.pidfd = place.clone(parent, found.new)
         if parent.pid == 0:
             try:
-                init = Init(theirs, gate, failure, terminal)
+                init = Init(theirs, fifo, failure, terminal)
                 init.cgroup_tasks = parent.cgroup_tasks
                 init.proc_contexts = parent.proc_contexts
                 if parent.spawned is not None:
                     init.spawn = spawn.Spawn(parent.spawned)
                     init.spawn.wait = True
                 # The lock, the parent's ends, and whatever the caller left open are not init's.
-                kept = [read_end, gate, failure, theirs.fileno(), *parent.cgroup_tasks, *parent.proc_contexts]
+                kept = [read_end, fifo, failure, theirs.fileno(), *parent.cgroup_tasks, *parent.proc_contexts]
                 if terminal is not None:
                     kept.append(terminal.fileno())
                 if recorder is not None:
@@ -185,7 +185,7 @@ def _clone_init(parent: Parent) -> None:
     finally:
         joining.go_back(own)
     theirs.close()
-    for fd in (read_end, gate, failure, *parent.cgroup_tasks):
+    for fd in (read_end, fifo, failure, *parent.cgroup_tasks):
         posix.close(fd)
     if parent.cgroup_directory is not None:
         posix.close(parent.cgroup_directory)
@@ -263,7 +263,7 @@ def send_plan(parent: Parent, write_end: int, rest: bytes) -> None:
 
 
 def _attend(parent: Parent) -> None:
-    """Answer init's messages until it stands at the gate."""
+    """Answer init's messages until it stands at the exec fifo."""
     channel = parent.channel
     assert channel is not None
     waiting = False

@@ -66,19 +66,19 @@ class Spawn:
         args: list[str],
         environment: dict[str, str],
         channel: int,
-        gate: int = -1,
+        fifo: int = -1,
         failure: int = -1,
     ) -> NoReturn:
         """Clone the process that executes the program, and end. Raises KernelError when it cannot be cloned.
 
-        gate, failure: the exec fifo to wait at and the file for errors past it (runtime/exec_fifo.py)."""
+        fifo, failure: the exec fifo to wait at and the file for errors past it (runtime/exec_fifo.py)."""
         process.spawn(
             program,
             args,
             environment,
             pid=self.pid,
             channel=channel,
-            gate=gate,
+            fifo=fifo,
             failure=failure,
             reports=_reports(program),
             terminal=self.terminal,
@@ -112,7 +112,7 @@ class Spawn:
 
 
 def _reports(program: str) -> tuple[str, str, str, str]:
-    """What the process writes: errors to the parent, errors past the gate, its listener, that it waits.
+    """What the process writes: errors to the parent, errors past the exec fifo, its listener, that it waits.
 
     ### and ? stand for what it fills in."""
     arg = fastjson.dumps({"spawn": program, "call": "?", "errno": "###"})

@@ -32,7 +32,7 @@ def open_exec_fifo(loop: Loop, record: Record, seconds: float, done: Done) -> bo
         return False
     try:
         created = status_of(record) == "created"
-        fd = exec_fifo.knock(record) if created else -1
+        fd = exec_fifo.write_go(record) if created else -1
     except (PyruntimeError, OSError) as error:
         posix.close(lock)
         _report(error, done)

@@ -54,7 +54,7 @@ class Recorder:
     """The recorder of one command, in its own process and, after the clone, in init.
 
     actor: what the steps of the plan act on (runtime/parent.py), once there is a plan to be carried out.
-    gate:  the record of the container whose gate was opened."""
+    started: the record of the container whose exec fifo was opened."""
 
     def __init__(self) -> None:
         self.begin = time.monotonic_ns()
@@ -63,7 +63,7 @@ class Recorder:
         self.sent: list[tuple[int, str]] = []
         self.received: list[tuple[int, str]] = []
         self.actor: PlannedActor | None = None
-        self.gate: Record | None = None
+        self.started: Record | None = None
         self.phases: tuple[str, ...] = ()
         self.spool = -1
         self.left = 0
@@ -163,8 +163,8 @@ class Recorder:
         """Put together what both processes have noted."""
         end = time.monotonic_ns()
         pid = getattr(self.actor, "pid", 0)
-        if not pid and self.gate is not None:
-            pid = self.gate.pid
+        if not pid and self.started is not None:
+            pid = self.started.pid
         trace = Trace(command, id, {PARENT: posix.getpid(), INIT: pid})
         trace.version = spans.version()
         failure = error.to_json() if isinstance(error, PyruntimeError) else _words(error)
@@ -217,10 +217,10 @@ class Recorder:
             posix.close(self.spool)
             self.spool = -1
             return Spool(data, steps)
-        if self.gate is None:
+        if self.started is None:
             return None
         try:
-            text = read_file(self.gate.path(SPOOL))
+            text = read_file(self.started.path(SPOOL))
         except OSError:
             return None  # `create` was called without --trace
         return Spool(text.encode("utf-8", "surrogateescape"))

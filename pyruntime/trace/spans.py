@@ -9,7 +9,7 @@ import sys
 import time
 
 from pyruntime.trace.event_format import CALL, FAILED, OK, PAUSE, WAIT
-from pyruntime.trace.spool import GATE
+from pyruntime.trace.spool import EXEC_FIFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MODULES = {
     "delete": _END,
 }
 
-_OPEN_GATE = "open the exec fifo, wait until the program runs"
+_RELEASE_INIT = "open the exec fifo, wait until the program runs"
 
 # (module, function or Class.method, kind, words)
 SPANS = (
@@ -51,8 +51,8 @@ SPANS = (
     ("pyruntime.state.store", "remove", CALL, "remove the state directory"),
     ("pyruntime.features.namespaces.target", "find", CALL, "examine init"),
     ("pyruntime.runtime.exec_fifo", "make", CALL, "create the exec fifo"),
-    ("pyruntime.runtime.exec_fifo", "open_gate", WAIT, _OPEN_GATE),
-    ("pyruntime.runtime.exec_fifo", "wait", PAUSE, GATE),
+    ("pyruntime.runtime.exec_fifo", "release_init", WAIT, _RELEASE_INIT),
+    ("pyruntime.runtime.exec_fifo", "wait", PAUSE, EXEC_FIFO),
     ("pyruntime.runtime.parent", "create", CALL, "start init up to the exec fifo"),
     ("pyruntime.runtime.parent", "_clone_init", CALL, "clone init"),
     ("pyruntime.runtime.parent", "open_init_pipe", CALL, "write the plan of the child"),
@@ -122,15 +122,15 @@ def _watched(recorder: Recorder, kind: str, words: str, function: Callable[..., 
     def watched(*args: Any, **options: Any) -> Any:
         begin = time.monotonic_ns()
         result = FAILED
-        if words == _OPEN_GATE:
-            recorder.gate = args[0]
+        if words == _RELEASE_INIT:
+            recorder.started = args[0]
         try:
             value = function(*args, **options)
             result = OK
             return value
         finally:
             recorder.span(kind, words, begin, result)
-            if words == _OPEN_GATE:
+            if words == _RELEASE_INIT:
                 recorder.left = time.monotonic_ns()
 
     return watched

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     pass
 
-GATE = "wait at the exec fifo for start"
+EXEC_FIFO = "wait at the exec fifo for start"
 
 
 class Spool:
@@ -49,12 +49,12 @@ class Spool:
             if word == "R":
                 self._received.append((times[1], words))
                 words = f"wait for the parent: {words}" if words else "wait for the parent: the end"
-            self._spans.append(Event(INIT, PAUSE if words == GATE else WAIT, words, *times))
+            self._spans.append(Event(INIT, PAUSE if words == EXEC_FIFO else WAIT, words, *times))
 
     def events(self, left: int, since: int = 0) -> list[Event]:
         """What init did, as far as it ended after a moment.
 
-        left: when the parent saw that init's channel or gate was closed: by execve, or by its death."""
+        left: when the parent saw that init's channel or exec fifo was closed: by execve, or by its death."""
         found = []
         for number, start in self._begun:
             # A spool without its list of steps is that of a create that was killed.

@@ -104,7 +104,7 @@ def test_a_limit_on_processes(container, full_cgroup):
         (full_cgroup / "cgroup.subtree_control").write_text("+pids")
         (full_cgroup / "pids.max").write_text("0")
         box.config["linux"]["cgroupsPath"] = f"/{full_cgroup.name}/box"
-        told(box, "clone3", "EAGAIN", "pids.max of", str(full_cgroup), "is 0", "pids.limit")
+        told(box, "clone3", "EAGAIN", "pids.max of", str(full_cgroup), "is reached (0)", "pids.limit")
     else:
         words = ("pids.max of", str(full_cgroup), "is reached (1)", "pids.limit")
         told(box, "clone3", "EAGAIN", *words, wrap=shell(f"echo $$ > {full_cgroup}/cgroup.procs"))

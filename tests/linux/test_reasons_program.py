@@ -105,7 +105,7 @@ def test_an_apparmor_profile_that_is_not_loaded(container):
     create_refused(box, "/process/apparmorProfile", "not loaded", "apparmor_parser")
 
 
-def test_what_fails_after_the_gate_is_told_by_start(container):
+def test_what_fails_after_the_exec_fifo_is_told_by_start(container):
     """An error of execve(2) itself, with a reason, from a process that has no channel any more."""
     box = container(["/bin/echo", "x" * 200_000])
     box.create()

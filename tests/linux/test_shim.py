@@ -325,7 +325,7 @@ def test_a_kill_for_want_of_memory_is_told(containerd: Containerd, bundle: Any) 
 
 # A shell that is in a loop with a redirection: its standard output is not what it was when the shell began.
 def test_the_interpreter_is_sealed(task: Callable[..., Task]) -> None:
-    """What the shim and, at the gate, init execute is on a read-only mount of its own (CVE-2019-5736)."""
+    """What the shim and, at the exec fifo, init execute is on a read-only mount of its own (CVE-2019-5736)."""
     one = task(["/bin/sleep", "1000"])
     pid = one.create()
     for process in (one.shim, pid):

@@ -306,7 +306,7 @@ def test_no_process_can_be_forked(task: Callable[..., Task], containerd: Contain
 
 
 def test_a_failing_start_keeps_no_lock(one: Task) -> None:
-    """The gate that Start opens is gone, or is another file: the container can still be removed."""
+    """The exec fifo that Start opens is gone, or is another file: the container can still be removed."""
     directory = Path(f"/run/containerd/pyruntime/{one.containerd.namespace}/{one.id}")
     fifo = directory / "exec.fifo"
     fifo.rename(directory / "moved")
@@ -320,8 +320,8 @@ def test_a_failing_start_keeps_no_lock(one: Task) -> None:
     end(one)
 
 
-def test_a_gate_that_cannot_be_read_spins_not(one: Task) -> None:
-    """What init has to say cannot be read once the gate has an error to report for ever."""
+def test_an_exec_fifo_that_cannot_be_read_spins_not(one: Task) -> None:
+    """What init has to say cannot be read once the exec fifo has an error to report for ever."""
     directory = Path(f"/run/containerd/pyruntime/{one.containerd.namespace}/{one.id}")
     (directory / "exec.error").unlink()
     with pytest.raises(Refused, match=r"OCI runtime start failed: .*exec\.error"):

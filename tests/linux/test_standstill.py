@@ -61,7 +61,7 @@ def test_create_with_a_silent_directory_in_the_rootfs(container, hasty):
 
 
 def test_create_with_a_silent_program(container, hasty):
-    """Found on it as the last thing before the gate."""
+    """Found on it as the last thing before the exec fifo."""
     box = hasty(container(["/mnt/program"]))
     with silent.on(box.rootfs / "mnt"):
         gives_up(box, box.create(check=None), "a FUSE filesystem does not answer", "find its program")

@@ -44,7 +44,7 @@ def test_create_has_every_step_of_the_plan_in_order(container, tmp_path):
     assert names == ["procHooks", "procHooksDone", "procReady", "procRun", "procWaiting"]
 
 
-def test_start_has_what_init_does_past_the_gate(container, tmp_path):
+def test_start_has_what_init_does_past_the_exec_fifo(container, tmp_path):
     box = container(["/bin/sleep", "100"])
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "sleep 0.05"]}
     box.config["hooks"] = {"startContainer": [hook], "poststart": [hook]}
@@ -151,7 +151,7 @@ def test_a_config_that_is_wrong_has_a_trace_too(container, tmp_path):
     ]
 
 
-def test_what_fails_past_the_gate_fails_in_start(container, tmp_path):
+def test_what_fails_past_the_exec_fifo_fails_in_start(container, tmp_path):
     box = container(["/bin/true"])
     box.config["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
     box.create("--trace", str(tmp_path / "create.json"))

@@ -1,4 +1,4 @@
-"""init at the gate: what it keeps while it waits for `start`, and what it becomes."""
+"""init at the exec fifo: what it keeps while it waits for `start`, and what it becomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def anonymous(box) -> int:
 
 
 def settled(box) -> int:
-    """The same once init has done all that comes before the gate; `create` does not wait for its last steps."""
+    """The same once init has done all that comes before the exec fifo; `create` does not wait for its last steps."""
     proc.wait_until(lambda: box.proc("wchan") in ("pipe_read", "fifo_pipe_read", "anon_pipe_read"), "init waits")
     return anonymous(box)
 

@@ -107,18 +107,18 @@ class FakeParent:
     def __init__(self, directory: Path) -> None:
         self.directory = str(directory)
         self.record = Record(self.directory, "box")
-        gate, failure = exec_fifo.make(self.directory)
+        fifo, failure = exec_fifo.make(self.directory)
         read_end, self.plan_end = os.pipe2(os.O_CLOEXEC)
         self.channel, theirs = channel.pair()
 
         def child() -> None:
             os.close(self.plan_end)
             self.channel.close()
-            start_initialization(read_end, Init(theirs, gate, failure))
+            start_initialization(read_end, Init(theirs, fifo, failure))
 
         self.pid = fork(child)
         theirs.close()
-        for fd in (read_end, gate, failure):
+        for fd in (read_end, fifo, failure):
             os.close(fd)
 
     def send_plan(self, steps: dict[str, list[Step]], *, debug: bool = False) -> None:
@@ -137,7 +137,7 @@ class FakeParent:
         self.plan_end = -1
 
     def attend(self) -> None:
-        """The parent's side of a start without a flaw, up to the gate."""
+        """The parent's side of a start without a flaw, up to the exec fifo."""
         self.channel.expect(channel.HOOKS)
         self.channel.send(channel.HOOKS_DONE)
         self.channel.expect(channel.READY)

@@ -42,7 +42,7 @@ def test_create_and_start_together(tmp_path: Path) -> None:
     assert status_of(made.record) == "created"
     # What the record on disk says is what the parent has.
     assert json.loads((tmp_path / store.RECORD).read_text())["pid"] == made.pid
-    exec_fifo.open_gate(made.record)
+    exec_fifo.release_init(made.record)
     os.close(made.pidfd)
     assert ended(made.pid) == 3
     assert log.read_text().split()[-1] == EXECUTE

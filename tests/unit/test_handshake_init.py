@@ -41,7 +41,7 @@ def test_init_goes_through_its_phases_in_order(fake_parent: FakeParent, tmp_path
     assert fake_parent.channel.receive() == ("", None, [])
     assert said() == [BUILD, ENTER, BECOME]
     assert waits_for_start(fake_parent.record)
-    exec_fifo.open_gate(fake_parent.record)
+    exec_fifo.release_init(fake_parent.record)
     assert done(fake_parent) == 0
     assert said() == [BUILD, ENTER, BECOME, EXECUTE]
 
@@ -150,7 +150,7 @@ def test_init_shows_hooks_its_own_pid(fake_parent: FakeParent, tmp_path: Path) -
 
 
 def test_init_passes_no_descriptor_on(fake_parent: FakeParent, tmp_path: Path) -> None:
-    """CVE-2024-21626: nothing of the host's, and the gate above all, whose closing tells `start` of the execve."""
+    """CVE-2024-21626: nothing of the host's, and the exec fifo above all, whose closing tells `start` of the execve."""
     log = tmp_path / "log"
     fake_parent.send_plan(
         {
@@ -160,7 +160,7 @@ def test_init_passes_no_descriptor_on(fake_parent: FakeParent, tmp_path: Path) -
         }
     )
     fake_parent.attend()
-    exec_fifo.open_gate(fake_parent.record)
+    exec_fifo.release_init(fake_parent.record)
     assert done(fake_parent) == 0
     listed = {line.split()[8] for line in log.read_text().splitlines()[1:]}
     # 3 is ls's own, the directory that it reads.
@@ -172,7 +172,7 @@ def test_without_a_process_start_says_what_is_missing(fake_parent: FakeParent) -
     fake_parent.send_plan({})
     fake_parent.attend()
     with pytest.raises(StepError, match="no process to start") as caught:
-        exec_fifo.open_gate(fake_parent.record)
+        exec_fifo.release_init(fake_parent.record)
     assert caught.value.pointer == "/process/args"
     assert done(fake_parent) == 1
 
@@ -186,6 +186,6 @@ def test_start_reports_why_the_program_could_not_be_executed(fake_parent: FakePa
     fake_parent.attend()
     script.unlink()
     with pytest.raises(StepError, match="no such file or directory") as caught:
-        exec_fifo.open_gate(fake_parent.record)
+        exec_fifo.release_init(fake_parent.record)
     assert caught.value.errno == "ENOENT"
     assert done(fake_parent) == 1

@@ -329,9 +329,9 @@ def test_status(record: Record, sleeper: int) -> None:
     assert status_of(record) == "running"
     os.mkfifo(record.path(store.FIFO))
     assert status_of(record) == "running"
-    gate = os.open(record.path(store.FIFO), os.O_RDWR)
+    fifo = os.open(record.path(store.FIFO), os.O_RDWR)
     assert status_of(record) == "created"
-    os.close(gate)
+    os.close(fifo)
     assert status_of(record) == "running"
     os.kill(sleeper, signal.SIGKILL)
     ended(sleeper)

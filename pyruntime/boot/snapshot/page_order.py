@@ -117,7 +117,7 @@ def _practise(pagemap: Pagemap, run: Run) -> list[tuple[int, Pages]]:
 
     witnesses = [snapshot.witness()]
     try:
-        # init is looked at while it waits at the gate, and must remember until then.
+        # init is looked at while it waits at the exec fifo, and must remember until then.
         may_forget, program.may_forget = program.may_forget, lambda *_: False
         place.clone = observed_clone
         command("create", "--bundle", bundle, _ID)

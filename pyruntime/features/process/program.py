@@ -293,11 +293,11 @@ def reset_signals(init: InitActor) -> None:
 
 
 def wait_and_execute(init: InitActor, args: list[str], preserve_fds: int) -> None:
-    """Wait at the gate and execute, as the step `execute` does, but with no more memory than that takes.
+    """Wait at the exec fifo and execute, as the step `execute` does, but with no more memory than that takes.
 
     Returns where it cannot be done: on architectures that native/bare.h lacks, or when mmap(2) fails."""
     words = fastjson.dumps({"execve": init.program, "errno": ""})[:-2]
-    process.wait_and_execute(init.gate, init.failure, words, init.program, args, init.environment)
+    process.wait_and_execute(init.fifo, init.failure, words, init.program, args, init.environment)
 
 
 def not_executed(program: str, number: int) -> StepError:
