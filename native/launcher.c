@@ -8,8 +8,8 @@
  *
  *   PYTHON   the interpreter's real file, never a link
  *   LIBRARY  the directory that holds the package `pyruntime`; first in sys.path
- *   SITE     the directory of the dependencies, when it is another one; last in sys.path: none of its modules replaces
- *            one of the standard library
+ *   SITE     the directory of the dependencies, when it is another one, or several separated by colons; last in sys.path:
+ *            none of their modules replaces one of the standard library
  *   ARCHIVE  the file of pyruntime/boot/archive.py
  *   SNAPSHOT the file of pyruntime/boot/snapshot/make.py, SNAPSHOT_NAME in DIRECTORY: when nothing it was made of has changed
  *            since, its memory is loaded instead of the interpreter
@@ -44,7 +44,7 @@ static char bootstrap[] =
     "sys.argv[0]='pyruntime'\n"
     "sys.path[:0]='" LIBRARY "',\n"
 #ifdef SITE
-    "sys.path.append('" SITE "')\n"
+    "sys.path+='" SITE "'.split(':')\n"
 #endif
     "p='" ARCHIVE "'\n"
     "f=posix.open(p,posix.O_CLOEXEC)\n"

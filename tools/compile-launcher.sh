@@ -5,7 +5,8 @@
 #
 # PYTHON: the interpreter's real file. ARCHIVE: what tools/make-archive.py writes; beside it are the snapshot, ARCHIVE with
 # the ending .snapshot, and the copy of the launcher that loads it, with the ending .start. LIBRARY: the directory of the
-# package. SITE: the directory of its dependencies, if that is another one.
+# package. SITE: the directory of its dependencies, if that is another one, or several
+# separated by colons.
 #
 # With SNAPSHOT=no in the environment the launcher never uses a snapshot.
 set -eu

@@ -2,9 +2,9 @@
 
     python tools/make-archive.py OUTPUT TREE SITE [LIBRARY]
 
-TREE holds the package, SITE its dependencies. With LIBRARY the archive is for an installation: TREE will be
-there, and nobody looks at its sources. Without, the archive knows the time and size of each source, and
-passes over the ones that have changed. An archive that is up to date is left alone.
+TREE holds the package, SITE its dependencies; SITE may be several directories separated by colons. With LIBRARY the
+archive is for an installation: TREE will be there, and its sources are not looked at. Without, the archive knows the
+time and size of each source, and passes over the ones that have changed. An archive that is up to date is left alone.
 
 The file: the interpreter's magic number for byte code; by marshal, in the first HEAD bytes, the code of
 pyruntime/boot/archive.py, the index, the groups and the mark; then the code of each module, and that of each group, the
@@ -142,7 +142,7 @@ def is_fresh(archive: Path, sources: dict[str, Path]) -> bool:
 
 
 def main() -> None:
-    output, tree, site = (Path(argument) for argument in sys.argv[1:4])
+    output, tree, *sites = (Path(name) for name in (*sys.argv[1:3], *sys.argv[3].split(":")))
     library = Path(sys.argv[4]) if len(sys.argv) > 4 else tree
     paths = sorted((tree / "pyruntime").rglob("*.py"))
     sources = {module_name(path.relative_to(tree)): path for path in paths}
@@ -164,7 +164,7 @@ def main() -> None:
         codes += data
     dynamic = [Path(entry) for entry in sys.path if entry.endswith("/lib-dynload")]
     for name in EXTENSIONS:
-        extension = extension_file(name, [tree, site, *dynamic])
+        extension = extension_file(name, [tree, *sites, *dynamic])
         if extension is not None:
             seen = library / extension.relative_to(tree) if tree in extension.parents else extension
             index[name] = (str(seen), 0, 0, 0, 0)
@@ -173,7 +173,7 @@ def main() -> None:
     for command, roots in GROUPS.items():
         if not sources.keys() >= set(roots):
             continue  # the package of a test
-        names = imported(("pyruntime.cli.main", *roots), [tree, site])
+        names = imported(("pyruntime.cli.main", *roots), [tree, *sites])
         data = mark + marshal.dumps(tuple(compiled_modules[name] for name in names))
         groups[command] = (names, HEAD + len(codes), len(data))
         codes += data

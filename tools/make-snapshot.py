@@ -19,7 +19,8 @@ from pyruntime.errors import PyruntimeError
 
 def main() -> None:
     options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
-    place = make.Place(*(Path(argument) for argument in sys.argv[1:] if not argument.startswith("--")))
+    python, archive, library, *site = (argument for argument in sys.argv[1:] if not argument.startswith("--"))
+    place = make.Place(Path(python), Path(archive), Path(library), *site)
     try:
         make.make(place, practice="--no-practice" not in options, shared="--shared" in options)
     except (PyruntimeError, OSError) as error:

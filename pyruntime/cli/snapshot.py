@@ -55,9 +55,8 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 def _place() -> Place:
     """Where this very pyruntime is, as the launcher told the interpreter. Raises PyruntimeError."""
+    import sysconfig
     from pathlib import Path
-
-    import _cffi_backend
 
     from pyruntime import version
     from pyruntime.boot.snapshot.make import Place
@@ -66,5 +65,8 @@ def _place() -> Place:
     if not archive:
         raise PyruntimeError("cannot find the archive of this pyruntime", hint="run the installed one, or make build")
     library = Path(version.__file__).parents[1]
-    site = Path(str(_cffi_backend.__file__)).parent
-    return Place(Path(sys.executable), Path(archive), library, site if site != library else None)
+    # What the launcher appended to the path of the standard library.
+    standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(library)}
+    ends = (".zip", "/lib-dynload")
+    site = [folder for folder in sys.path if folder not in standard and not folder.endswith(ends)]
+    return Place(Path(sys.executable), Path(archive), library, ":".join(site))

@@ -78,6 +78,7 @@ class Library:
     def __init__(self, path: Path, source: str) -> None:
         self.path = path
         self.launcher = path / "none yet"
+        self.site: list[str] = []  # where its dependencies are: at most one word
         self.cli = path / "pyruntime/cli"
         self.cli.mkdir(parents=True)
         (path / "pyruntime/__init__.py").touch()
@@ -123,7 +124,8 @@ class Library:
 
 
 def compile_launcher(output: Path, library: Library, python: str = PYTHON) -> Path:
-    subprocess.run([COMPILE, output, python, library.archive, library.path], check=True, env=environment())
+    command = [COMPILE, output, python, library.archive, library.path, *library.site]
+    subprocess.run(command, check=True, env=environment())
     return output
 
 
@@ -135,6 +137,7 @@ def environment() -> dict[str, str]:
 def compile_with_libc(output: Path, library: Library, python: str = PYTHON) -> Path:
     """As on an architecture that freestanding.h does not know."""
     values = {"PYTHON": python, "ARCHIVE": library.archive, "LIBRARY": library.path}
+    values |= dict(zip(["SITE"], library.site, strict=False))
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
     command += [f'-D{name}="{value}"' for name, value in values.items()]
     subprocess.run([*command, CHECKOUT / "native/launcher.c", "-o", output], check=True)
@@ -152,7 +155,7 @@ def compile_with_snapshot(output: Path, library: Library, python: str = PYTHON) 
 def make_snapshot(library: Library, python: str, *options: str) -> None:
     """Of the test's library, whose commands run no containers."""
     command = [CHECKOUT / "tools/make-snapshot.py", "--no-practice", *options, python, library.archive, library.path]
-    subprocess.run([sys.executable, *command], check=True)
+    subprocess.run([sys.executable, *command, *library.site], check=True)
     (library.cli / "report.json").unlink(missing_ok=True)  # of the snapshot's own test
 
 
@@ -192,17 +195,21 @@ def test_interpreter_is_isolated(launcher: Path, library: Library) -> None:
     assert all(entry == str(library.path) or entry.startswith("/usr/lib/python3") for entry in report["path"])
 
 
-def test_dependencies_come_after_the_standard_library(folder: Path, library: Library) -> None:
+@pytest.mark.parametrize("build", BUILDS)
+def test_dependencies_come_after_the_standard_library(build: str, folder: Path, library: Library) -> None:
     """What is installed for all programs of a machine replaces no module of the standard library."""
-    site = folder / "site"
-    site.mkdir()
-    for name in "json", "traceback", "hostile":
-        (site / f"{name}.py").write_text("raise SystemExit('hostile')")
-    launcher = folder / "pyruntime"
-    subprocess.run([COMPILE, launcher, PYTHON, library.archive, library.path, site], check=True, env=environment())
+    sites = [folder / "site", folder / "other"]
+    for site in sites:
+        site.mkdir()
+        for name in "json", "traceback", "hostile":
+            (site / f"{name}.py").write_text("raise SystemExit('hostile')")
+    library.site = [":".join(map(str, sites))]
+    launcher = BUILDS[build](folder / "pyruntime", library, PYTHON)
     assert subprocess.run([launcher], env={}, cwd="/").returncode == 42
-    path = library.report()["path"]
-    assert (path[0], path[-1]) == (str(library.path), str(site))
+    report = library.report()
+    assert report["path"][0] == str(library.path)
+    assert report["path"][-2:] == [str(site) for site in sites]
+    assert report["exe"].endswith("/pyruntime.start") == (build == "snapshot")
 
 
 def test_arguments_arrive_byte_for_byte(launcher: Path, library: Library) -> None:

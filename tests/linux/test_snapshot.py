@@ -351,7 +351,7 @@ def test_practice_touches_nothing_else(bare: Installation) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv.pop(1));"
         "from pyruntime.boot.snapshot import make;"
-        "make.observe(*make.command(make.Place(*map(Path, sys.argv[1:]))), '.')"
+        "make.observe(*make.command(make.Place(*map(Path, sys.argv[1:4]), *sys.argv[4:])), '.')"
     )
     folder = bare.folder / "practice"
     folder.mkdir()

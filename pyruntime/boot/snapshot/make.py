@@ -72,9 +72,9 @@ snapshot.take(tuple(modules.split()),main)
 
 class Place:
     """Where a pyruntime's files are. output: the snapshot's. second: the launcher's copy that loads it.
-    site: the directory of the dependencies, if that is another one than library's."""
+    site: the directory of the dependencies, if that is another one than library's, or several separated by colons."""
 
-    def __init__(self, python: Path, archive: Path, library: Path, site: Path | None = None) -> None:
+    def __init__(self, python: Path, archive: Path, library: Path, site: str = "") -> None:
         self.python = python
         self.archive = archive
         self.library = library
@@ -114,7 +114,7 @@ def command(place: Place) -> tuple[list[str], dict[str, str]]:
     """What starts the interpreter: (command line, environment). Raises PyruntimeError."""
     modules, _ = contents(place.archive)
     words = [str(place.python), "-I", "-S", "-X", "utf8", "-c", BOOTSTRAP, str(place.archive), " ".join(modules)]
-    words += [str(folder) for folder in (place.library, place.site) if folder]
+    words += [str(place.library), *(place.site.split(":") if place.site else ())]
     return words, {**ENVIRONMENT, "LD_PRELOAD": f"{place.library}/pyruntime/kernel/_snapshot.abi3.so"}
 
 
