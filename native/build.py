@@ -29,9 +29,10 @@ from pathlib import Path
 
 import cffi
 
-NATIVE = Path(__file__).resolve().parent
-KERNEL = NATIVE.parent / "pyruntime" / "kernel"
-WORK = NATIVE.parent / "build" / "shim"
+TOP = Path(__file__).resolve().parents[1]
+NATIVE = TOP / "native"
+KERNEL = TOP / "pyruntime" / "kernel"
+WORK = TOP / "build" / "shim"
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,14 @@ def stale(output: Path, inputs: list[Path]) -> bool:
 
 
 def run(command: list[str]) -> None:
-    """Runs one compiler command; the compiler's own words are the message when it fails."""
+    """Runs one compiler command in the checkout; the compiler's own words are the message when it fails.
+
+    Source files are named from there: their names are in the module's symbols, and a checkout at another place is to
+    give the same bytes."""
+    command = [word.removeprefix(f"{TOP}/") for word in command]
     if os.environ.get("V"):
         print(shlex.join(command), flush=True)
-    status = subprocess.run(command, check=False).returncode
+    status = subprocess.run(command, check=False, cwd=TOP).returncode
     if status != 0:
         sys.exit(f"native/build.py: '{command[0]}' failed with status {status}")
 
@@ -168,7 +173,7 @@ def main() -> None:
                 sys.exit(f"native/build.py: {path} is missing")
         if "--force" in sys.argv[1:] or stale(module.output, inputs):
             build(module)
-            print(f"built {module.output.relative_to(NATIVE.parent)}")
+            print(f"built {module.output.relative_to(TOP)}")
 
 
 if __name__ == "__main__":
