@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import proc
+from support import ordinary, proc
+from support.bundle import BUSYBOX
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ours
@@ -40,14 +42,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel, and the dependencies of the checkout's."""
-    folder = tmp_path_factory.mktemp("environment") / "venv"
-    run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin/python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel)
-    site = run(folder / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    Path(site, "dependencies.pth").write_text(sysconfig.get_path("platlib") + "\n")
-    return folder
+def environment(wheel: Path) -> Iterator[Path]:
+    """A virtual environment that all users can read, with the wheel and copies of the checkout's dependencies."""
+    with tempfile.TemporaryDirectory(prefix="pyrt-pip-") as name:
+        os.chmod(name, 0o755)
+        folder = Path(name, "venv")
+        run(getattr(sys, "_base_executable", sys.executable), "-m", "venv", folder)
+        run(folder / "bin/python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel)
+        site = run(folder / "bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        run(sys.executable, CHECKOUT / "tools/copy-dependencies.py", site)
+        yield folder
 
 
 def test_the_wheel_has_everything(wheel: Path) -> None:
@@ -86,3 +90,22 @@ def test_a_container(environment: Path, command: list[str], container) -> None:
     run(*words, "start", box.id, cwd="/")
     proc.wait_until(lambda: "sleep" in proc.read(pid, "cmdline"), "the process runs")
     run(*words, "delete", "--force", box.id, cwd="/")
+
+
+def test_a_container_of_an_ordinary_user(environment: Path) -> None:
+    """The same command, in a user namespace with one id."""
+    bundle = environment.parent / "bundle"
+    state = environment.parent / "state"
+    for folder in (bundle / "rootfs/bin", *(bundle / "rootfs" / name for name in ("dev", "proc", "sys", "tmp")), state):
+        folder.mkdir(parents=True)
+    shutil.copy(BUSYBOX, bundle / "rootfs/bin/echo")
+    for path in (bundle, state, *bundle.rglob("*")):
+        os.chown(path, ordinary.UID, ordinary.UID)
+    words = [*ordinary.BECOME, environment / "bin/pyruntime"]
+    user = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(state)}
+    run(*words, "spec", "--rootless", "--bundle", bundle, env=user, cwd="/")
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"] |= {"args": ["/bin/echo", "hello"], "terminal": False}
+    (bundle / "config.json").write_text(json.dumps(config))
+    assert run(*words, "run", "--bundle", bundle, "box", env=user, cwd="/") == "hello\n"
+    assert list((state / "pyruntime").iterdir()) == []
