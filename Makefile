@@ -89,10 +89,18 @@ test-faults: build test-packages ## every command broken off at every point; 200
 test-fuzz: build ## 100000 made-up configs, and as root 2000 containers of some (ARGS="--seconds N")
 	@$(VENV) tests/faults/fuzz.py $(ARGS)
 
-check: build ## ruff, mypy --strict, C with warnings as errors
+check: check-lint check-format check-types check-native ## ruff, mypy --strict, C with warnings as errors
+
+check-lint: build
 	$(VENV) -m ruff check
+
+check-format: build
 	$(VENV) -m ruff format --check --quiet
+
+check-types: build
 	$(VENV) -m mypy
+
+check-native: build
 	@$(VENV) native/build.py --force
 	@CFLAGS_CHECK=-fanalyzer tools/compile-shim.sh build/check/containerd-shim /runtime
 	@CFLAGS_CHECK=-fanalyzer tools/compile-launcher.sh build/check/launcher /python /archive /library /site
@@ -126,6 +134,23 @@ docs: build .venv/.docs ## the documents as a site, in build/site
 install: build ## PREFIX/bin/pyruntime, PREFIX/lib/pyruntime, man page, completion; PREFIX is /usr/local, below DESTDIR
 	@tools/install.sh install "$(PREFIX)" "$(DESTDIR)"
 
+deb: deb-packages ## a package for this release of Debian, in dist/, and what lintian says of it
+	@packaging/make-deb.sh dist
+	@lintian --fail-on error dist/pyruntime_*.deb
+
+dist: build deb-packages ## a release in dist/: sdist, wheel, Debian package, SBOM (CycloneDX), checksums
+	@packaging/make-dist.sh dist
+
+test-dist: build deb-packages ## that a release is the same bytes when it is built again elsewhere
+	@packaging/test-dist.sh
+
+rpm: rpm-packages ## an RPM package in dist/; its installation is not tested
+	@packaging/make-rpm.sh dist
+
+SUITE ?= $(shell . /etc/os-release && echo $${VERSION_CODENAME:-sid})
+test-deb: ## the package, installed, upgraded and removed in a minimal Debian SUITE, with and without engines (root)
+	@packaging/test-deb.sh $(SUITE)
+
 uninstall: ## removes what install made
 	@tools/install.sh uninstall "$(PREFIX)" "$(DESTDIR)"
 
@@ -138,4 +163,4 @@ distclean: clean ## removes .venv too
 
 always:
 
-.PHONY: always help build run test test-sanitized coverage test-vm test-engines check bench conformance conformance-cgroups docs install uninstall clean distclean
+.PHONY: always help build run test test-sanitized coverage test-vm test-engines check check-lint check-format check-types check-native bench conformance conformance-cgroups docs install dist test-dist deb test-deb rpm uninstall clean distclean

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
 #
-#   tools/packages.sh build|run|test|conformance|bench|engines|vm|fresh ...
+#   tools/packages.sh build|run|test|conformance|bench|engines|vm|fresh|deb|rpm ...
 set -eu
 
 wanted=
@@ -22,6 +22,9 @@ for task in "$@"; do
         golang-github-xeipuuv-gojsonpointer-dev golang-github-xeipuuv-gojsonreference-dev
         golang-github-xeipuuv-gojsonschema-dev golang-gocapability-dev golang-golang-x-sys-dev" ;;
     fresh) wanted="$wanted mmdebstrap" ;;
+    # What packaging/debian/control has as Build-Depends, and lintian.
+    deb) wanted="$wanted gcc libc6-dev make dpkg-dev debhelper lintian libseccomp-dev python3-dev python3-cffi python3-prctl" ;;
+    rpm) wanted="$wanted gcc libc6-dev make rpm libseccomp-dev python3-dev python3-cffi python3-prctl python3-jsonschema" ;;
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
         containernetworking-plugins" ;;
     bench) wanted="$wanted busybox-static runc crun strace" ;;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import pytest
 from pyruntime.cli import main
 from pyruntime.features import registry
 from pyruntime.plan.step import PHASES
+from pyruntime.version import VERSION
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((CHECKOUT / "pyruntime").rglob("*.py"))
-DOCUMENTS = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+NAMES = "README.md", "CHANGELOG.md", "CONTRIBUTING.md"
+DOCUMENTS = [*(CHECKOUT / name for name in NAMES), *sorted((CHECKOUT / "docs").glob("*.md"))]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -95,3 +98,20 @@ def test_the_architectures_document_has_every_phase() -> None:
     text = (CHECKOUT / "docs/architecture.md").read_text()
     table = re.findall(r"^\| ([A-Z]+) \|", text, re.MULTILINE)
     assert [phase.upper() for phase in PHASES] == table
+
+
+def test_pre_commit_runs_what_make_check_runs() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    (targets,) = re.findall(r"^check: (.*?) ##", makefile, re.MULTILINE)
+    hooks = (CHECKOUT / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"^ +entry: make (.*)$", hooks, re.MULTILINE) == targets.split()
+    assert re.findall(r"repo: (.*)$", hooks, re.MULTILINE) == ["local"]
+
+
+def test_the_version_is_written_once_and_described() -> None:
+    version = subprocess.run([CHECKOUT / "packaging/version.sh"], capture_output=True, text=True, check=True).stdout
+    assert version == f"{VERSION}\n"
+    changes = (CHECKOUT / "CHANGELOG.md").read_text()
+    assert f"\n## {VERSION}\n" in changes
+    for name in ("pyproject.toml", "setup.py", "packaging/debian/control", "packaging/pyruntime.spec"):
+        assert VERSION not in (CHECKOUT / name).read_text(), name
