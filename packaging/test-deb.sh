@@ -109,7 +109,7 @@ installation() {
         fail "copies of dependencies"
     fi
     version=$(dpkg-query -W -f '${Version}' pyruntime)
-    pyruntime --version | grep -qF "pyruntime ${version%%+*}" || fail "pyruntime --version: $(pyruntime --version)"
+    pyruntime --version | grep -qxF "pyruntime version ${version%%+*}" || fail "pyruntime --version: $(pyruntime --version)"
     check "pyruntime --version, $version"
     pyruntime doctor >/tmp/doctor || { cat /tmp/doctor; fail "pyruntime doctor"; }
     check "pyruntime doctor: $(tail -n 1 /tmp/doctor)"
