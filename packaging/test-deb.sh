@@ -157,7 +157,7 @@ engines() {
     install containerd docker.io
     unshare --net sleep infinity &
     network=$!
-    within 10 test "$(readlink /proc/$network/ns/net)" != "$(readlink /proc/self/ns/net)"
+    within 10 sh -c "[ \"\$(readlink /proc/$network/ns/net)\" != \"\$(readlink /proc/self/ns/net)\" ]"
     in_network ip link set lo up
 
     mkdir -p /tmp/image/bin /etc/docker
