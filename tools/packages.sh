@@ -23,7 +23,7 @@ for task in "$@"; do
         golang-github-xeipuuv-gojsonschema-dev golang-gocapability-dev golang-golang-x-sys-dev" ;;
     fresh) wanted="$wanted mmdebstrap" ;;
     # What packaging/debian/control has as Build-Depends, and lintian.
-    deb) wanted="$wanted gcc libc6-dev make dpkg-dev debhelper lintian libseccomp-dev python3-dev python3-cffi python3-prctl" ;;
+    deb) wanted="$wanted build-essential debhelper lintian libseccomp-dev python3-dev python3-cffi python3-prctl" ;;
     rpm) wanted="$wanted gcc libc6-dev make rpm libseccomp-dev python3-dev python3-cffi python3-prctl python3-jsonschema" ;;
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
         containernetworking-plugins" ;;
