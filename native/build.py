@@ -141,7 +141,7 @@ def generate(module: Module, target: Path) -> None:
         builder.cdef(declarations(header.read_text()))
     includes = "".join(f'#include "{header.name}"\n' for header in module.headers)
     builder.set_source(f"pyruntime.kernel.{module.name}", includes)
-    with contextlib.redirect_stdout(None):  # it tells what it writes
+    with contextlib.redirect_stdout(None):  # it prints what it writes
         builder.emit_c_code(str(target))
 
 

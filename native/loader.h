@@ -48,7 +48,7 @@ struct compared {
     char name[];
 };
 
-/* What the kernel tells a program that starts. */
+/* What the kernel passes to a program that starts. */
 struct auxiliary {
     const void *random;
     const char *program; /* as given to execve(2) */

@@ -172,13 +172,13 @@ static void follow(const char *file)
 }
 
 /* Before the interpreter starts: it is linked with these functions, and loads no allocator of its own then. */
-__attribute__((constructor)) static void begin_as_told(void)
+__attribute__((constructor)) static void begin_as_set(void)
 {
-    const char *told = getenv("PYRUNTIME_PLACEMENT");
-    if (told != NULL && strcmp(told, "observe") == 0)
+    const char *setting = getenv("PYRUNTIME_PLACEMENT");
+    if (setting != NULL && strcmp(setting, "observe") == 0)
         observe();
-    else if (told != NULL)
-        follow(told);
+    else if (setting != NULL)
+        follow(setting);
 }
 
 long placement_observed(void)

@@ -242,7 +242,7 @@ static const char **copy_list(const char *const *texts, const char ***list, char
 
 /*
  * Reads '0' from the exec fifo, then executes the program. While it waits the process keeps of its memory only its stack
- * and what it is to execute: every waiting container has an init. Does not return but for an error before that. An
+ * and what it is to execute: every waiting container has an init. Returns only on an error before that. An
  * error of execve(2) is written to `failure`: `words`, three digits, and the end of a JSON string and object.
  *
  * From the first `drop` on there is no library, no thread-local storage and no global variable.

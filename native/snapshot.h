@@ -6,7 +6,7 @@
 
 /* Stops for the picture to be taken (SIGTRAP); `files` are for its maker, one a line. Returns in each process started from
  * it: the stack as execve(2) left it, that is argc, argv, NULL, environment, NULL. NULL at once on an architecture for
- * which it is not written, and where the kernel does not tell what it keeps of a thread. */
+ * which it is not written, and where the kernel does not report what it keeps of a thread. */
 const long *snapshot_point(const char *files);
 
 #endif

@@ -91,7 +91,7 @@ ALONE static void wait_for_start(const struct spawn *own)
         error = bare(SYS_read, own->fifo, (long)&go, 1, 0);
 }
 
-/* Of the process: nothing that the program has not, but for these descriptors, is open or mapped. */
+/* Of the process: nothing that the program does not have is open or mapped, except these descriptors. */
 ALONE static void become(const void *argument)
 {
     const struct spawn *own = argument;

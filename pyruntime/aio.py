@@ -6,7 +6,7 @@
         status = await box.wait()
 
 No threads: the answer of the helper process (library/helper.py) is a descriptor that becomes readable. A cancelled
-`wait` waits no more; a cancelled operation goes on to its end, and nobody hears of it.
+`wait` returns; a cancelled operation is completed, and its result is dropped.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     ├── ConfigError      config.json (or process.json) is wrong: `pointer` says where
     ├── StateError       the container is not in a state that allows the command
     │   ├── NotFound     there is no container of that name
-    │   ├── Unknown      the kernel does not tell whether the container lives
+    │   ├── Unknown      the kernel does not report whether the container runs
     │   └── Busy         another command is at work on the container
     ├── StepError        a step of the plan failed: `pointer`, `step`, `syscall`, `errno`
     ├── HookError        a hook failed or ran out of time
@@ -114,7 +114,7 @@ class Busy(StateError):
 
 
 class Unknown(StateError):
-    """Whether the container's init is alive cannot be told: neither success nor "stopped" may be claimed."""
+    """It is unknown whether the container's init is alive: neither success nor "stopped" may be reported."""
 
 
 class StepError(PyruntimeError):

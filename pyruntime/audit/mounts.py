@@ -1,4 +1,4 @@
-"""Mounts with their options, masks, read-only paths; and the mounts that nobody asked for."""
+"""Mounts with their options, masks, read-only paths; and the mounts that config.json does not ask for."""
 
 from __future__ import annotations
 

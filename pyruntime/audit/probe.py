@@ -1,7 +1,7 @@
 """Looking where only a walk along a path helps: in a child, against the clock.
 
 What lies below a container's root is hostile. Links cannot lead out (openat2(2), RESOLVE_IN_ROOT), nothing is opened
-but to be looked at (O_PATH: no device, no FIFO, no lock), and where the walk stands still all the same, in a filesystem
+but to be looked at (O_PATH: no device, no FIFO, no lock), and where the walk hangs all the same, in a filesystem
 of the container's that does not answer, the child is killed and the answer is that there is none.
 
 The child has joined the container's network, ipc and uts namespaces (none of which shows it to the container or lets it
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 
 SECONDS = 3.0
-_PATIENCE = 3  # walks that may stand still before nothing is walked any more
+_PATIENCE = 3  # walks that may hang before no more are started
 _MAX_ANSWER = 1 << 16
 
 
@@ -138,7 +138,7 @@ class Probe:
             if not poll.poll(SECONDS * 1000):
                 self.close()
                 self._killed += 1
-                raise Hidden(f"no answer within {SECONDS:g} s: a filesystem of the container's stands still")
+                raise Hidden(f"no answer within {SECONDS:g} s: a filesystem of the container does not respond")
             chunk = posix.read(self._from, _MAX_ANSWER)
             if not chunk:
                 self.close()

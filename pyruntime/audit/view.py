@@ -1,4 +1,4 @@
-"""The running container that is looked at: its init, held by descriptors, and what the kernel tells of it."""
+"""The running container that is looked at: its init, held by descriptors, and what the kernel shows of it."""
 
 from __future__ import annotations
 

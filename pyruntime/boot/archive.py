@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     # Module name -> its file; offset and size of its code in the archive, 0 and 0 for an extension module;
-    # size and modification time (ns) of the source, 0 and 0 when nobody may have changed that.
+    # size and modification time (ns) of the source, 0 and 0 when that cannot have changed.
     Index = dict[str, tuple[str, int, int, int, int]]
     # Command -> its modules in order; offset and size of the tuple of their codes in the archive.
     Groups = dict[str, tuple[tuple[str, ...], int, int]]

@@ -50,7 +50,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
         try:
             view = View(record.pid, found)
         finally:
-            # The view holds the process itself by now, and looks whether it lives.
+            # The view holds the process itself by now, and checks whether it is alive.
             posix.close(pidfd)
         name, bundle, file = str(record.id), record.bundle, record.path(store.CONFIG)
         systemd = record.cgroup_manager == "systemd"

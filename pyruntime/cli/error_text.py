@@ -67,9 +67,9 @@ def _line_of(command: str, pointer: str, arguments: list[str]) -> str:
 def _general_hint(error: PyruntimeError) -> str:
     """What to do about an error that says nothing of it."""
     if isinstance(error, (UsageError, NotFound)):
-        return "pyruntime --help tells more" if isinstance(error, UsageError) else "pyruntime list shows what there is"
+        return "see: pyruntime --help" if isinstance(error, UsageError) else "see: pyruntime list"
     if isinstance(error, ConfigError):
         return "correct config.json; pyruntime validate checks it without root"
     if isinstance(error, (StepError, HookError)):
-        return "run it again with pyruntime --debug: the last step that it tells is the one that failed"
+        return "run it again with pyruntime --debug: the last step that it logs is the one that failed"
     return ""

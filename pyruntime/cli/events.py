@@ -18,7 +18,7 @@ USAGE = "ID"
 FLAGS = (
     Flag("interval", "time between statistics: 5s, 500ms, 1m", value="TIME", default="5s"),
     Flag("stats", "print the statistics once"),
-    Flag("pressure", "tell of memory pressure from this level on, too", value="|".join(LEVELS)),
+    Flag("pressure", "report memory pressure from this level on, too", value="|".join(LEVELS)),
 )
 
 _UNITS = (("ms", 0.001), ("us", 0.000001), ("s", 1.0), ("m", 60.0), ("h", 3600.0))

@@ -18,7 +18,7 @@ def show_all() -> int:
     ]
     width = max(len(name) for name in main.COMMANDS)
     lines += [f"  {name.ljust(width)}  {text}" for name, text in main.COMMANDS.items() if _served(name)]
-    lines += ["", "Flags (before the command):", *_flags(main.GLOBAL), "", "pyruntime COMMAND --help tells more."]
+    lines += ["", "Flags (before the command):", *_flags(main.GLOBAL), "", "See also: pyruntime COMMAND --help"]
     main.write_output("\n".join(lines) + "\n")
     return 0
 

@@ -66,7 +66,7 @@ UNLISTED = ("callhook", "serve", "shim")
 
 def main() -> int:
     """Run the command of sys.argv. Does not return: the interpreter's own teardown would only cost time."""
-    # A command lives for milliseconds: what it allocates need not be searched for cycles.
+    # A command runs for milliseconds: what it allocates need not be searched for cycles.
     gc.disable()
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):

@@ -18,9 +18,9 @@ _MORE = {
     "delete": "A container that runs is deleted with --force only: its processes are killed. With --force an unknown "
     "id is no error.",
     "exec": "The exit status is that of the process, or 255 when it could not be run. Without --process it is as the "
-    "container's first one but for what flags say.",
+    "container's first one except for what flags say.",
     "ps": "Options after the id are those of ps(1); -ef when there are none.",
-    "pause": "It returns when all processes stand still.",
+    "pause": "It returns when all processes are frozen.",
     "update": "What is not given stays as it is. When any of the limits is refused, none is changed.",
     "events": "Lines of JSON, in the form of runc's: one with statistics at each interval, one at each kill for want "
     "of memory. With --stats the statistics are printed once.",
@@ -54,7 +54,7 @@ pyruntime makes a running container of a bundle: a directory with a
 .I config.json
 and a root filesystem, as version 1.0 to {spec} of the OCI runtime specification has them.
 Engines such as containerd, docker and podman call it, and so can you.
-It takes the place of runc: commands, flags, output and messages are the same but for what the documents of the
+It takes the place of runc: commands, flags, output and messages are the same except for what the documents of the
 project name.
 .PP
 A flag is written with two dashes, or with one; its value is the next word, or follows a =.

@@ -15,6 +15,6 @@ FLAGS = ()
 
 
 def run(settings: Settings, values: Values, words: list[str]) -> int:
-    """Freeze; returns once every process stands still."""
+    """Freeze the container; return once every process is frozen."""
     pause.pause(settings.root, one_id(words, "pause"))
     return 0

@@ -4,8 +4,8 @@ A request is one packet: a JSON object {"op", "id", "root", …}, and beside it 
 answer goes as one packet to the socket that came with it, so that requests need no numbers, no order and no lock on
 the caller's side. Every operation is done in a forked child (commands/forked.py), which answers for itself.
 
-This process is the subreaper of what its children leave: the inits of containers are its children, so it can tell
-how they ended. It ends when nobody holds the other end of standard input any more; containers live on.
+This process is the subreaper of what its children leave: the inits of containers are its children, so it can report
+how they ended. It exits when the other end of standard input is closed; containers keep running.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _KEPT = 10_000
 
 def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Serve until the other end of standard input is closed."""
-    # Not the child of whoever asked: a program does not expect children that it has not made.
+    # Not the child of the client: a program does not expect children that it did not make.
     if posix.fork() != 0:
         return 0
     posix.setsid()
     _signal.pthread_sigmask(_signal.SIG_SETMASK, (SIGCHLD,))
     process.prctl(PR_SET_CHILD_SUBREAPER, 1)
     gc.freeze()
-    gc.enable()  # the launcher has it off, and this process lives long
+    gc.enable()  # the launcher has it off, and this process runs long
     Server(posix.dup(0)).serve()
     return 0
 
@@ -84,7 +84,7 @@ class Server:
         self.waiting: dict[int, tuple[_socket.socket, tuple[int, int]]] = {}
 
     def serve(self) -> None:
-        """Answer requests until there is nobody left to ask."""
+        """Answer requests until the last client has gone."""
         while True:
             for fd, _ in self.poll.poll():
                 if fd == self.deaths:
@@ -160,7 +160,7 @@ class Server:
             # A child that has answered may take a moment to end, and to leave its own child to us.
             if parent == posix.getpid() or parent in self.children:
                 self.waiting[socket.fileno()] = (socket, who)
-                self.poll.register(socket.fileno(), 0)  # POLLHUP is always told
+                self.poll.register(socket.fileno(), 0)  # POLLHUP is always reported
                 return
             self.reap()
         if who in self.exits:
@@ -180,7 +180,7 @@ class Server:
         self.waiting.pop(fd)[0].close()
 
     def reap(self) -> None:
-        """Take the exit statuses of all who have ended, and tell those who wait."""
+        """Reap all children that have exited, and report their statuses to the clients that wait."""
         while True:
             try:
                 found = posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)

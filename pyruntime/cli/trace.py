@@ -88,7 +88,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _width() -> int:
-    """Columns of the terminal; 0, no limit, for whoever reads a pipe."""
+    """Return the columns of the terminal; 0, no limit, for a pipe."""
     try:
         return posix.get_terminal_size(1).columns if posix.isatty(1) else 0
     except OSError:

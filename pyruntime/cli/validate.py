@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 USAGE = "[BUNDLE|FILE|-]"
 FLAGS = (
     Flag("format", "form of the findings", short="f", value="table|json|github|sarif", default="table"),
-    Flag("no-host", "leave out what only this host can tell: files, kernel, cgroups, users"),
+    Flag("no-host", "leave out what depends on this host: files, kernel, cgroups, users"),
 )
 
 

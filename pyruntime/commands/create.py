@@ -40,7 +40,7 @@ class CreateOptions:
     pivot:          pivot_root(2); else the root is moved, for a host whose root is a ramfs.
     new_keyring:    a session keyring of its own.
     preserve_fds:   how many descriptors from 3 on the process gets.
-    detach:         nobody waits for the container in the foreground."""
+    detach:         do not wait for the container in the foreground."""
 
     __slots__ = (
         "bundle",

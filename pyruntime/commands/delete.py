@@ -81,8 +81,8 @@ def _lock_by_force(record: Record) -> int:
 
 
 def undo(record: Record, log: Log, error: BaseException) -> None:
-    """Destroy a container whose making has failed; its lock is held. What cannot be undone is told with the error that
-    it failed with."""
+    """Destroy a container whose creation failed; its lock is held. What cannot be undone is reported with the
+    error of the creation."""
     try:
         destroy(record, log)
     except (PyruntimeError, OSError) as second:
@@ -111,7 +111,7 @@ def undo_created(record: Record, log: Log, error: BaseException) -> None:
 def destroy(record: Record, log: Log) -> None:
     """Undo everything that the record says may exist, and run the poststop hooks. What is not there is no error.
 
-    The record goes last: whoever is killed meanwhile leaves it to the next `delete`."""
+    The record is removed last: if this process is killed, the next `delete` continues."""
     held = kill_all(record)
     if held:
         log.warning(f"the container's init (pid {record.pid}) is dead and stays a zombie for the sake of {held}")

@@ -79,7 +79,7 @@ def _pressure(record: Record, level: str) -> pressure.Watch:
         return pressure.Watch(record.cgroups, level)
     except OSError as error:
         raise StateError(
-            f"the memory pressure of {record.id} cannot be told: {strerror(error.errno)}",
+            f"cannot read the memory pressure of {record.id}: {strerror(error.errno)}",
             why="it has no memory cgroup of its own, or the kernel does not count pressure (CONFIG_PSI, psi=1)",
         ) from None
 

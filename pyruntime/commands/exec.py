@@ -62,7 +62,7 @@ class ExecOptions:
     console_socket:  the unix socket that gets the master of the terminal.
     pid_file:        where to write the pid of the process.
     pidfd_socket:    the unix socket that gets a pidfd of the process.
-    detach:          nobody waits for the process in the foreground.
+    detach:          do not wait for the process in the foreground.
     ignore_paused:   enter a paused container, too: the process runs once it is resumed."""
 
     __slots__ = (

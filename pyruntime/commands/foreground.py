@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# SIGURG is how Go's scheduler interrupts itself, in callers that share our process group; SIGWINCH tells of the
+# SIGURG is how Go's scheduler interrupts itself, in callers that share our process group; SIGWINCH reports the
 # caller's terminal, which the process has only by way of a relay (terminal.py).
 _NOT_FORWARDED = frozenset((SIGCHLD, SIGURG, SIGWINCH))
 # Every signal but SIGKILL and SIGSTOP, and the two that the C library keeps for itself.
@@ -44,7 +44,7 @@ class Source:
 
 
 def attend(pid: int, pidfd: int, sources: Sequence[Source] = ()) -> int:
-    """Forward signals to a child and reap whoever ends, until the child has ended.
+    """Forward signals to a child and reap processes, until the child has exited.
 
     pidfd is the child's, -1 when it is gone. Gives back its exit status, 128 + N for signal N."""
     if sources:

@@ -96,7 +96,7 @@ def set_console(request: Request, console: int) -> None:
     if console >= 0:
         request.console = _socket.socket(fileno=console)
     elif request.process.get("terminal"):
-        raise StateError("the process has a terminal, and nobody takes it", hint="ask for the terminal, or for none")
+        raise StateError("the process has a terminal without a receiver", hint="ask for the terminal, or for none")
 
 
 def _create(settings: Settings, id: ContainerId, *, console: int = -1, **options: Any) -> dict[str, object]:
@@ -264,7 +264,7 @@ def _above(fd: int) -> int:
 def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
     """What a child of `fork` has written: (value, warnings). Raises the error."""
     if not data:
-        raise PyruntimeError(f"{doing}: the process that did it died", hint="dmesg may tell who killed it")
+        raise PyruntimeError(f"{doing}: the process that did it died", hint="see dmesg(1) for what killed it")
     answered = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     if "error" in answered:
         raise from_json(answered["error"])

@@ -108,7 +108,7 @@ def _try_lock(record: Record) -> int:
 def kill_all(record: Record) -> str:
     """Kill all processes of the container, and wait until they are dead. Raises StateError.
 
-    Those of a pid namespace of its own die with init; once that is gone, whoever is in the cgroup came later.
+    Those of a pid namespace of its own die with init; once that is gone, processes in the cgroup came later.
     Gives back why init cannot be reaped yet, "" if it is gone (runtime/await_death.py)."""
     from pyruntime.cgroupfs import kill as cgroup_kill
     from pyruntime.state import cgroup_identity

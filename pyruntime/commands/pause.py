@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def pause(root: str, id: ContainerId) -> None:
-    """Freeze; returns once every process stands still. Raises StateError unless the container is created or runs."""
+    """Freeze the container; return once every process is frozen.
+
+    Raises StateError unless the container is created or running."""
     record = store.load(root, id)
     lock = store.lock(record.directory, record.id)
     try:

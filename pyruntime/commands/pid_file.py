@@ -1,4 +1,4 @@
-"""--pid-file: a process's pid for whoever waits for the file.
+"""--pid-file: write a process's pid for a caller that waits for the file.
 
 A regular file is replaced as a whole. A FIFO, a terminal or another character device is written to, and stays.
 """

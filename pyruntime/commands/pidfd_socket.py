@@ -1,4 +1,4 @@
-"""--pidfd-socket: a pidfd of the process to whoever listens on a unix socket (SCM_RIGHTS)."""
+"""--pidfd-socket: send a pidfd of the process to a unix socket (SCM_RIGHTS)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def pids_of(root: str, id: ContainerId) -> list[int]:
     record = store.load(root, id)
     if not record.cgroups:
         raise StateError(
-            f"the processes of {record.id} cannot be told: it has no cgroup of its own",
+            f"the processes of {record.id} are unknown: it has no cgroup of its own",
             why="its user may not make one",
             hint="have a cgroup delegated to the user (systemd: Delegate=yes)",
         )

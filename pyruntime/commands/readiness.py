@@ -31,8 +31,8 @@ def caller() -> bytes:
 
 
 def listen(record: Record, warn: Callable[[str], None]) -> NotifySocket | None:
-    """Make the container's socket. None, with a warning, when nothing listens at the caller's: then there is nobody to
-    pass a message on to, and nothing to wait for."""
+    """Make the container's socket. None, with a warning, when the caller's socket has no listener:
+    then a message cannot be passed on, and there is nothing to wait for."""
     address = caller()
     try:
         _connected(address).close()
@@ -57,7 +57,7 @@ def _connected(address: bytes) -> _socket.socket:
 class NotifySocket(Source):
     """The socket that the container writes to; to be made before its process runs.
 
-    main_pid: the pid that the service manager is told of."""
+    main_pid: the pid that is reported to the service manager."""
 
     def __init__(self, record: Record) -> None:
         self.main_pid = 0
@@ -110,7 +110,7 @@ def _ready_line(data: bytes) -> bytes:
 
 
 def _tell(address: bytes, ready: bytes, main_pid: int) -> None:
-    """Tell the service manager, and if we leave, wait until it has taken notice of us. Raises StepError."""
+    """Notify the service manager, and if this process exits, wait until it has read the message. Raises StepError."""
     socket = None
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     try:
@@ -124,11 +124,11 @@ def _tell(address: bytes, ready: bytes, main_pid: int) -> None:
         posix.close(write_end)
         write_end = -1
         poll = select.poll()
-        poll.register(read_end, 0)  # POLLHUP, always told: the manager has closed its copy
+        poll.register(read_end, 0)  # POLLHUP, always reported: the manager has closed its copy
         poll.poll(_BARRIER_MS)
     except OSError as error:
         raise StepError(
-            f"tell NOTIFY_SOCKET that the container is ready: {error.strerror}",
+            f"cannot notify NOTIFY_SOCKET that the container is ready: {error.strerror}",
             why="it has no listener any more",
         ) from None
     finally:

@@ -1,5 +1,5 @@
 """`delete --force` of a container whose record is missing or damaged: what can still be known of it, and when that is
-too little to say that nothing of it is alive. Few containers come here."""
+too little to know that none of its processes is alive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(root: str, id: ContainerId) -> Record:
 
     Raises StateError for the record of another version of pyruntime, or of another runtime, which that one must undo,
     and for a directory without a record in which there is what no container has. Raises Unknown when processes of the
-    container may be alive that nothing leads to."""
+    container may be alive that cannot be found."""
     record = Record(f"{root}/{id}", id)
     fd = open_directory(root, id)
     try:
@@ -91,14 +91,14 @@ def _require_known(record: Record) -> None:
         return
     pids = processes.of(left)
     raise Unknown(
-        f"cannot tell whether processes of container {record.id} are alive: {record.path(RECORD)} is damaged",
+        f"cannot determine whether processes of container {record.id} are alive: {record.path(RECORD)} is damaged",
         why=f"in the cgroup of its name there are {processes.shown(pids)}" if pids else None,
         hint=f"end what is left of it, then {'delete again' if left else f'remove {record.directory}'}",
     )
 
 
 def _cgroups_by_config(record: Record) -> dict[str, str]:
-    """Where config.json, as it was at create, puts the container's cgroups; {} if that cannot be told."""
+    """Where config.json, as it was at create, puts the container's cgroups; {} if unknown."""
     try:
         fd = open_directory(store.root_of(record.directory), record.id)
         try:

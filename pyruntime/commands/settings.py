@@ -1,4 +1,4 @@
-"""What every command gets of its caller: where containers are kept, and as whom they are made."""
+"""Settings of every command: the root directory, and as which user containers are made."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _PENDING = 1 << 16
 
 
 def wanted(request: Request) -> bool:
-    """Whether the process gets a terminal that nobody but us can relay."""
+    """Return whether the process gets a terminal that this command has to relay."""
     return bool(request.process.get("terminal")) and not request.detach and not request.console_socket
 
 
@@ -166,7 +166,7 @@ class _Pump:
             data = posix.read(self.master, _PENDING)
         except BlockingIOError:
             return False
-        except OSError:  # EIO: nobody has the process's terminal open
+        except OSError:  # EIO: no process has the terminal open
             data = b""
         self.master_open = bool(data)
         if self.output_open:
@@ -176,7 +176,7 @@ class _Pump:
     def _give_output(self) -> None:
         try:
             self.output = self.output[posix.write(1, self.output[:_CHUNK]) :]
-        except OSError:  # nobody reads it: the process goes on all the same
+        except OSError:  # no reader: the process continues all the same
             self.output, self.output_open = b"", False
 
 
@@ -214,7 +214,7 @@ def _size(fd: int) -> tuple[int, int]:
 
 
 def _raw(attributes: list[Any]) -> list[Any]:
-    """Attributes as cfmakeraw(3) has them, but for OPOST: see the module's docstring."""
+    """Return attributes like those of cfmakeraw(3), with OPOST: see the module's docstring."""
     attributes[_IFLAG] &= ~(
         termios.IGNBRK
         | termios.BRKINT

@@ -41,7 +41,7 @@ class Service:
                     _bind(root, mount_point)
                     for fd, path in (directories or {}).items():
                         posix.dup2(posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC), fd)
-                # criu takes descriptors of directories for those of whoever made the socket: so it is criu itself, in
+                # criu opens descriptors of directories in the process that made the socket: so it is criu itself, in
                 # whose mounts they are.
                 ours, own = _pair()
                 theirs.sendmsg([b"0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, ours.fileno().to_bytes(4, "little"))])

@@ -29,7 +29,7 @@ _NAMESPACES = {
     "CLONE_NEWTIME": "time",
     "CLONE_NEWNS": "mnt",
 }
-# A limit that is no larger may well be used up; those that nobody touched are in the tens of thousands.
+# A limit that is no larger may well be used up; defaults are in the tens of thousands.
 _SMALL = 100
 
 

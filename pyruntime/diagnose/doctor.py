@@ -87,7 +87,7 @@ def _kernel() -> Check:
 def _system_calls() -> Iterator[Check]:
     """Whether the calls that everything is made of are there: a seccomp filter around us may hide them."""
     hidden = []
-    # Arguments that no kernel takes: what is told is EINVAL or EBADF, and nothing happens.
+    # Arguments that no kernel accepts: the error is EINVAL or EBADF, and nothing happens.
     calls: tuple[tuple[str, Callable[[], object]], ...] = (
         ("clone3", lambda: process.clone(CLONE_THREAD)),
         ("openat2", lambda: files.open_resolved(-1, "x", 0, 0)),

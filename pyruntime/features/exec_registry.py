@@ -120,7 +120,7 @@ class ExecRequest(Request):
 
 
 class ExecPlan:
-    """What will be done, by whom, in order: phase -> steps."""
+    """Return the steps of each phase in order."""
 
     __slots__ = ("request", "steps")
 

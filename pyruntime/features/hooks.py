@@ -124,7 +124,7 @@ def run(
         environment = dict(entry.partition("=")[::2] for entry in env if "=" in entry)
     else:
         environment = _init(actor).environment if kind == "startContainer" else posix.environ
-    # What the caller left open is neither the hook's nor, but for --preserve-fds, the container's.
+    # Descriptors that the caller left open are neither the hook's nor, without --preserve-fds, the container's.
     files.close_on_exec_from(3)
     files_of_output = _open_output(record)
     stdin_read, stdin_write = posix.pipe2(posix.O_CLOEXEC)

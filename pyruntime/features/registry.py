@@ -95,7 +95,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
 
 
 class Plan:
-    """What will be done, by whom, in order: phase -> steps."""
+    """Return the steps of each phase in order."""
 
     __slots__ = ("namespaces", "request", "steps")
 

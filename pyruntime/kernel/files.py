@@ -35,7 +35,7 @@ def close_on_exec_from(first: int) -> None:
 
 
 def close_all_but(kept: list[int], first: int) -> None:
-    """Close every descriptor from first on, but for the kept ones."""
+    """Close every descriptor from first on except the kept ones."""
     for fd in [*sorted(fd for fd in kept if fd >= first), 1 << 32]:
         if fd > first:
             check(lib.shim_close_range(first, fd - 1, 0), "close_range", first, fd - 1)
@@ -43,7 +43,7 @@ def close_all_but(kept: list[int], first: int) -> None:
 
 
 def create_whole(path: str, data: bytes, mode: int) -> None:
-    """Make a new file that nobody sees before it is whole: open(2), O_TMPFILE. A SIGKILL half way leaves nothing.
+    """Create a file that is not visible before it is complete: open(2), O_TMPFILE. A SIGKILL half way leaves nothing.
 
     Raises FileExistsError, or another OSError, also where the filesystem cannot do this."""
     fd = posix.open(path.rpartition("/")[0] or "/", _O_TMPFILE | posix.O_WRONLY | _O_CLOEXEC, mode)

@@ -26,7 +26,7 @@ def architecture(name: str) -> int:
 
 
 def native_architecture() -> int:
-    """The token of the architecture this runs on; tokens are the kernel's AUDIT_ARCH_* but for x32."""
+    """The token of the architecture this runs on; tokens are the kernel's AUDIT_ARCH_* except that of x32."""
     return lib.filter_native_architecture()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) -> tuple[int, int]:
     """clone3(2) as fork(2) with new namespaces: (pid, pidfd) in the parent, (0, -1) in the child.
 
-    flags are CLONE_NEW* and CLONE_PARENT; exit_signal is SIGCHLD but for CLONE_PARENT, which takes 0.
+    flags are CLONE_NEW* and CLONE_PARENT; exit_signal is SIGCHLD, 0 with CLONE_PARENT.
     The process must have one thread only: nothing is done about locks that another thread may hold."""
     flags |= CLONE_PIDFD
     if cgroup_fd is not None:

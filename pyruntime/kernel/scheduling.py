@@ -38,7 +38,7 @@ def set_memory_policy(mode: int, nodes: list[int]) -> None:
     for node in nodes:
         words[node // _WORD] |= 1 << node % _WORD
     mask = ffi.new("unsigned long[]", words)
-    # The kernel reads one bit less than it is told (get_nodes in mm/mempolicy.c, so since Linux 2.6.7).
+    # The kernel reads one bit less than maxnode says (get_nodes in mm/mempolicy.c, so since Linux 2.6.7).
     check(
         lib.shim_set_mempolicy(mode, mask, len(words) * _WORD + 1),
         "set_mempolicy",

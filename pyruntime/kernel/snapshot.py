@@ -42,7 +42,7 @@ def size(i: int) -> int:
 
 
 def witness() -> int:
-    """A child that shares all pages and does nothing, so that whoever writes to one gets another: its pid, or -1."""
+    """Fork a child that shares all pages and sleeps, so that a write to a page copies it. Return its pid, or -1."""
     return lib.placement_witness()
 
 

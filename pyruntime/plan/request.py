@@ -19,7 +19,7 @@ class Request:
     bundle:   absolute path of the bundle.
     layout:   the host's cgroup hierarchies (cgroupfs/layout.py).
     console:  the connection by which a terminal's master is to be sent, in place of one to console_socket.
-    notify:   the container is to tell of its readiness (features/notify_socket.py).
+    notify:   the container reports its readiness (features/notify_socket.py).
     rootless: the caller is not root in the initial user namespace, or asked for it with --rootless.
     """
 

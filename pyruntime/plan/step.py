@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     # A step as JSON carries it: module, function, pointer, arguments.
     StepFields = tuple[str, str, str, dict[str, Any]]
 
-# With --trace: who does the steps and keeps the time (docs/trace.md). Else nobody is asked, and nothing is imported.
+# With --trace: what runs the steps and takes the times (docs/trace.md). Else None, and nothing is imported.
 _recorder: Recorder | None = None
 
 # The phases of a start, in order, and who does them (docs/architecture.md, "The phases").
@@ -39,11 +39,11 @@ BUILD = "build"  # init: new namespaces, old root, up to `procHooks`
 HOOKS = "hooks"  # parent: init waits for `procHooksDone`
 ENTER = "enter"  # init: into the new root, up to `procReady`
 READY = "ready"  # parent: init waits for `procRun`
-BECOME = "become"  # init: becomes the user's process but for execve; then waits at the exec fifo
+BECOME = "become"  # init: becomes the user's process except for execve; then waits at the exec fifo
 SPAWNED = "spawned"  # parent: the process that will execute the program exists and waits (runtime/spawn.py)
 EXECUTE = "execute"  # init: `start` was called
-STARTED = "started"  # whoever called `start`: the user's process runs
-STOPPED = "stopped"  # whoever called `delete`: the user's process is gone
+STARTED = "started"  # the caller of `start`: the user's process runs
+STOPPED = "stopped"  # the caller of `delete`: the user's process is gone
 
 PHASES = (PREPARE, SETUP, BUILD, HOOKS, ENTER, READY, BECOME, SPAWNED, EXECUTE, STARTED, STOPPED)
 INIT_PHASES = (BUILD, ENTER, BECOME, EXECUTE)

@@ -1,7 +1,7 @@
 """An init that is dead and cannot be reaped: somebody has not reaped a process of its pid namespace.
 
 pid_namespaces(7): an init's exit waits until every process of its namespace is gone, zombies too. One that `exec
---detach` has started is the child of whoever was to reap it, outside. Loaded when an init does not die at once.
+--detach` has started is the child of a process outside that is to reap it. Loaded when an init does not exit at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _GRACE_SECONDS = 1.0  # in which a parent usually reaps
 def await_death(record: Record, poll: select.poll, seconds: float) -> str:
     """Wait for the death of a killed init. poll: of its pidfd.
 
-    Gives back "" when it is dead; and who is in the way, when it would be but for zombies: nothing of the container
+    Returns "" when it is dead, else which zombies it waits for: nothing of the container
     runs then, and its cgroups can be removed. Raises StateError after so many seconds."""
     begin = time.monotonic()
     while not poll.poll(_LOOK_SECONDS * 1000):

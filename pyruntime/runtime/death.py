@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 def cause(record: Record, error: PyruntimeError) -> PyruntimeError:
     """The error for an init that did not become the user's process: that given, with what the config has to do with
-    it, or a kill for want of memory."""
+    it, or an OOM kill."""
     from pyruntime.cgroupfs import oom
     from pyruntime.features.security import seccomp_blame
 
     killed = oom.init_killed(record.cgroups)
-    if killed is not None and isinstance(error, StateError):  # any other is init's own: it was alive
+    if killed is not None and isinstance(error, StateError):  # any other is reported by init itself
         return killed
     seccomp_blame.explain_of(record, error)
     return error

@@ -1,7 +1,7 @@
 """The exec fifo, at which init waits for `start`.
 
 init holds it open for reading and writing, from before the container's namespaces; `start` opens it for
-writing, without waiting, and writes one byte. So nothing can hang, and nobody needs a path or /proc inside
+writing, without waiting, and writes one byte. So nothing can hang, and no path or /proc is needed inside
 the container to open the exec fifo:
 
 * no reader (ENXIO) means that init is dead or already runs the user's program;
@@ -51,13 +51,13 @@ def release_init(record: Record) -> None:
     """Let init go on, and wait until it has become the user's process or has died.
 
     Raises StateError when no init waits, and init's own error when it could not become the user's process
-    (a startContainer hook failed, execve(2) failed); StepError when it stands still, and is still there."""
+    (a startContainer hook failed, execve(2) failed); StepError when it makes no progress."""
     fd = write_go(record)
     try:
         poll = select.poll()
-        poll.register(fd, 0)  # POLLERR, "the last reader is gone", is always told
+        poll.register(fd, 0)  # POLLERR, "the last reader is gone", is always reported
         if not poll.poll(runtime.PATIENCE * 1000):
-            from pyruntime.runtime import stall  # nobody waits so long but for a hook, or for what is stuck
+            from pyruntime.runtime import stall  # such a long wait is for a hook, or for something stuck
 
             stall.wait(poll, stall.Watch(record.pid, "to become the user's program"))
     finally:
@@ -66,7 +66,7 @@ def release_init(record: Record) -> None:
 
 
 def write_go(record: Record) -> int:
-    """Let init go on: a descriptor that tells POLLERR once it has become the user's process or has died.
+    """Release init. Return a descriptor that polls POLLERR once it has become the user's process or has died.
 
     Raises StateError when no init waits."""
     try:

@@ -43,7 +43,7 @@ class Init:
     """What the steps of init act on.
 
     channel:  the sync socket, until init stands at the exec fifo.
-    fifo, failure: the exec fifo, and where errors go once nobody reads the channel (runtime/exec_fifo.py).
+    fifo, failure: the exec fifo, and where errors go once the channel is closed (runtime/exec_fifo.py).
     console:  the connection to the console socket, or None.
     cgroup_tasks: descriptors to enter the container's cgroup by (features/cgroups/place.py).
     proc_fd:  the host's /proc (O_PATH), shown to be one; -1 from the pivot on.
@@ -101,7 +101,7 @@ class Init:
         self.trace: Callable[[Step], None] | None = None
 
     def warn(self, text: str) -> None:
-        """Let the parent tell a person."""
+        """Send a warning to the parent, which shows it."""
         self.channel.send(messages.LOG, ["warning", text])
 
     def ask_parent(self, wanted: dict[str, object]) -> int:
@@ -118,7 +118,7 @@ class Init:
         return {**self.state, "status": status, "pid": posix.getpid()}
 
     def close_descriptors(self, first: int) -> None:
-        """Mark everything from first on close-on-exec: the exec fifo tells `start` of the execve by closing.
+        """Mark everything from first on close-on-exec: the exec fifo reports the execve to `start` by closing.
 
         What a process to be spawned does not need is closed: its descriptors can be seen in its pid namespace."""
         if self.spawn is None:
@@ -183,7 +183,7 @@ def _initialize(init_pipe: int, init: Init) -> None:
         program.wait_and_execute(init, **steps[EXECUTE][0].args)
     exec_fifo.wait(init.fifo)
     execute(steps[EXECUTE], init)
-    # Whoever becomes the program does not come back.
+    # execve(2) does not return.
     raise StepError("config.json has no process to start", pointer="/process/args")
 
 
@@ -209,7 +209,7 @@ def read_plan(init_pipe: int) -> InitPlan:
         data += chunk
     posix.close(init_pipe)
     if not data.endswith(b"\n"):
-        posix._exit(1)  # the parent is gone, and so is whoever would read an error
+        posix._exit(1)  # the parent is gone: there is no reader of an error
     plan: InitPlan = fastjson.loads(data.decode("utf-8", "surrogateescape"))
     return plan
 
@@ -234,7 +234,7 @@ def open_proc() -> int:
 
 
 def report(init: Init, error: PyruntimeError) -> None:
-    """Tell whoever listens: the parent of `create`, or, past the exec fifo, `start`."""
+    """Report an error to the parent of `create`, or past the exec fifo to `start`."""
     try:
         init.channel.send_error(error)
     except OSError:
@@ -242,4 +242,4 @@ def report(init: Init, error: PyruntimeError) -> None:
             text = fastjson.dumps(error.to_json())
             posix.write(init.failure, text.encode("utf-8", "surrogateescape"))
         except OSError:
-            pass  # nobody is left to tell
+            pass  # there is no reader

@@ -142,7 +142,7 @@ def clone_in_user_namespace(parent: Parent) -> tuple[int, int]:
     try:
         return pid, posix.pidfd_open(pid)
     except OSError:
-        posix.kill(pid, SIGKILL)  # our child, which nobody else reaps: the pid cannot be another's
+        posix.kill(pid, SIGKILL)  # our child, not reaped yet: the pid cannot have been reused
         posix.waitpid(pid, 0)
         raise
 
@@ -154,7 +154,7 @@ def read_answer(read_end: int, pid: int, doing: str) -> bytes:
 
 
 def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
-    """Read what a process in the middle tells, and reap it. Raises StepError when it stands still."""
+    """Read what an intermediate process reports, and reap it. Raises StepError when it makes no progress."""
     try:
         answer = read_answer(read_end, pid, "to join the namespaces")
         await_descriptor(pidfd, select.POLLIN, pid, "to end the process in the middle")
@@ -169,7 +169,7 @@ def end_middle(pid: int, pidfd: int, read_end: int) -> bytes:
 
 
 def await_descriptor(fd: int, event: int, pid: int, doing: str) -> None:
-    """Wait until a descriptor is ready. Raises StepError when the process that it depends on stands still."""
+    """Wait until a descriptor is ready. Raises StepError when the process that it depends on makes no progress."""
     poll = select.poll()
     poll.register(fd, event)
     if not poll.poll(runtime.PATIENCE * 1000):

@@ -85,7 +85,7 @@ class Parent:
         self.trace: Callable[[Step], None] | None = self.tell_step if log.debugging else None
 
     def warn(self, text: str) -> None:
-        """Tell a person."""
+        """Log a message."""
         self.log.warning(text)
 
     def tell_step(self, step: Step) -> None:
@@ -93,7 +93,7 @@ class Parent:
         self.log.debug(f"parent: {step.describe()}")
 
     def overdue(self) -> None:
-        """Look after an init that has been silent for long. Raises StepError when it stands still."""
+        """Check an init that has been silent for long. Raises StepError when it makes no progress."""
         from pyruntime.runtime import stall
 
         doing = _DOING[self.awaited]
@@ -221,7 +221,7 @@ def adopt(parent: Parent) -> bool:
         return False
     posix.waitpid(parent.pid, 0)
     posix.close(parent.pidfd)
-    # Our own child that nobody else reaps: its pid is not given to another.
+    # Our own child, not reaped yet: its pid cannot be reused.
     parent.pid, parent.pidfd = pid, posix.pidfd_open(pid)
     parent.spawned.free()
     parent.spawned = None
@@ -242,7 +242,7 @@ def _plan_of_init(parent: Parent) -> bytes:
 
 def open_init_pipe(plan: bytes) -> tuple[int, int, bytes]:
     """The init pipe, the end to read from and the one to write to, and what of the plan is not in it yet: at least its
-    last byte, without which nobody begins.
+    last byte, without which init does not begin.
 
     Before the clone, because each page that one of the two writes to after it is copied."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
@@ -254,7 +254,7 @@ def open_init_pipe(plan: bytes) -> tuple[int, int, bytes]:
 def send_plan(parent: Parent, write_end: int, rest: bytes) -> None:
     """Write the rest to the init pipe: the plan is whole, and init begins.
 
-    Raises StepError when init stands still, BrokenPipeError when it is dead."""
+    Raises StepError when init makes no progress, BrokenPipeError when it is dead."""
     while rest:
         try:
             rest = rest[posix.write(write_end, rest) :]
@@ -341,7 +341,7 @@ def _died(parent: Parent) -> StepError:
     from pyruntime.cgroupfs import oom
 
     how = end_init(parent, grace=1000)
-    died = StepError(f"the container's init died: {how}", hint="dmesg may tell who killed it")
+    died = StepError(f"the container's init died: {how}", hint="see dmesg(1) for what killed it")
     return oom.init_killed(parent.record.cgroups) or died
 
 
@@ -364,7 +364,7 @@ def _end_child(parent: Parent, grace: int) -> str:
         return "before"
     poll = select.poll()
     poll.register(parent.pidfd, select.POLLIN)
-    # A dying process closes its sockets a moment before its pidfd tells.
+    # A dying process closes its sockets a moment before its pidfd is readable.
     if not poll.poll(grace):
         try:
             send_signal(parent.pidfd, SIGKILL)
@@ -385,7 +385,7 @@ def _end_child(parent: Parent, grace: int) -> str:
         parent.pidfd = -1
     code = posix.waitstatus_to_exitcode(status)
     if code == -SIGKILL:
-        return "killed by signal 9 (by somebody, or by the kernel for want of memory)"
+        return "killed by signal 9 (by another process, or by the kernel when out of memory)"
     return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 

@@ -129,7 +129,7 @@ def _open_proc(namespace: int) -> int:
 
 
 def _open_proc_inside(namespace: int, answer: int, held: int) -> None:
-    """Tell the number of the descriptor, and keep it until the other end of `held` is closed."""
+    """Report the number of the descriptor, and keep it open until the other end of `held` is closed."""
     files.close_all_but([namespace, answer, held], 0)
     root = mount.new_filesystem("tmpfs", "none", [], 0)
     posix.fchdir(root)

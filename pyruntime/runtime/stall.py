@@ -7,7 +7,7 @@ it looks here every SECONDS: has it run at all since the last look?
 
 Hooks are not the container: they may take as long as they like, or as their timeout says (runtime-spec config.md).
 
-Imported by whoever has waited in vain, never on the way of a command that works.
+Imported after a wait without result, never by a command that works.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Slow work (a copied-up directory of gigabytes, a CPU quota of a thousandth) is no standstill, but it must end.
 LONGEST = 600.0
 
-# Beginnings of kernel functions, in the order in which /proc/PID/stack may have them: whom the process waits for.
+# Beginnings of kernel functions, in the order in which /proc/PID/stack may have them: what the process waits for.
 _WAITS = (
     (("fuse_", "request_wait_answer"), "a FUSE filesystem does not answer"),
     (("nfs", "rpc_", "__rpc_"), "an NFS server does not answer"),
@@ -52,7 +52,7 @@ class Watch:
         self.seconds = 0.0
 
     def look(self) -> None:
-        """To be called after each PATIENCE seconds of waiting. Raises StepError when the process stands still."""
+        """Check after each PATIENCE seconds of waiting. Raises StepError when the process makes no progress."""
         if _hooks(self.pid):
             self.seen, self.seconds = "", 0.0
             return
@@ -63,18 +63,18 @@ class Watch:
         raise StepError(
             f"the container's process (pid {self.pid}) does not go on: {self.doing} has taken {self.seconds:g} s",
             why=reason(self.pid),
-            hint="the last step that the same command tells with --debug is the one that hangs",
+            hint="run the command with --debug: the last step that it logs is the one that hangs",
         )
 
 
 def wait(poll: select.poll, watch: Watch) -> None:
-    """Wait until something of `poll` is ready. Raises StepError when the watched process stands still before."""
+    """Wait until something of `poll` is ready. Raises StepError when the watched process makes no progress before."""
     while not poll.poll(runtime.PATIENCE * 1000):
         watch.look()
 
 
 def reason(pid: int) -> str:
-    """Why a process stands still, as far as the kernel tells."""
+    """Return why a process makes no progress, as far as the kernel reports it."""
     state = _field(pid, "State")
     if not state or state[0] in "ZX":
         return "it is dead, and somebody else holds its end of the handshake open"

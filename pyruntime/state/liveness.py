@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 INIT = "init"  # in Record.extra: what is noted of init besides pid and start time
 _PIDFD, _BOOT, _NAMESPACE = "pidfd", "boot", "pid_namespace"
-_GONE = (ESRCH, EINVAL)  # ESRCH; EINVAL: the number lives on as that of a session or thread
+_GONE = (ESRCH, EINVAL)  # ESRCH; EINVAL: the number is still that of a session or thread
 
 
 def require_own_proc() -> None:
@@ -42,7 +42,7 @@ def require_own_proc() -> None:
 
 
 def note(record: Record, pidfd: int) -> None:
-    """Note what tells init from another process that gets its pid later. The caller saves the record."""
+    """Note what distinguishes init from another process that gets its pid later. The caller saves the record."""
     found: dict[str, object] = {_PIDFD: posix.fstat(pidfd).st_ino, _BOOT: _boot(), _NAMESPACE: _pid_namespace()}
     record.extra[INIT] = found
 
@@ -69,7 +69,7 @@ def find(record: Record) -> int:
         verdict = False if has_exited(pidfd) else _is_init(record, pidfd, noted)
         if verdict is None:
             raise Unknown(
-                f"cannot tell whether init of container {record.id} is alive: there is a process {record.pid},"
+                f"cannot determine whether init of container {record.id} is alive: there is a process {record.pid},"
                 " and it may be another one",
                 why=f"/proc/{record.pid} is not visible (hidepid?)",
                 hint=f"run as root with a /proc that shows all processes; if {record.pid} is another process, remove"
@@ -85,7 +85,7 @@ def find(record: Record) -> int:
 
 
 def _is_init(record: Record, pidfd: int, noted: dict[str, object]) -> bool | None:
-    """Whether the process behind a pidfd is init; None when it cannot be told."""
+    """Return whether the process of a pidfd is init; None if unknown."""
     start = _start_time(_pid_in_proc(record.pid, pidfd))
     if start and record.start:
         return start == record.start
@@ -114,7 +114,7 @@ def _find_elsewhere(record: Record) -> int:
         populated = processes.is_populated(cgroups)
         if populated or not cgroups:
             raise Unknown(
-                f"cannot tell whether init of container {record.id} is alive: it was created in another pid namespace",
+                f"cannot determine whether init of container {record.id} is alive: its pid namespace is another one",
                 why="its cgroup has processes" if populated else "it has no cgroup of its own",
                 hint=f"run in that pid namespace; if it is gone, remove {record.directory}",
             )

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.state.store import Record
 
-_NO_PROCESS = (ESRCH, EINVAL)  # ESRCH; EINVAL: the number lives on as that of a session or thread
+_NO_PROCESS = (ESRCH, EINVAL)  # ESRCH; EINVAL: the number is still that of a session or thread
 
 
 def note_init(record: Record, pid: int, pidfd: int) -> None:
@@ -26,7 +26,7 @@ def note_init(record: Record, pid: int, pidfd: int) -> None:
 
 
 def is_alive(record: Record) -> bool:
-    """Whether a container's init is alive. Raises Unknown when the kernel does not tell."""
+    """Return whether a container's init is alive. Raises Unknown."""
     if record.start and start_time(record.pid) == record.start:
         return True
     from pyruntime.state import liveness
@@ -42,7 +42,7 @@ def status_of(record: Record) -> str:
     """What the kernel says the container is: creating, created, running, paused or stopped.
 
     A pid that was given to another process since has another start time, so it does not count as init. Raises Unknown
-    when the kernel does not tell."""
+    when that cannot be determined."""
     if not record.created and not record.pid:
         return "creating"
     if not is_alive(record):
@@ -61,7 +61,7 @@ def waits_for_start(record: Record) -> bool:
     """Whether init holds the exec fifo open, which it does until it becomes the user's process."""
     try:
         fd = posix.open(record.path(FIFO), posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
-    except OSError:  # ENXIO: nobody holds it; ENOENT: `start` has been here
+    except OSError:  # ENXIO: no reader; ENOENT: `start` has removed it
         return False
     posix.close(fd)
     return True
@@ -79,7 +79,7 @@ def oci_state(record: Record, status: str, pid: int | None = None) -> dict[str, 
 
 
 def open_init(record: Record) -> int:
-    """A pidfd of init, -1 when it is gone. Raises Unknown when the kernel does not tell."""
+    """A pidfd of init, -1 when it is gone. Raises Unknown when that cannot be determined."""
     if record.pidfd >= 0:
         poll = select.poll()
         poll.register(record.pidfd, select.POLLIN)
@@ -92,7 +92,7 @@ def open_init(record: Record) -> int:
         if error.errno not in _NO_PROCESS:
             raise
     else:
-        # The descriptor is of whoever has the pid now; the start time tells whether that is still init.
+        # The descriptor is of the process that has the pid now; the start time shows whether that is still init.
         if record.start and start_time(record.pid) == record.start:
             return pidfd
         posix.close(pidfd)

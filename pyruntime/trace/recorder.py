@@ -1,7 +1,7 @@
 """Recording with --trace: who does the steps and keeps the time, in the command and in the container's init.
 
 One clock, CLOCK_MONOTONIC, which all processes of a host share; one in a time namespace has it shifted by a number
-that the kernel tells, and that is taken off again (time_namespaces(7)).
+that the kernel reports, and that is subtracted again (time_namespaces(7)).
 
 What the command does is kept in a list. Init writes a line to a file, the spool, at each begin and end: so its last
 step is known when it is killed, its steps after the exec fifo are kept, and it needs nothing but write(2), which is

@@ -66,11 +66,11 @@ class _Picture:
         x = self.x(event.start)
         width = max(self.x(event.end) - x, 1)
         kind = event.kind if event.result == OK else event.result
-        told = f"{event.name}: {duration(event.duration)}"
+        title = f"{event.name}: {duration(event.duration)}"
         if event.field:
-            told += f" ({event.field})"
+            title += f" ({event.field})"
         self.parts.append(
-            f'<g><title>{_safe(told)}</title><rect class="{_safe(kind)}" x="{x:.1f}" y="{y}" width="{width:.1f}" '
+            f'<g><title>{_safe(title)}</title><rect class="{_safe(kind)}" x="{x:.1f}" y="{y}" width="{width:.1f}" '
             f'height="{_ROW - 3}" rx="2"/>'
         )
         # Beside a short bar, too, if nothing follows soon.

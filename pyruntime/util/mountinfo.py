@@ -115,7 +115,7 @@ class Mounts:
 
 
 def _ends(place: str) -> Iterator[int]:
-    """Where the names of a path end, but for the last."""
+    """Yield the offsets at which the names of a path end, except the last."""
     at = place.find("/", 1)
     while at > 0:
         yield at

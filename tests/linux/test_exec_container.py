@@ -58,7 +58,7 @@ def sub_cgroups(one, name: str) -> list[str]:
 
 
 def test_a_pause_is_for_sub_cgroups_too(box):
-    """A process that is in one below the container's own stands still as well."""
+    """A process that is in one below the container's own is frozen as well."""
     one = box()
     made = sub_cgroups(one, "sub")
     try:

@@ -118,7 +118,7 @@ def test_list_with_hidden_processes(container):
 def test_another_process_has_the_pid_and_is_hidden(container, noted):
     """Two containers, and the record of one gets the pid of the other: not its init, and not killed as that.
 
-    Without pidfs (Linux 6.9) it cannot be told."""
+    Without pidfs (Linux 6.9) it is unknown."""
     box, other = container(["/bin/sleep", "1000"]), container(["/bin/sleep", "1000"])
     box.create()
     other.create()
@@ -127,10 +127,10 @@ def test_another_process_has_the_pid_and_is_hidden(container, noted):
     if not noted:
         forget_init(box)
     result = box.runtime.run("state", box.id, wrap=HIDDEN, check=None)
-    assert '"stopped"' in result.stdout or "cannot tell whether init" in result.stderr
+    assert '"stopped"' in result.stdout or "cannot determine whether init" in result.stderr
     assert (result.code == 0) == (noted and has_pidfs())
     result = box.kill("KILL", wrap=HIDDEN, check=1)
-    assert "not running" in result.stderr or "cannot tell whether init" in result.stderr
+    assert "not running" in result.stderr or "cannot determine whether init" in result.stderr
     assert is_alive(other.pid)
     record_of(box).write_text(text)
 
@@ -172,9 +172,9 @@ def test_from_another_pid_namespace(container):
     box.start()
     pid = box.pid
     result = box.runtime.run("state", box.id, wrap=INSIDE, check=1)
-    assert "created in another pid namespace" in result.stderr
+    assert "its pid namespace is another one" in result.stderr
     result = box.kill("KILL", wrap=INSIDE, check=1)
-    assert "created in another pid namespace" in result.stderr
+    assert "its pid namespace is another one" in result.stderr
     result = box.delete("--force", wrap=INSIDE, check=None)
     # By cgroup.kill of cgroup2 it can be killed from there.
     assert (result.code == 0) == (not is_alive(pid)) == (not record_of(box).parent.exists()), result
@@ -253,7 +253,7 @@ def test_a_damaged_record_of_a_living_container(container, how, started):
         assert not is_alive(pid)
         assert not record_of(box).parent.exists()
         return
-    assert "cannot tell" in result.stderr or "has no record" in result.stderr
+    assert "cannot determine" in result.stderr or "has no record" in result.stderr
     if not started:
         assert str(pid) in result.stderr or not json.loads(text)["cgroups"]
     assert is_alive(pid)
@@ -270,7 +270,7 @@ def test_a_damaged_record_of_a_container_without_a_cgroup(container):
     text = record_of(box).read_text()
     change(box, cgroups={}, pid=2**70)
     result = box.delete("--force", check=1)
-    assert "cannot tell whether processes of container" in result.stderr
+    assert "cannot determine whether processes of container" in result.stderr
     assert record_of(box).exists()
     record_of(box).write_text(text)
 

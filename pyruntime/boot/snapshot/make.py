@@ -5,8 +5,8 @@
 Before that the interpreter is run once to see which objects containers use (placement.py); that is a part which can be
 left out. Two more things make the picture fit everywhere on the machine:
 
-* The processor: the C library chooses its fastest routines for it when it starts. It is told to use those that every
-  processor of the architecture has. The launcher compares the processor's features nevertheless.
+* The processor: the C library chooses its fastest routines for it when it starts. It is configured to use those
+  that every processor of the architecture has. The launcher compares the processor's features nevertheless.
 * Nothing is bound lazily, and no restartable sequence is registered: both are the old process's business.
 """
 
@@ -143,7 +143,7 @@ def is_fresh(place: Place, mode: int) -> bool:
 
 
 def observe(command: list[str], environment: dict[str, str], directory: str) -> None:
-    """Let the interpreter tell, in the directory's file `placement`, which objects should lie side by side
+    """Run the interpreter so that it writes to the directory's file `placement` which objects to place side by side
     (placement.py). Where containers cannot be run no file is there, and they lie as they come."""
     try:
         result = subprocess.run(
@@ -203,7 +203,7 @@ def _make(
 
 def _stamps(names: set[str], archive: Path, sources: dict[str, tuple[int, int]]) -> dict[str, file.Stamp]:
     """What the launcher is to compare: the archive, and what was mapped or imported. Sources as the archive knows them,
-    which may have changed since; those of an installation, which nobody may change, are in the archive's digest."""
+    which may have changed since; those of an installation, which does not change, are in the archive's digest."""
     stamps = {}
     for name in sorted({*names, str(archive)}):
         size, time = sources.get(name, (0, 0))

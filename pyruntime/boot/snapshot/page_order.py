@@ -1,9 +1,9 @@
 """Which objects of the snapshot its commands write to, so that those can lie side by side.
 
-Whoever uses an object counts a reference in it, and the first write to a page of the snapshot copies the page. Of a
+Using an object counts a reference in it, and the first write to a page of the snapshot copies the page. Of a
 hundred thousand objects that importing makes, a command uses two thousand, and left to themselves these are on several
 hundred pages. So make.py starts the interpreter twice. The first time each object has pages of its own
-(native/placement.c), containers are run, for practice, and /proc/PID/pagemap tells which pages they have
+(native/placement.c), containers are run for practice, and /proc/PID/pagemap shows which pages they have
 copied. The second time the same allocations come in the same order, and what was written to lies together.
 
 Practice is rootless and without cgroups: it is done as nobody when root makes the snapshot, and can change nothing
@@ -63,7 +63,7 @@ class Pagemap:
 
 def observe(count: int, run: Run) -> None:
     """Write to the file `placement` what native/placement.c takes: the groups of the first `count` allocations of this
-    process. In the current directory, which is empty and becomes nobody's, containers are run for it; what is there
+    process. In the current directory, which is empty and is chowned to nobody, containers are run for it; what is there
     afterwards is the caller's to remove. Raises SystemExit, or any error of a command, when that cannot be done."""
     _become_nobody()
     pagemap = Pagemap(count)

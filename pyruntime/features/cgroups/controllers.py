@@ -16,7 +16,7 @@ def enable(directory: str, required: list[str], *, others: bool) -> None:
     """See to it that a cgroup has the controllers required, by enabling them in all cgroups above.
 
     With others, the rest is handed down too where that can be, for what it counts.
-    Raises StateError: the kernel has no such controller, nobody handed it down, or a cgroup above holds processes
+    Raises StateError: the kernel has no such controller, it is not delegated, or a cgroup above holds processes
     (the no-internal-process rule); they are named."""
     above = _ancestors(directory)
     offered = _words(above[0], "cgroup.controllers")

@@ -1,4 +1,4 @@
-"""linux.resources.cpu, but for cpus and mems: shares, bandwidth, real-time, idle. Times are microseconds."""
+"""linux.resources.cpu, except cpus and mems: shares, bandwidth, real-time, idle. Times are microseconds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How one more process gets into a container's cgroups: `exec`, and its --cgroup.
 
-Into the cgroup2 tree it is born (clone3(2), CLONE_INTO_CGROUP); the hierarchies of v1 it enters as the first thing
+It is cloned into the cgroup2 tree (clone3(2), CLONE_INTO_CGROUP); the hierarchies of v1 it enters as the first thing
 it does, by descriptors that its parent has opened.
 """
 

@@ -39,7 +39,7 @@ def remove(record: Record, timeout: float = _SECONDS) -> None:
                 break
             if now > deadline:
                 raise _busy(directory)
-            # The kernel tells nobody when the last one has left a v1 cgroup.
+            # The kernel does not notify when the last process has left a v1 cgroup.
             time.sleep(pause)
             pause = min(pause * 2, 0.05)
 

@@ -102,7 +102,7 @@ def merge(old: Resources, new: Resources) -> Resources:
 
 
 def _is_changed(name: str, old: Resources, given: Resources, merged: Resources) -> bool:
-    # Kubernetes sends all device rules with every update: to set them anew would only disturb.
+    # Kubernetes sends all device rules with every update: setting them again would only disturb.
     return bool(given.get(name)) and (name != "devices" or merged["devices"] != old.get("devices"))
 
 
@@ -129,7 +129,7 @@ def _require_devices(cgroups: dict[str, str], entries: list[DeviceRule]) -> None
 
 
 def _set_devices(updater: Updater, entries: list[DeviceRule]) -> None:
-    """Change the device rules while the container stands still: on v1 they are written one by one."""
+    """Change the device rules while the container is frozen: on v1 they are written one by one."""
     cgroups = updater.record.cgroups
     hierarchy = serving_hierarchy(cgroups, "devices")
     if hierarchy == UNIFIED:

@@ -139,7 +139,7 @@ def open_namespace(kind: str, path: str) -> int:
 
 
 def _kind_of_file(fd: int) -> str | None:
-    """The kind of a namespace bind-mounted on a file, None when it cannot be told: ioctl_ns(2), NS_GET_NSTYPE."""
+    """Return the type of a namespace bind-mounted on a file, None if unknown: ioctl_ns(2), NS_GET_NSTYPE."""
     import fcntl
 
     try:

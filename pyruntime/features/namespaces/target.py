@@ -105,7 +105,7 @@ def find(record: Record) -> Target:
     except BaseException:
         target.close()
         raise
-    # What /proc said was init's if init still lives: its pid cannot have been given away meanwhile.
+    # What /proc showed was init's if init is still alive: its pid cannot have been reused meanwhile.
     if is_dead(pidfd):
         target.close()
         raise gone(record.id)
@@ -143,7 +143,7 @@ def join(entrant: EntrantActor, kinds: list[str]) -> None:
 
 
 def become_root(target: TargetProcess) -> None:
-    """Become root of the user namespace that was joined: from outside one is nobody there."""
+    """Become root of the joined user namespace: the ids from outside are not mapped in it."""
     user.become(*target.root_ids)  # by what /proc said before: in the container's there may be nothing of this process
     if not target.setgroups_denied:
         posix.setgroups([])

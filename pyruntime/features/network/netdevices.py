@@ -90,7 +90,7 @@ def _find(netlink: Netlink, name: str) -> int | None:
 
 
 def _addresses(netlink: Netlink, index: int) -> list[Address]:
-    """The addresses that are kept: those that were set to stay, but for the kernel's own link-local ones."""
+    """Return the addresses that are kept: the permanent ones, except the kernel's link-local ones."""
     return [
         address
         for address in netlink.addresses(index)

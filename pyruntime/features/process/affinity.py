@@ -30,7 +30,7 @@ def parse_list(text: str, pointer: str) -> list[int]:
 
 
 def plan_reset(request: Request) -> Iterator[Step]:
-    """SETUP: whoever called the runtime may be tied to few CPUs; the container is to have all that its cpuset
+    """SETUP: the caller of the runtime may be restricted to few CPUs; the container gets all that its cpuset
     allows (runc since 1.2), and the kernel narrows it to that when init joins its cgroup."""
     yield Step("", reset)
 

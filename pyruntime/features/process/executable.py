@@ -1,4 +1,4 @@
-"""Whether execve(2) will take a program, and if not, why: told at `create`, where somebody listens.
+"""Check whether execve(2) will accept a program, and report why not at `create`, which has a reader.
 
 execve(2) answers "no such file or directory" for a script whose interpreter is missing, and "exec format
 error" for a foreign architecture; neither names what is missing. The file is the container's: it is read with
@@ -54,7 +54,7 @@ def check(file: str, name: str) -> None:
 
 
 def check_opened(fd: int, name: str, is_there: Callable[[bytes], bool]) -> None:
-    """The same for a program that is open, in a root where is_there tells of a path whether there is a file."""
+    """The same for a program that is open, in a root; is_there(path) returns whether a file exists."""
     if posix.fstat(fd).st_mode & S_IFMT != S_IFREG:
         return
     head = posix.pread(fd, 4096, 0)

@@ -1,6 +1,6 @@
 """Standard input and output that are the host's /dev/null, which is the same file for everybody.
 
-Engines give it for streams that nobody wants. By a descriptor of it, root in a container without a user namespace may
+Engines give it for unused streams. By a descriptor of it, root in a container without a user namespace may
 change its mode, owner and times for the whole host (/proc/self/fd/0; fchmod(2)). So the process gets the /dev/null of
 its container, like with runc. If the container has made something else of that, it gets a node of its own.
 """
@@ -82,7 +82,7 @@ def _containers(root_fd: int, mode: int) -> int:
 
 
 def _new(mode: int) -> int:
-    """Open a node of the same device in a filesystem that nobody else has. Raises OSError."""
+    """Open a node of the same device in a private filesystem. Raises OSError."""
     from pyruntime.kernel import mount
     from pyruntime.kernel.constants import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID
 

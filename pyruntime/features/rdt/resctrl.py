@@ -45,7 +45,7 @@ def plan_exec(request: Request) -> Iterator[Step]:
 
 
 def schemata(given: IntelRdt) -> list[str]:
-    """The lines to be written: those of l3CacheSchema but for its MB: lines when memBwSchema has one, that of
+    """The lines to write: those of l3CacheSchema, without its MB: lines when memBwSchema has one, that of
     memBwSchema, and those of schemata, which has the last word."""
     bandwidth = given.get("memBwSchema") or ""
     cache = [line.strip() for line in (given.get("l3CacheSchema") or "").splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""/process/terminal: a pseudoterminal of the container's own devpts, given to whoever asked for it.
+"""/process/terminal: a pseudoterminal of the container's own devpts, sent to the console socket.
 
 init makes it inside the container's /dev/pts and sends the master over the console socket. The rootfs may
 hold anything under that name, so what is opened must be the multiplexer of a devpts, and the other side is

@@ -18,7 +18,7 @@ def detach(record: Record) -> None:
     """Take away the bind of the rootfs on itself, and with it all that a container without a mount namespace
     of its own has mounted below and on it. In another mount namespace than create's there is nothing to do."""
     foreign = int(record.extra.get("foreign_mounts", 0))
-    # Counted anew each time: an unmount that propagates may take away two.
+    # Counted again each time: an unmount that propagates may take away two.
     while count(record.host_mounts) > foreign:
         try:
             mount.umount(record.host_mounts, MNT_DETACH | UMOUNT_NOFOLLOW)

@@ -270,7 +270,7 @@ def bind(
 
 def make_readonly(init: InitActor, destination: str) -> None:
     """make the mount on {destination} read-only"""
-    # The very mount: whoever shares the rootfs may have put a link in the place of the name since.
+    # The very mount: a process that shares the rootfs may have replaced the name by a link since.
     fd = init.late.pop(destination, -1)
     if fd < 0:
         fd = path.resolve(init.root_fd, destination)
@@ -281,7 +281,7 @@ def make_readonly(init: InitActor, destination: str) -> None:
 
 
 def _set_attributes(fd: int, set: int, clear: int, unnamed: int, shown: str) -> None:
-    """Set and clear attributes of a bind mount. Those that nobody named stay where they are locked.
+    """Set and clear attributes of a bind mount. Those that are not named stay where they are locked.
 
     In a user namespace ro, nosuid, … of the host's mounts cannot be cleared (mount_namespaces(7), "locked"). A word
     that asks for it, such as `rw`, is an error (EPERM), like with runc."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def move_root(init: InitActor) -> None:
     """move the rootfs over / and chroot(2) into it"""
     # The host's proc and sysfs stay mounted beneath the new root. Who may make a user namespace could reach
-    # them again by mounting proc anew, for which the kernel wants to see a whole one: so cover them.
+    # them again by mounting proc, which the kernel allows where a full one is visible: so cover them.
     for one in mountinfo.of("self"):
         if one.fstype not in ("proc", "sysfs") or one.place.startswith(init.rootfs + "/"):
             continue

@@ -126,7 +126,7 @@ def _make(root_fd: int, path: str, mode: int, *, directory: bool, linked: Callab
 
 
 def _make_one(parent: int, name: str, mode: int, *, directory: bool, shown: str) -> int:
-    """Make one directory or empty file in an opened directory and open it, whoever else made it meanwhile.
+    """Make one directory or empty file in an opened directory and open it, also if another process made it meanwhile.
 
     shown is its path, for messages."""
     try:

@@ -40,7 +40,7 @@ def plan_prepare(request: Request) -> Iterator[Step]:
     kind, _ = mount_options.propagation_of(asked or "rslave")
     own, _ = request.namespace("mount")
     pointer = "/root/path"
-    # A root that nobody asked to be a slave gets no mounts from a shared root of the host.
+    # A root that is not asked to be a slave gets no mounts from a shared root of the host.
     top = kind if asked and kind in (MS_PRIVATE, MS_SLAVE) else MS_PRIVATE
     yield Step(pointer, prepare, rootfs=request.rootfs(), propagation=kind, own_mounts=own, top=top)
 

@@ -28,7 +28,7 @@ def stand_in(request: Request, kind: str) -> str:
 
 
 def without_unmapped_group(request: Request, pointer: str, kind: str, data: list[str]) -> list[str]:
-    """The words for the filesystem but for devpts's `gid=` of a group that is not in the maps.
+    """Return the options for the filesystem without devpts's `gid=` of a group that is not mapped.
 
     Engines ask for `gid=5` (tty) by habit, also of a user namespace with one id."""
     maps = request.linux.get("gidMappings")

@@ -1,4 +1,4 @@
-"""Where the security modules are told what the next execve becomes: /proc/self/attr (proc_pid_attr(5))."""
+"""Set the label that a security module gives to the next execve: /proc/self/attr (proc_pid_attr(5))."""
 
 from __future__ import annotations
 

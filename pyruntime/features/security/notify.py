@@ -24,7 +24,7 @@ def forward(section: Seccomp, *, pid: int, pidfd: int, number: int, state: dict[
     """Take the listener `number` out of the process and send it to linux.seccomp.listenerPath.
 
     pid is the container process as the runtime sees it; state is the container's state (runtime-spec
-    runtime.md, "State"). Raises StepError when nobody listens there."""
+    runtime.md, "State"). Raises StepError when there is no listener."""
     path = section["listenerPath"]
     message = {
         "ociVersion": oci_version,

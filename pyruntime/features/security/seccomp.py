@@ -7,7 +7,7 @@ inherits the program with the parent's memory and loads it as late as it can:
 * without it before it gives its privileges up, because loading a filter then takes CAP_SYS_ADMIN.
 
 Whatever init does afterwards passes the filter, as it does under runc. Between loading a filter with a
-listener and having told the parent about it, init calls write(2) and read(2) only (libcontainer's order).
+listener and having reported it to the parent, init calls write(2) and read(2) only (libcontainer's order).
 
 Where init clones the process that executes the program (runtime/spawn.py), that process loads the filter, as the last
 thing but execve(2), if it can: with noNewPrivileges. It must as well when the filter has a listener, since that is
@@ -98,7 +98,7 @@ def check(section: Seccomp) -> None:
         raise ConfigError(
             f"{_NOTIFY} cannot be the default action",
             pointer=f"{here}/defaultAction",
-            why="init itself would wait for a listener that nobody has got yet",
+            why="init itself would wait for a listener that is not received yet",
             hint="name the system calls to be handed over",
         )
     for index, rule in enumerate(section.get("syscalls") or ()):
@@ -106,7 +106,7 @@ def check(section: Seccomp) -> None:
             raise ConfigError(
                 f"write cannot have the action {_NOTIFY}",
                 pointer=f"{here}/syscalls/{index}/names",
-                why="init tells the runtime about the listener with it",
+                why="init reports the listener to the runtime with it",
                 hint="take write out of the rule",
             )
 

@@ -186,7 +186,7 @@ def _too_long(message: str) -> ConfigError:
 def _conditions(args: list[SyscallArgument] | tuple[()]) -> list[list[tuple[int, int, int, int]]]:
     """The comparisons of a rule, as a list of rules to add.
 
-    All must hold (AND), but for several on one argument, of which one must (OR): then each is a rule of its
+    All must hold (AND), except several on one argument, of which one must (OR): then each is a rule of its
     own. The specification says nothing; runc began it for the profiles of docker, and all do so."""
     compared = [(arg["index"], OPERATORS[arg["op"]], arg["value"], arg.get("valueTwo") or 0) for arg in args]
     if len({index for index, *_ in compared}) < len(compared):
