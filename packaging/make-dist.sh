@@ -16,6 +16,9 @@ SOURCE_DATE_EPOCH=$(packaging/source-date.sh)
 export SOURCE_DATE_EPOCH PYTHONHASHSEED=0 LC_ALL=C.UTF-8 TZ=UTC
 umask 022
 
+if [ -e .git ] && [ -n "$(git -c safe.directory="$PWD" status --porcelain)" ]; then
+    echo "note: this is not the release of a commit: the checkout has changes (git status); new files are left out" >&2
+fi
 work=build/dist
 rm -rf "$work" "$output"/pyruntime[-_]* "$output/SHA256SUMS"
 mkdir -p "$work/files"

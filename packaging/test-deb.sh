@@ -260,7 +260,7 @@ removal() {
     mkdir -p /etc/pyruntime
     touch /etc/pyruntime/no-snapshot
     apt-get remove -q -y pyruntime </dev/null >/tmp/apt.log 2>&1 || { cat /tmp/apt.log >&2; fail "apt-get remove"; }
-    grep -q "1 container.* in /run/pyruntime" /tmp/apt.log || { cat /tmp/apt.log >&2; fail "remove says nothing of containers"; }
+    grep -q "containers in /run/pyruntime: 1" /tmp/apt.log || { cat /tmp/apt.log >&2; fail "remove says nothing of containers"; }
     kill -0 "$pid" || fail "remove ended the container"
     check "remove: containers go on, and the message says so"
     for file in /usr/bin/pyruntime /usr/lib/pyruntime /usr/lib/python3/dist-packages/pyruntime; do
@@ -291,7 +291,7 @@ try() {
     upgrade
     python_again
     removal
-    echo "$passed checks passed"
+    echo "$passed passed"
 }
 
 case ${1-} in
