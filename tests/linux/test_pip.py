@@ -74,6 +74,26 @@ def test_the_library(environment: Path) -> None:
     assert {"Bundle", "Container", "PyruntimeError"} <= set(names)
 
 
+def test_the_types(environment: Path, tmp_path: Path) -> None:
+    """A type checker of a program finds them in the wheel (py.typed), and a mistake by them."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import pyruntime\n"
+        "box = pyruntime.Container('box', pyruntime.Bundle('/bundle'))\n"
+        "reveal_type(box.state().pid)\n"
+        "reveal_type(pyruntime.__version__)\n"
+        "box.kill(signal=[])\n"
+    )
+    words = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
+    words += ["--config-file", os.devnull, "--python-executable", environment / "bin/python", program]
+    result = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    lines = [line.split(" ", 1)[1] for line in result.stdout.splitlines() if line.startswith("program.py")]
+    assert lines[0] == 'note: Revealed type is "int"', result.stdout + result.stderr
+    assert lines[1] == 'note: Revealed type is "str"'
+    assert lines[2].startswith("error: ") and '"kill" of "Container"' in lines[2]
+    assert len(lines) == 3
+
+
 @pytest.mark.parametrize("command", [["bin/pyruntime"], ["bin/python", "-m", "pyruntime"]], ids=["command", "module"])
 def test_a_container(environment: Path, command: list[str], container) -> None:
     """Its init is no file that a container could write to (CVE-2019-5736)."""
