@@ -20,12 +20,21 @@ MARKS = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options of all tiers."""
+    from support.order import add_option
+
+    add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks of the root tier."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
+    from support.order import Order
     from support.races import Retries
 
+    config.pluginmanager.register(Order(config.getoption("order")), "pyruntime-order")
     config.pluginmanager.register(Retries(), "pyruntime-races")
 
 

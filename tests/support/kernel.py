@@ -10,7 +10,7 @@ VERSION = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 CLONE_NEWNS = 0x00020000
 MNT_DETACH = 0x2
 MS_RDONLY = 0x1
@@ -26,9 +26,12 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def become_subreaper() -> None:
-    """Let orphans below this process become its children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
-    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+def become_subreaper(wanted: bool = True) -> bool:
+    """Set whether orphans below this process become its children (prctl(2)); whether they did before."""
+    before = ctypes.c_int()
+    _check(_libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0), "prctl(PR_GET_CHILD_SUBREAPER)")
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+    return bool(before.value)
 
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
