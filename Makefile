@@ -18,7 +18,7 @@ REAL_PYTHON = $$($(VENV) -c 'import os, sys; print(os.path.realpath(sys._base_ex
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-19s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-19s %s\n", $$1, $$2 }'
 
 build: build-packages $(READY) $(LAUNCHER) $(SHIM) ## the virtual environment, the kernel module, build/bin/pyruntime
 	@$(VENV) native/build.py
@@ -69,6 +69,9 @@ coverage: build test-packages .venv/.coverage ## unit tests and tests/linux, and
 
 test-vm: build ## tests on pure cgroup v2 with systemd, and as an ordinary user, in an emulated machine (root)
 	@ENGINES_RELEASE="$(ENGINES_RELEASE)" tools/test-vm.sh $(ARGS)
+
+test-arm64: arm64-packages ## make build, make run, unit tests and tests/linux in an emulated arm64 machine (root, hours)
+	@tools/test-arm64 $(ARGS)
 
 test-engines: build engines-packages .venv/.engines ## containerd, docker, podman, buildah (root); docs/engines.md has its settings
 	@[ "$$(id -u)" = 0 ] || echo "note: not root: tests that need it will be skipped"
@@ -163,4 +166,4 @@ distclean: clean ## removes .venv too
 
 always:
 
-.PHONY: always help build run test test-sanitized coverage test-vm test-engines check check-lint check-format check-types check-native bench conformance conformance-cgroups docs install dist test-dist deb test-deb rpm uninstall clean distclean
+.PHONY: always help build run test test-sanitized coverage test-vm test-arm64 test-engines check check-lint check-format check-types check-native bench conformance conformance-cgroups docs install dist test-dist deb test-deb rpm uninstall clean distclean

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, if any is missing.
 #
-#   tools/packages.sh build|run|test|conformance|bench|engines|vm|fresh|deb|rpm ...
+#   tools/packages.sh build|run|test|conformance|bench|engines|vm|arm64|fresh|deb|rpm ...
 set -eu
 
 wanted=
@@ -29,6 +29,7 @@ for task in "$@"; do
         containernetworking-plugins" ;;
     bench) wanted="$wanted busybox-static runc crun strace" ;;
     vm) wanted="$wanted qemu-system-x86 qemu-utils mmdebstrap e2fsprogs zstd" ;;
+    arm64) wanted="$wanted qemu-system-arm debootstrap kmod e2fsprogs" ;;
     *) echo "$0: no such task: $task" >&2; exit 2 ;;
     esac
 done

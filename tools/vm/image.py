@@ -124,7 +124,7 @@ def _make(work: Path) -> None:
     (root / "usr/lib/modules").mkdir(parents=True, exist_ok=True)
     shutil.move(modules, root / "usr/lib/modules" / modules.name)
     _configure(root, modules.name)
-    _initramfs(root, modules.name, work / "initrd")
+    initramfs(root, modules.name, work / "initrd", root / "usr/bin/busybox")
     _uncompress(next(kernel.glob("boot/vmlinuz-*")), work / "kernel.elf")
     for folder in ("var/cache/apt", "var/lib/apt/lists"):
         shutil.rmtree(root / folder, ignore_errors=True)
@@ -213,18 +213,27 @@ def _uncompress(packed: Path, target: Path) -> None:
     target.write_bytes(data)  # qemu boots it as well, slower
 
 
-def _initramfs(root: Path, version: str, target: Path) -> None:
-    files = _modules(root / "usr/lib/modules" / version, DRIVERS)
+def initramfs(
+    root: Path,
+    version: str,
+    target: Path,
+    busybox: Path,
+    drivers: tuple[str, ...] = DRIVERS,
+    program: str = "/lib/systemd/systemd",
+) -> None:
+    """Make an initramfs that loads drivers of the kernel `version` and executes a program on the first disk."""
+    files = _modules(root / "usr/lib/modules" / version, drivers)
     loaded = {file.name.partition(".ko")[0] + ".ko": file for file in files}
     init = (GUEST / "init.sh").read_text().replace("@MODULES@", " ".join(loaded))
-    folder, program = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755
+    init = init.replace("@PROGRAM@", program)
+    folder, executable = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755
     entries = [(name, folder, b"", (0, 0)) for name in ("bin", "lib", "dev")]
     entries += [
         ("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)),
-        ("bin/busybox", program, (root / "usr/bin/busybox").read_bytes(), (0, 0)),
-        ("init", program, init.encode(), (0, 0)),
+        ("bin/busybox", executable, busybox.read_bytes(), (0, 0)),
+        ("init", executable, init.encode(), (0, 0)),
     ]
-    entries += [(f"lib/{name}", program, _unpacked(file), (0, 0)) for name, file in loaded.items()]
+    entries += [(f"lib/{name}", executable, _unpacked(file), (0, 0)) for name, file in loaded.items()]
     target.write_bytes(_archive([*entries, ("TRAILER!!!", 0, b"", (0, 0))]))
 
 

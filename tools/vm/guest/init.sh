@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The initramfs: loads the drivers of the disk and goes on with systemd on it.
+# The initramfs: loads the drivers of the disk and executes @PROGRAM@ on it.
 b=/bin/busybox
 $b mkdir -p /proc /sys /dev /root
 $b mount -t proc proc /proc
@@ -16,4 +16,4 @@ done
 $b mount -t ext4 -o rw,noatime /dev/vda /root || { echo "cannot mount /dev/vda"; $b poweroff -f; }
 $b umount /proc
 $b mount --move /dev /root/dev
-exec $b switch_root /root /lib/systemd/systemd
+exec $b switch_root /root @PROGRAM@
