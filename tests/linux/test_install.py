@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 
@@ -28,15 +27,19 @@ def tree(top: Path) -> set[str]:
     return {str(path.relative_to(top)) for path in top.rglob("*")}
 
 
-@pytest.fixture(scope="module")
-def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def install(prefix: Path) -> Path:
     """An installation, in a prefix where something else is installed already."""
-    prefix = tmp_path_factory.mktemp("install") / "prefix"
     (prefix / "bin").mkdir(parents=True)
     (prefix / "lib/other").mkdir(parents=True)
     (prefix / "bin/other").touch()
     make("install", f"PREFIX={prefix}")
-    yield prefix
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation that no test changes."""
+    return install(tmp_path_factory.mktemp("install") / "prefix")
 
 
 @pytest.fixture
@@ -209,8 +212,8 @@ def test_no_programs_of_dependencies_are_installed(prefix: Path) -> None:
     assert not (prefix / "lib/pyruntime/bin").exists()
 
 
-def test_again_and_away(prefix: Path) -> None:
-    """The last test of this file: it removes what the others use."""
+def test_again_and_away(tmp_path: Path) -> None:
+    prefix = install(tmp_path / "prefix")
     (prefix / "lib/pyruntime/stray.py").touch()
     make("install", f"PREFIX={prefix}")
     assert not (prefix / "lib/pyruntime/stray.py").exists()
