@@ -9,8 +9,8 @@ LAUNCHER := build/bin/pyruntime
 SHIM := build/bin/containerd-shim-pyruntime-v1
 PLACE := build/.place
 ARCHIVE := build/pyruntime.archive
-# no: the launcher never uses a snapshot of the interpreter, and none is made (docs/snapshot.md).
-SNAPSHOT ?= yes
+# no: the launcher never uses a snapshot of the interpreter, and none is made (docs/snapshot.md); yes needs x86-64.
+SNAPSHOT ?= $(if $(filter x86_64,$(shell uname -m)),yes,no)
 export SNAPSHOT
 # Where the dependencies are, and the interpreter's real file.
 SITE = $$($(VENV) -c 'import sysconfig; print(sysconfig.get_paths()["platlib"])')
