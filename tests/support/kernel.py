@@ -54,3 +54,12 @@ def enter_private_mounts() -> None:
     _check(_libc.unshare(CLONE_NEWNS), "unshare(CLONE_NEWNS)")
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mount(None, "/", None, MS_REC | MS_SHARED)
+
+
+def has_apparmor() -> bool:
+    """Whether AppArmor is enabled, also where securityfs is not mounted."""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled") as file:
+            return file.read() == "Y\n"
+    except FileNotFoundError:
+        return False
