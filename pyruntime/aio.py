@@ -111,7 +111,7 @@ class Container:
             raise
 
     async def start(self) -> None:
-        """Let init become the user's process."""
+        """Start the user's process."""
         await _answer(self.blocking.request("start"))
 
     async def exec(
@@ -156,7 +156,7 @@ class Container:
         await _answer(self.blocking.request("pause"))
 
     async def resume(self) -> None:
-        """Let all processes go on."""
+        """Resume all processes."""
         await _answer(self.blocking.request("resume"))
 
     async def update(self, resources: dict[str, object]) -> None:

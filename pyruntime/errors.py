@@ -4,7 +4,7 @@
     ├── UsageError       the command line is wrong
     ├── ConfigError      config.json (or process.json) is wrong: `pointer` says where
     ├── StateError       the container is not in a state that allows the command
-    │   ├── NotFound     there is no container of that name
+    │   ├── NotFound     no such container
     │   ├── Unknown      the kernel does not report whether the container runs
     │   └── Busy         another command is at work on the container
     ├── StepError        a step of the plan failed: `pointer`, `step`, `syscall`, `errno`
@@ -106,7 +106,7 @@ class StateError(PyruntimeError):
 
 
 class NotFound(StateError):
-    """There is no container of that name below --root."""
+    """The container does not exist below --root."""
 
 
 class Busy(StateError):

@@ -178,7 +178,7 @@ def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: object
 
 
 def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Comparison]:
-    """What is to be hidden is hidden: by the null device, or by an empty directory that stays empty."""
+    """Check that masked paths are covered by the null device, or by an empty directory that stays empty."""
     what = f"{path} is masked"
     try:
         looked = view.look(path)
@@ -201,7 +201,7 @@ def masked(view: View, pointer: str, path: str, **_: object) -> Iterator[Compari
 
 
 def readonly(view: View, pointer: str, path: str, **_: object) -> Iterator[Comparison]:
-    """What is to be read-only is."""
+    """Check that read-only paths are read-only."""
     what = f"{path} is read-only"
     seen = view.mounts.seen_at(clean(path))
     try:
@@ -227,7 +227,7 @@ def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Co
     root = view.mounts.root()
     what = f"the root's propagation is {word}"
     if root is None:
-        yield cannot_see(pointer, what, "the root is no mount")
+        yield cannot_see(pointer, what, "the root is not a mount point")
     else:
         yield _judged(pointer, what, _propagation(root, [PROPAGATION[word]]), root)
 

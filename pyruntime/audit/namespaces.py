@@ -98,7 +98,7 @@ def root_readonly(view: View, pointer: str, **_: object) -> Iterator[Comparison]
     """Check that the root mount is read-only."""
     root = view.mounts.root()
     if root is None:
-        yield cannot_see(pointer, "a read-only root", "the root is no mount")
+        yield cannot_see(pointer, "a read-only root", "the root is not a mount point")
     elif "ro" in root.options:
         yield as_asked(pointer, "a read-only root")
     else:

@@ -10,7 +10,7 @@ loaded at one go when its word stands on the command line: one read, one unmarsh
 nothing of importlib for each of them.
 
 An update may put another archive in place while a command runs, at whose places other things stand: each piece of code
-begins with the archive's mark. What is no longer to be had comes from the source.
+begins with the archive's mark. What is out of date is loaded from the source.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ SHARED = (
 FLAGS = (
     *SHARED,
     Flag("parent-path", "the images of an earlier --pre-dump, as seen from those of now", value="PATH"),
-    Flag("leave-running", "let the container run on", short="R"),
-    Flag("pre-dump", "memory only, and let the container run on"),
+    Flag("leave-running", "leave the container running", short="R"),
+    Flag("pre-dump", "memory only, and leave the container running"),
     Flag("page-server", "send memory to a criu page server", value="ADDRESS:PORT"),
     Flag("status-fd", "descriptor that gets a zero byte once --lazy-pages is ready", value="N"),
     Flag("tcp-skip-in-flight", "without TCP connections that are being made"),

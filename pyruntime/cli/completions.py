@@ -1,6 +1,6 @@
 """Completion for bash, zsh and fish, made from the tables that parse the command line.
 
-What is to be completed follows from how a table calls a value: DIR, FILE, ID, SIGNAL, CAP, or `one|another`.
+What completes a value follows from its name in a table: DIR, FILE, ID, SIGNAL, CAP, or `one|another`.
 """
 
 from __future__ import annotations

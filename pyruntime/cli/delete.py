@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 USAGE = "ID"
 FLAGS = (
-    Flag("force", "kill a container that runs; an unknown id is no error", short="f"),
+    Flag("force", "kill a running container; an unknown id is not an error", short="f"),
     Flag("regex", "ID is a regular expression: delete every container that it matches", short="r"),
     TRACE,
 )

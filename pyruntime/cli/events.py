@@ -47,6 +47,6 @@ def seconds(text: str) -> float:
         try:
             total += float(rest[:digits]) * unit[1]  # type: ignore[index]
         except (ValueError, TypeError):
-            raise UsageError(f"--interval: {text!r} is no time", hint="write it as 5s or 500ms") from None
+            raise UsageError(f"--interval: {text!r} is not a time", hint="write it as 5s or 500ms") from None
         rest = rest[digits + len(unit[0]) :]  # type: ignore[index]
     return total

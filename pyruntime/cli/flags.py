@@ -46,7 +46,7 @@ TRACE = Flag("trace", "write what was done, and how long it took, to FILE (or in
 def parse(arguments: list[str], flags: tuple[Flag, ...], *, mixed: bool = False) -> tuple[Values, list[str]]:
     """Split arguments into flags and the rest: ({name: value}, rest).
 
-    The rest begins at the first word that is no flag, or after `--`; with mixed, flags may follow it too.
+    The rest begins at the first word that is not a flag, or after `--`; with mixed, flags may follow it too.
     Raises UsageError."""
     values: Values = {flag.name: flag.default for flag in flags}
     values["help"] = False

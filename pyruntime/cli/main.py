@@ -24,10 +24,10 @@ GLOBAL = (
     Flag("log-format", "form of the log", value="text|json", default="text"),
     Flag("debug", "log more"),
     flags.TRACE,
-    Flag("systemd-cgroup", "let systemd make the cgroups (cgroupsPath is then slice:prefix:name)"),
-    Flag("cgroup-manager", "who makes the cgroups, as for crun", value="cgroupfs|systemd"),
+    Flag("systemd-cgroup", "make the cgroups by systemd (cgroupsPath is then slice:prefix:name)"),
+    Flag("cgroup-manager", "cgroup manager, like crun's flag", value="cgroupfs|systemd"),
     Flag("rootless", "whether to do without what only root may", value="true|false|auto", default="auto"),
-    Flag("criu", "taken and ignored, as runc does", value="PATH"),
+    Flag("criu", "accepted for compatibility, ignored", value="PATH"),
     Flag("version", "show the version", short="v"),
 )
 
@@ -43,7 +43,7 @@ COMMANDS = {
     "exec": "run another process in a container",
     "ps": "list the processes of a container",
     "pause": "freeze all processes of a container",
-    "resume": "let a paused container go on",
+    "resume": "resume a paused container",
     "update": "change the resource limits of a container",
     "events": "show resource usage and out-of-memory events",
     "checkpoint": "write a container's processes to images, by criu",

@@ -16,7 +16,7 @@ _MORE = {
     "run": "The exit status is that of the process, or 128 + N when signal N ended it. Then the container is deleted.",
     "kill": "The signal is a name, with or without SIG, or a number; TERM when there is none.",
     "delete": "A container that runs is deleted with --force only: its processes are killed. With --force an unknown "
-    "id is no error.",
+    "id is not an error.",
     "exec": "The exit status is that of the process, or 255 when it could not be run. Without --process it is as the "
     "container's first one except for what flags say.",
     "ps": "Options after the id are those of ps(1); -ef when there are none.",

@@ -1,4 +1,4 @@
-"""resume: let a paused container go on."""
+"""resume: resume a paused container."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Server:
         return True
 
     def fork(self, request: dict[str, Any], given: dict[str, int]) -> None:
-        """Let a child do an operation, and answer."""
+        """Run an operation in a child, and answer."""
         if request["op"] not in COMMANDS:
             raise ValueError(request["op"])
         settings = forked.settings(
@@ -175,7 +175,7 @@ class Server:
         socket.close()
 
     def forget(self, fd: int) -> None:
-        """Drop somebody who waited."""
+        """Drop a client that waited."""
         self.poll.unregister(fd)
         self.waiting.pop(fd)[0].close()
 

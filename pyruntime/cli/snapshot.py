@@ -18,7 +18,7 @@ USAGE = "make|remove|status"
 FLAGS = (
     Flag("again", "make it even if there is one that is fresh"),
     Flag("no-practice", "do not run containers to see which objects they use"),
-    Flag("shared", "let all users start from it: they can read it then"),
+    Flag("shared", "make it readable for all users, so that they start from it"),
     Flag("format", "form of the status; cyclonedx is a bill of materials", short="f", value="table|json|cyclonedx"),
 )
 ACTIONS = ("make", "remove", "status")

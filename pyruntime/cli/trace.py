@@ -70,7 +70,7 @@ def _read(path: str) -> Any:
     try:
         return fastjson.loads(data.decode("utf-8", "surrogateescape"))
     except ValueError:
-        raise PyruntimeError(f"{path} is no JSON", hint="give a file that --trace has written") from None
+        raise PyruntimeError(f"{path} is not valid JSON", hint="give a file that --trace has written") from None
 
 
 def _write(path: str, text: str) -> None:

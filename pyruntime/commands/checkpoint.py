@@ -18,7 +18,7 @@ def checkpoint(
 ) -> None:
     """Write the images; then delete the container, unless it runs on. Raises PyruntimeError; then it runs on.
 
-    files: what its standard input, output and error are (criu/images.py, descriptors_of), for a caller who knows.
+    files: what its standard input, output and error are (criu/images.py, descriptors_of), if the caller knows.
     keep:  leave the stopped container in place."""
     record = store.load(settings.root, id)
     criu_checkpoint.checkpoint(record, asked, files)

@@ -21,8 +21,9 @@ _TRIES, _DONE = 2, -1  # of a poststop hook
 
 
 def delete_by_id(root: str, id: ContainerId, *, force: bool, log: Log) -> None:
-    """Remove the container of this name, as `delete`. With force one that does not exist is no error, and of one whose
-    record is missing or damaged goes what can be read of it."""
+    """Remove the container of this name.
+
+    force: it may be running or not exist; of one whose record is missing or damaged, what can be read is removed."""
     try:
         record = store.load(root, id)
     except NotFound:
@@ -109,7 +110,7 @@ def undo_created(record: Record, log: Log, error: BaseException) -> None:
 
 
 def destroy(record: Record, log: Log) -> None:
-    """Undo everything that the record says may exist, and run the poststop hooks. What is not there is no error.
+    """Undo everything that the record says may exist, and run the poststop hooks. What does not exist is not an error.
 
     The record is removed last: if this process is killed, the next `delete` continues."""
     held = kill_all(record)
@@ -139,20 +140,20 @@ def destroy(record: Record, log: Log) -> None:
 def _run_poststop(record: Record, log: Log) -> None:
     """Run the poststop hooks. One that fails is a warning, and the next one runs.
 
-    Each is noted before it is begun: should this command be killed, the next `delete` goes on from there. One that
-    was broken off is tried once more, and not again: it may hang, and the container must go."""
+    Each is noted before it begins: if this command is killed, the next `delete` continues from there. One that
+    was interrupted is run once more, and not again: it may hang, and the container must be removed."""
     from pyruntime.features import hooks
 
     steps = list(hooks.plan_poststop(record.hooks))
     tries: list[int] = record.extra.get("poststop") or [0] * len(steps)
     record.extra["poststop"] = tries
-    # Gone by now; by the time of another `delete` these may be somebody else's.
+    # Gone by now; by the time of another `delete` these may be another container's.
     record.cgroups, record.host_mounts = {}, ""
     for name in ("rdt", "rdt_monitor"):
         record.extra.pop(name, None)
     for number, step in enumerate(steps):
         if tries[number] >= _TRIES:
-            log.warning(f"poststop hook #{number} was broken off twice: it is not run again")
+            log.warning(f"poststop hook #{number} was interrupted twice: it is not run again")
         if tries[number] not in range(_TRIES):
             continue
         tries[number] += 1

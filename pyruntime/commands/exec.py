@@ -355,7 +355,7 @@ def _user(first: User, text: str, groups: list[str]) -> User:
 
 
 def _id(text: str, what: str) -> int:
-    """A user or group id: digits only (CVE-2026-30892: whatever is no number must not become 0)."""
+    """Parse a user or group id: digits only (CVE-2026-30892: what is not a number must not become 0)."""
     if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _HIGHEST_ID:
         return int(text)
     raise UsageError(

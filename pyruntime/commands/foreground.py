@@ -1,4 +1,4 @@
-"""Waiting for a process in the foreground: signals go on to it, and its exit status becomes ours."""
+"""Wait for a process in the foreground: forward signals to it, and exit with its status."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WATCHED = frozenset(range(1, 65)) - {9, 19, 32, 33}
 
 
 def hold_signals() -> None:
-    """Let signals wait for `attend`. To be called before the clone: one that comes meanwhile is not lost.
+    """Block signals until `attend`. To be called before the clone: one that arrives meanwhile is not lost.
 
-    The child lets them through again right before execve (kernel.process.reset_signals)."""
+    The child unblocks them right before execve (kernel.process.reset_signals)."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, WATCHED)
 
 
@@ -37,7 +37,7 @@ class Source:
         """Do what a descriptor is ready for; called with those of other sources, too."""
 
     def signal(self, number: int) -> None:
-        """A signal has come, before it goes on to the process."""
+        """Handle a signal before it is forwarded to the process."""
 
     def finish(self) -> None:
         """The process has ended."""

@@ -92,7 +92,7 @@ class PreparedProcess:
 
 
 def set_console(request: Request, console: int) -> None:
-    """Let a connected socket get the terminal's master; -1: nothing takes it. Raises StateError."""
+    """Send the terminal's master to a connected socket; -1: there is none. Raises StateError."""
     if console >= 0:
         request.console = _socket.socket(fileno=console)
     elif request.process.get("terminal"):
@@ -168,7 +168,7 @@ def fork(
     The child writes one JSON object and END to the descriptor answer, and ends: {"value", "warnings"} or
     {"error", "warnings"}; see `result`. name: the operation, for messages.
 
-    stdio: what the child's descriptors 0, 1, 2 are to be; without it they are /dev/null. kept: others that it keeps.
+    stdio: the child's descriptors 0, 1, 2; without it they are /dev/null. kept: others that it keeps.
     tied: the child is killed when the caller dies: what it has begun is then for `delete`, and nothing comes later."""
     caller = posix.getpid()
     pid = posix.fork()

@@ -27,7 +27,7 @@ _FATAL = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 31))
 def kill_by_id(root: str, id: ContainerId, signal: int | str, *, everything: bool = False) -> None:
     """Send a signal, given by number or name, to a container. Raises NotFound, StateError, UsageError.
 
-    everything: to all of its processes; a container that has stopped is no error then, since containerd calls
+    everything: to all of its processes; a container that has stopped is not an error then, since containerd calls
     `kill --all` after init has died, for processes that outlive it in a shared pid namespace."""
     record = store.load(root, id)
     if isinstance(signal, str):  # parsed now: of a container that does not exist, that is the error, like runc
@@ -47,7 +47,7 @@ def kill(record: Record, signal: int, *, everything: bool = False) -> None:
     """Send a signal to init, or with everything to all processes. Raises StateError when init is not running.
 
     SIGKILL is for all of a container without a pid namespace of its own, as the kernel does it for one with; then,
-    and with everything, it is no error that init is gone while the cgroup is there."""
+    and with everything, it is not an error that init is gone while the cgroup exists."""
     everything = everything or (signal == SIGKILL and not record.private_pid)
     unknown = None
     try:
@@ -63,7 +63,7 @@ def kill(record: Record, signal: int, *, everything: bool = False) -> None:
     from pyruntime.cgroupfs import kill as cgroup_kill
     from pyruntime.state import cgroup_identity
 
-    # With a pid namespace of its own nothing outlives init: who is in the cgroup came later.
+    # With a pid namespace of its own nothing outlives init: processes in the cgroup came later.
     cgroups = cgroup_identity.own(record) if reached or unknown is not None or not record.private_pid else {}
     if not everything:
         cgroup_kill.thaw_for_death(cgroups)

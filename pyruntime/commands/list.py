@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def ids_of(settings: Settings) -> list[ContainerId]:
     """The names of the containers, in order. What else lies below --root is passed over.
 
-    Raises StateError when there is no --root, unless it is the default one, which the first create makes."""
+    Raises StateError when --root does not exist, unless it is the default one, which the first create makes."""
     try:
         with posix.scandir(settings.root) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))

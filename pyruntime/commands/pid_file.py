@@ -26,7 +26,7 @@ def check(path: str) -> None:
 
 
 def write(path: str, pid: int) -> None:
-    """Write a pid as a whole: who sees the file sees the number. Raises StateError."""
+    """Write a pid atomically: a reader that sees the file sees the number. Raises StateError."""
     directory, _, name = path.rpartition("/")
     directory = directory or ("/" if path.startswith("/") else ".")
     try:

@@ -23,7 +23,7 @@ def connect(path: str) -> _socket.socket | None:
 
 
 def send(socket: _socket.socket, pidfd: int, name: str) -> None:
-    """Send a pidfd and close the connection; name is "standard" for init, "setns" for exec, as runc has it."""
+    """Send a pidfd and close the connection; name is "standard" for init, "setns" for exec, like runc."""
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, "little"))
     try:
         socket.sendmsg([name.encode()], [rights], _socket.MSG_NOSIGNAL)

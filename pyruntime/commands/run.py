@@ -57,7 +57,7 @@ def run(
 
 
 def prepare_foreground(*, subreaper: bool) -> None:
-    """Let signals wait, and be the parent of what the container leaves; to be called before init is cloned."""
+    """Block signals, and become the subreaper of the container's orphans; to be called before init is cloned."""
     foreground.hold_signals()
     if subreaper:
         process.prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -86,7 +86,7 @@ def _attend(settings: Settings, record: Record, relay: Relay | None, notify: Not
 
 
 def attend(settings: Settings, record: Record, sources: Sequence[foreground.Source], *, keep: bool) -> int:
-    """Wait for the container's end: its exit status. Then delete it, unless it is to be kept."""
+    """Wait until the container has exited, delete it unless it is kept, and return its exit status."""
     pidfd = open_init(record)
     status = foreground.attend(record.pid, pidfd, sources)
     if pidfd >= 0:

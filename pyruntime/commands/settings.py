@@ -17,7 +17,7 @@ class Settings:
     root:           the directory of the containers' state, an absolute path.
     root_given:     whether the caller gave it; otherwise it need not exist.
     rootless:       do without what only root may do (plan/request.py).
-    systemd_cgroup: let systemd make the cgroups.
+    systemd_cgroup: make the cgroups by systemd.
     log:            where warnings go."""
 
     __slots__ = ("_root", "log", "root_given", "rootless", "systemd_cgroup")
@@ -57,13 +57,13 @@ def is_rootless(word: str = "auto") -> bool:
 def default_root(rootless: bool) -> str:
     """The directory of the containers' state where none is given. Raises UsageError."""
     runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
-    # Rootless podman calls as root of its user namespace, which cannot write /run either. $USER as runc has it:
-    # who became root by other ways may still have somebody else's XDG_RUNTIME_DIR.
+    # Rootless podman calls as root of its user namespace, which cannot write /run either. $USER like runc:
+    # a process that became root by other means may still have another user's XDG_RUNTIME_DIR.
     if rootless and runtime_dir and (posix.geteuid() != 0 or posix.environ.get(b"USER") != b"root"):
         return f"{runtime_dir}/pyruntime"
     if rootless and posix.geteuid() != 0:
         raise UsageError(
-            "XDG_RUNTIME_DIR is not set, so there is no place for the containers' state",
+            "XDG_RUNTIME_DIR is not set: there is no directory for the containers' state",
             hint="set it, or give --root DIR",
         )
     return "/run/pyruntime"

@@ -1,4 +1,4 @@
-"""start: let the init of a created container execute the program (runtime-spec runtime.md, "Start")."""
+"""start: execute the program in the init of a created container (runtime-spec runtime.md, "Start")."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def start(record: Record, log: Log) -> None:
-    """Let init become the user's process, and run the poststart hooks.
+    """Start the user's process, and run the poststart hooks.
 
     Raises StateError unless the container is created, and init's error when it could not become that process."""
     from pyruntime.runtime import exec_fifo

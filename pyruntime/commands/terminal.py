@@ -3,7 +3,7 @@
 The process has a pseudoterminal of the container's (features/rootfs/console.py), and we its master. So that nothing is
 done twice, the caller's terminal is raw while we relay: line editing, echo and ^C are the inner terminal's
 business. Only "new line becomes carriage return, new line" (ONLCR) is left to the outer one and taken from
-the inner one, as runc has it: what the process writes comes out as written when our output is a file.
+the inner one, like runc: what the process writes comes out as written when our output is a file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Relay(foreground.Source):
     master: of the process's terminal, -1 before `connect`."""
 
     def __init__(self, request: Request) -> None:
-        """Find the caller's terminal, and let the request ask for one of its size.
+        """Find the caller's terminal, and request one of its size.
 
         Raises StateError when there is none."""
         self.host = _find_host()
@@ -199,7 +199,7 @@ def _find_host() -> int:
     except OSError as error:
         raise StateError(
             f"cannot relay a terminal: open /dev/tty: {strerror(error.errno)}",
-            why="neither standard input, output nor error is a terminal, and there is no controlling one",
+            why="neither standard input, output nor error is a terminal, and the process has no controlling terminal",
             hint="call it from a terminal, give --console-socket, or do without a terminal",
         ) from None
 

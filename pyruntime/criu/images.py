@@ -171,7 +171,7 @@ def read_descriptors(directory: str) -> list[str]:
     except (OSError, ValueError) as error:
         said = strerror(error.errno) if isinstance(error, OSError) else error
         raise StateError(
-            f"{path}: {said}", why="that is no directory of a container's images", hint="give --image-path DIR"
+            f"{path}: {said}", why="the directory has no images of a container", hint="give --image-path DIR"
         ) from None
     return [str(link) for link in found]
 

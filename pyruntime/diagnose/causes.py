@@ -125,7 +125,7 @@ def forbidden_namespace(error: PyruntimeError) -> Answer:
 
 
 def in_chroot() -> bool:
-    """Whether this process's root is no mount point: that of a chroot."""
+    """Return whether this process's root is not a mount point: that of a chroot."""
     return not any(one.place == "/" for one in mountinfo.of("self"))
 
 
@@ -134,7 +134,7 @@ def refused_attribute(error: PyruntimeError) -> Answer:
     words = error.syscall or ""
     if words.startswith('mount_setattr("/"') and in_chroot():
         return (
-            "the runtime is in a chroot whose root is no mount point",
+            "the runtime is in a chroot whose root is not a mount point",
             "mount --bind the directory on itself before the chroot",
         )
     if "set=0x100000" in words:  # MOUNT_ATTR_IDMAP
@@ -168,7 +168,7 @@ def refused_mapping(error: PyruntimeError) -> Answer:
         return (
             f"the mapping contains ids that are not mapped in this user namespace: its {name} is {own!r}"
             if own != "0 0 4294967295"
-            else "mapping other ids takes CAP_SETUID and CAP_SETGID, which this process has not got",
+            else "mapping other ids takes CAP_SETUID and CAP_SETGID, which this process lacks",
             f"map ids that are there, or grant them in /etc/sub{name[:3]} and install newuidmap (package uidmap)",
         )
     if path.startswith("/proc/sys/") and error.errno == "EINVAL":

@@ -53,7 +53,7 @@ class Check:
 def examine(layout: Layout, root: str, rootless: bool, *, no_root: str = "") -> Iterator[Check]:
     """Look at everything.
 
-    root: where the containers' state would be; no_root: why there is no such place.
+    root: where the containers' state would be; no_root: why that is unknown.
     rootless: the caller is not root of the host."""
     yield _kernel()
     yield from _system_calls()
@@ -147,7 +147,7 @@ def _rootless() -> Iterator[Check]:
         "error" if forbidden else "ok",
         ", ".join(forbidden) or "available to unprivileged users",
         "an unprivileged user cannot create containers",
-        "let root change it with sysctl(8), or run pyruntime as root",
+        "change it as root with sysctl(8), or run pyruntime as root",
     )
     for kind, helper in (("subuid", "newuidmap"), ("subgid", "newgidmap")):
         granted = host_facts.subordinate(f"/etc/{kind}")

@@ -7,8 +7,8 @@
     poststart                 parent of `start`, once the user's process runs  state: running
     poststop                  `delete`, once everything else is gone           state: stopped
 
-Each gets the state as JSON on standard input; one that does not read it is no error. createContainer hooks start in the
-rootfs, startContainer hooks in process.cwd, the others in the bundle. Without `env`, createContainer hooks have
+Each gets the state as JSON on standard input; it need not read it. createContainer hooks start in the rootfs,
+startContainer hooks in process.cwd, the others in the bundle. Without `env`, createContainer hooks have
 process.env, startContainer hooks the environment of the user's process, the others that of the runtime.
 """
 

@@ -23,7 +23,7 @@ _INSIDE = "/run/notify"
 
 
 def show(request: Request, root: str) -> None:
-    """Let a container see the directory, and its process know of the socket in it."""
+    """Mount the directory into the container, and set NOTIFY_SOCKET for its process."""
     request.config["mounts"] = [
         *(request.config.get("mounts") or ()),
         {

@@ -151,7 +151,7 @@ def new_filesystem(fstype: str, source: str, settings: list[str], attributes: in
 
 
 def try_settings(fstype: str, settings: list[str]) -> None:
-    """Let a filesystem judge settings, and make nothing: new_filesystem without its last two calls. Raises as that."""
+    """Check settings of a filesystem without making it: new_filesystem without its last two calls. Raises like that."""
     context = check(lib.shim_fsopen(text(fstype), FSOPEN_CLOEXEC), "fsopen", fstype)
     try:
         _set(context, settings)

@@ -41,7 +41,9 @@ def executable() -> str:
     # pip puts the command beside the interpreter of the environment.
     found = shutil.which("pyruntime", path=os.path.dirname(sys.executable)) or shutil.which("pyruntime")
     if found is None:
-        raise PyruntimeError("there is no executable pyruntime", hint="run make install, or make build in a checkout")
+        raise PyruntimeError(
+            "cannot find an executable pyruntime", hint="run make install, or make build in a checkout"
+        )
     return found
 
 

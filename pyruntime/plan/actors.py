@@ -122,7 +122,7 @@ if TYPE_CHECKING:
             """Log a warning, through the parent."""
 
         def ask_parent(self, wanted: dict[str, object]) -> int:
-            """Let the parent open what init may not: a descriptor (features/rootfs/sources.py, `open_for_init`)."""
+            """Have the parent open what init may not (features/rootfs/sources.py). Return a descriptor."""
 
         def close_descriptors(self, first: int) -> None:
             """Mark everything from `first` on close-on-exec."""

@@ -18,7 +18,7 @@ class Request:
     id:       the container's id.
     bundle:   absolute path of the bundle.
     layout:   the host's cgroup hierarchies (cgroupfs/layout.py).
-    console:  the connection by which a terminal's master is to be sent, in place of one to console_socket.
+    console:  the connection over which a terminal's master is sent, instead of one to console_socket.
     notify:   the container reports its readiness (features/notify_socket.py).
     rootless: the caller is not root in the initial user namespace, or asked for it with --rootless.
     """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # With --trace: what runs the steps and takes the times (docs/trace.md). Else None, and nothing is imported.
 _recorder: Recorder | None = None
 
-# The phases of a start, in order, and who does them (docs/architecture.md, "The phases").
+# The phases of a start, in order, and the process that runs them (docs/architecture.md, "The phases").
 PREPARE = "prepare"  # parent: before the clone
 SETUP = "setup"  # parent: init exists and waits for its plan
 BUILD = "build"  # init: new namespaces, old root, up to `procHooks`
@@ -97,7 +97,7 @@ def recording() -> Recorder | None:
 
 
 def record_with(recorder: Recorder | None) -> None:
-    """Let a recorder do the steps from here on, or none."""
+    """Set the recorder that runs the steps from here on, or None."""
     global _recorder
     _recorder = recorder
 

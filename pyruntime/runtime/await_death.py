@@ -1,4 +1,4 @@
-"""An init that is dead and cannot be reaped: somebody has not reaped a process of its pid namespace.
+"""Wait for an init that is dead and cannot be reaped: a process of its pid namespace is a zombie.
 
 pid_namespaces(7): an init's exit waits until every process of its namespace is gone, zombies too. One that `exec
 --detach` has started is the child of a process outside that is to reap it. Loaded when an init does not exit at once.

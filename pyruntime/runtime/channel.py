@@ -28,7 +28,7 @@ MOUNT_FD = "procMountFd"
 SECCOMP = "procSeccomp"
 SECCOMP_DONE = "procSeccompDone"
 ERROR = "procError"
-WAITING = "procWaiting"  # ours: init stands at the exec fifo, so the end that follows is no death
+WAITING = "procWaiting"  # ours: init waits at the exec fifo, so the EOF that follows is not its death
 SPAWN = "procSpawn"  # ours: the process that executes the program is being cloned, and waits for procRun
 LOG = "procLog"  # ours: [level, text] for the log; init has no other way to it
 

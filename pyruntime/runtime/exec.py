@@ -76,7 +76,7 @@ class ExecParent(Parent):
     def __init__(self, plan: ExecPlan, record: Record, log: Log) -> None:
         super().__init__(plan, record, log)  # type: ignore[arg-type]
         self.awaited = messages.READY
-        self.patient = False  # into a paused container: it waits until that goes on
+        self.patient = False  # into a paused container: it waits until that is resumed
 
     def overdue(self) -> None:
         """Look after a process that has been silent for long. Raises StepError when it is stuck."""

@@ -48,7 +48,7 @@ def wait(fifo: int) -> None:
 
 
 def release_init(record: Record) -> None:
-    """Let init go on, and wait until it has become the user's process or has died.
+    """Release init, and wait until it has become the user's process or has died.
 
     Raises StateError when no init waits, and init's own error when it could not become the user's process
     (a startContainer hook failed, execve(2) failed); StepError when it makes no progress."""

@@ -105,7 +105,7 @@ class Init:
         self.channel.send(messages.LOG, ["warning", text])
 
     def ask_parent(self, wanted: dict[str, object]) -> int:
-        """Let the parent open what init may not: a descriptor. Raises what the parent's attempt raised."""
+        """Have the parent open what init may not. Return a descriptor. Raises the parent's error."""
         self.channel.send(messages.MOUNT_PLEASE, wanted)
         return self.channel.expect(messages.MOUNT_FD)[1][0]
 

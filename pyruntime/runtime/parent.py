@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyruntime.state.store import Record
     from pyruntime.util.log import Log
 
-_DEATH_MS = 2000  # who is not dead then is looked after by container.kill_all, which waits longer
+_DEATH_MS = 2000  # after that cgroupfs.kill waits longer
 # What init is about while a message of its is awaited.
 _DOING = {
     messages.HOOKS: "to make its mounts and devices",
@@ -44,7 +44,7 @@ class Parent:
     """What the steps of the parent act on.
 
     pid, pidfd: init's, as the parent sees it; 0 and -1 before the clone.
-    awaited: the message that init is to send next; watch: who looks at it when it does not come.
+    awaited: the message expected from init next; watch: checks init when the message does not arrive.
     cgroup_tasks, cgroup_directory: how init gets into its cgroup (features/cgroups/place.py).
     spawned: where init's clone leaves the pid of the process that executes the program, until that is adopted; None
              when init executes it (runtime/spawn.py).
@@ -102,7 +102,7 @@ class Parent:
         self.watch.look()
 
     def thaw(self) -> None:
-        """Let init run into a SIGKILL that a freezer holds back."""
+        """Thaw init, so that a pending SIGKILL reaches it."""
         from pyruntime.cgroupfs import kill
 
         kill.thaw_for_death(self.record.cgroups)
@@ -379,7 +379,7 @@ def _end_child(parent: Parent, grace: int) -> str:
     try:
         _, status = posix.waitpid(parent.pid, 0)
     except ChildProcessError:
-        return "somebody else took its exit status"
+        return "another process took its exit status"
     finally:
         posix.close(parent.pidfd)
         parent.pidfd = -1

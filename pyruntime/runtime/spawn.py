@@ -47,7 +47,7 @@ class Spawn:
     filter:       program of a seccomp filter that it loads, with filter_flags (kernel/filter.py); None without.
     keep:         capabilities, as a bit mask, that it needs for that, and gives up right after.
     capabilities: (effective, permitted, inheritable) for that moment, or None.
-    in_python:    it has more to do, and goes on in Python (`clone`)."""
+    in_python:    it has more to do, and continues in Python (`clone`)."""
 
     __slots__ = ("capabilities", "filter", "filter_flags", "in_python", "keep", "limit", "pid", "terminal", "wait")
 
@@ -91,7 +91,7 @@ class Spawn:
         raise AssertionError("native/spawn.c has returned")
 
     def clone(self) -> None:
-        """Clone a process that goes on in Python, for startContainer hooks, and end; returns in the clone.
+        """Clone a process that continues in Python, for startContainer hooks, and exit; return in the clone.
 
         It has this process's memory, and so the runtime's, in sight of the pid namespace."""
         pid, _ = process.clone(CLONE_PARENT, exit_signal=0)

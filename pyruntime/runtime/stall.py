@@ -1,4 +1,4 @@
-"""What to do about a process of ours that does not go on: init, or one that `exec` brings into a container.
+"""Detect a process of ours that makes no progress: init, or one that `exec` brings into a container.
 
 A container must not hold up the commands that act on it. Yet on its way to the user's program our process enters the
 container's cgroup, which may be frozen, or be out of memory without an OOM killer; it opens files below the rootfs,
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import select
 
-# Slow work (a copied-up directory of gigabytes, a CPU quota of a thousandth) is no standstill, but it must end.
+# Slow work (a copied-up directory of gigabytes, a CPU quota of a thousandth) is progress, but it must end.
 LONGEST = 600.0
 
 # Beginnings of kernel functions, in the order in which /proc/PID/stack may have them: what the process waits for.
@@ -41,9 +41,9 @@ _WAITS = (
 
 
 class Watch:
-    """Looks at one process, again and again, on behalf of who waits for it.
+    """Checks one process periodically for a caller that waits for it.
 
-    doing: what it should be about, for the error; may be changed as it goes on."""
+    doing: what it should be doing, for the error; may be changed meanwhile."""
 
     def __init__(self, pid: int, doing: str) -> None:
         self.pid = pid
@@ -61,7 +61,7 @@ class Watch:
         if self.seen and self.seen != before and self.seconds < LONGEST:
             return
         raise StepError(
-            f"the container's process (pid {self.pid}) does not go on: {self.doing} has taken {self.seconds:g} s",
+            f"the container's process (pid {self.pid}) makes no progress: {self.doing} has taken {self.seconds:g} s",
             why=reason(self.pid),
             hint="run the command with --debug: the last step that it logs is the one that hangs",
         )
@@ -77,7 +77,7 @@ def reason(pid: int) -> str:
     """Return why a process makes no progress, as far as the kernel reports it."""
     state = _field(pid, "State")
     if not state or state[0] in "ZX":
-        return "it is dead, and somebody else holds its end of the handshake open"
+        return "it is dead, and another process holds its end of the handshake open"
     if state[0] in "Tt":
         return "it is stopped (SIGSTOP)" if state[0] == "T" else "it is being traced"
     functions = _functions(pid)

@@ -4,8 +4,8 @@ The shape of the file comes from oci-spec/config.schema.json, compiled into pyru
 property test holds this interpreter and `jsonschema` together. The rules that look at several members at once
 are in pyruntime/spec/rules.py. Nothing here asks the host: what only the kernel can know, the plan finds out.
 
-Two things differ from JSON Schema as such, for both judges (see pyruntime/spec/schema.py): 1.0 is no whole
-number, as in every other runtime, and a string that holds a NUL byte or half a surrogate pair is no string.
+Two things differ from JSON Schema as such, for both judges (see pyruntime/spec/schema.py): 1.0 is not a whole
+number, as in every other runtime, and a string that holds a NUL byte or half a surrogate pair is not a string.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def _not_opened(path: str, error: OSError | ValueError) -> ConfigError:
             posix.stat(folder or ".")
             why = f"the bundle has no {name}"
         except OSError:
-            why = f"there is no bundle {folder}"
+            why = f"the bundle {folder} does not exist"
     elif error.errno in (errno.EACCES, errno.EPERM):
         hint = "it must be readable for the user that runs pyruntime"
     return ConfigError(f"{path}: {words}", why=why, hint=hint)
@@ -172,7 +172,7 @@ def _too_large(path: str) -> ConfigError:
 
 
 def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
-    """Return the error for a text that is no JSON, with the hint for what people usually get wrong."""
+    """Return the error for invalid JSON, with a hint for common mistakes."""
     line = getattr(error, "lineno", 1)
     column = getattr(error, "colno", 1)
     position = getattr(error, "pos", 0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Keys = tuple[str | int, ...]
 
-# The line that an engine shows is no place for hundreds of problems.
+# The line that an engine shows has no room for hundreds of problems.
 MOST_LISTED = 30
 
 EXPECTATIONS = {
@@ -145,7 +145,7 @@ def misfit(path: Path, node: Shape, value: object) -> Problem:
     elif node[0] == "enum" and isinstance(value, str):
         message, hint = f"must be one of {', '.join(node[1])}, is {_shown(value)}", _nearest(value, node[1])
         if len(node[1]) > 12 and hint:
-            message = f"is no name known here: {_shown(value)}"
+            message = f"unknown name {_shown(value)}"
     elif node[0] in ("array", "strings") and isinstance(value, list):
         message = f"must have at least {node[-1]} item{'s' if node[-1] > 1 else ''}, has {len(value)}"
     elif node[0] == "integer" and type(value) is int:

@@ -179,7 +179,7 @@ def check_process(process: Process, report: Report, above: tuple[str, ...] = ())
                         "capabilities",
                         kind,
                         index,
-                        message=f"{name} is no capability known here, and has no effect",
+                        message=f"unknown capability {name}: it has no effect",
                         hint="capabilities(7) lists them; they are written CAP_NET_RAW",
                         warning=True,
                     )
@@ -337,7 +337,7 @@ def _linux(linux: Linux, namespaces: dict[str, str], report: Report) -> None:
     for index, device in enumerate(linux.get("devices", ())):
         for number in ("major", "minor"):
             if number not in device and device.get("type") in ("b", "c", "u"):
-                report("linux", "devices", index, number, message="is required for a device that is no pipe")
+                report("linux", "devices", index, number, message="is required for a device that is not a FIFO")
     if "nodes" in linux.get("memoryPolicy", ()):
         _numbers(linux["memoryPolicy"]["nodes"], report, "linux", "memoryPolicy", "nodes")
     if "netDevices" in linux:
@@ -388,7 +388,7 @@ def _time_offsets(offsets: dict[str, TimeOffset], namespaces: dict[str, str], re
                 "linux",
                 "timeOffsets",
                 clock,
-                message="is no clock of a time namespace",
+                message="is not a clock of a time namespace",
                 hint="there are monotonic and boottime",
             )
         if offset.get("nanosecs", 0) > 999_999_999:
@@ -428,7 +428,7 @@ def _sysctl(given: str, namespaces: dict[str, str], report: Report) -> None:
         return
     parts = name.replace("/", ".").split(".")
     if ".." in name.split("/") or "" in parts:
-        report("linux", "sysctl", given, message="is no name of a kernel parameter")
+        report("linux", "sysctl", given, message="is not the name of a kernel parameter")
     elif kind not in namespaces:
         report(
             "linux",
@@ -458,7 +458,7 @@ def _net_devices(devices: dict[str, NetDevice], namespaces: dict[str, str], repo
                     "netDevices",
                     name,
                     *keys,
-                    message=f"{text!r} is no name of a network interface",
+                    message=f"{text!r} is not a valid name of a network interface",
                     why="it has 1 to 15 characters, no slash, colon or space, and is not . or ..",
                 )
                 break

@@ -54,7 +54,7 @@ def sample(*, rootless: bool, unified: bool = True) -> Config:
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": safe},
     ]
     if rootless:
-        # sysfs can be mounted only by who owns the network namespace; an ordinary user shares the host's.
+        # sysfs can be mounted only by the owner of the network namespace; an ordinary user shares the host's.
         mounts.append(
             {
                 "destination": "/sys",

@@ -46,7 +46,7 @@ def take_over(record: Record, directory: str) -> None:
     except OSError as error:
         if error.errno not in (EPERM, EACCES, EOPNOTSUPP):
             raise
-        # An older kernel, or a cgroup of somebody else's: the inode number has to do.
+        # An older kernel, or a cgroup of another user: the inode number has to do.
 
 
 def kind(record: Record, name: str) -> str:

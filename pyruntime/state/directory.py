@@ -1,7 +1,7 @@
 """ROOT/ID: made, opened, locked and removed by descriptors, so that no name leads out of ROOT.
 
 ROOT is the caller's word, links and all. Below it no link is followed, no mount is entered, and a directory that
-belongs to another user is no container: its record would make us run that user's hooks.
+belongs to another user is not a container: its record would make us run that user's hooks.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _open_below(root_fd: int, root: str, id: ContainerId) -> int:
 
 
 def _not_found(root: str, id: str) -> NotFound:
-    return NotFound(f'container "{id}" does not exist', why=f"there is no {root}/{id}")
+    return NotFound(f'container "{id}" does not exist', why=f"{root}/{id} does not exist")
 
 
 def _mounted(path: str) -> StateError:
@@ -230,7 +230,7 @@ def require_no_mount(directory: str, id: ContainerId) -> None:
 
 
 def remove(directory: str) -> None:
-    """Remove a container's directory, the record last. What is not there any more is no error.
+    """Remove a container's directory, the record last. What no longer exists is not an error.
 
     Raises StateError when something is mounted on it or in it: that stays, and the record with it."""
     root, id = root_of(directory), ContainerId(directory.rpartition("/")[2])

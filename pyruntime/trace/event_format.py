@@ -18,7 +18,7 @@ COMMAND = "command"  # the whole of it, and the whole of what init did: viewers 
 STEP = "step"  # a step of the plan
 CALL = "call"  # what else the command does
 WAIT = "wait"  # for the other process
-PAUSE = "pause"  # for the container's life, or for `start`: as long as somebody likes
+PAUSE = "pause"  # for the container, or for `start`: of any length
 
 OK = "ok"
 FAILED = "failed"
@@ -223,5 +223,5 @@ def from_json(data: Any) -> Trace:
         return trace
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PyruntimeError(
-            "this is no trace of pyruntime", hint="give a file that --trace has written (docs/trace.md)"
+            "not a trace of pyruntime", hint="give a file that --trace has written (docs/trace.md)"
         ) from None

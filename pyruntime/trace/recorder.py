@@ -1,4 +1,4 @@
-"""Recording with --trace: who does the steps and keeps the time, in the command and in the container's init.
+"""Record with --trace: run the steps and take their times, in the command and in the container's init.
 
 One clock, CLOCK_MONOTONIC, which all processes of a host share; one in a time namespace has it shifted by a number
 that the kernel reports, and that is subtracted again (time_namespaces(7)).
@@ -120,7 +120,7 @@ class Recorder:
     # What spans.py calls.
 
     def span(self, kind: str, words: str, begin: int, result: str = OK) -> None:
-        """Something that is no step has taken from begin until now."""
+        """Record something other than a step that has taken from begin until now."""
         end = time.monotonic_ns()
         if self._child:
             self._write(b"S %d %d %s\n" % (begin, end, words.encode()))

@@ -42,7 +42,7 @@ def write_atomically(directory: str, name: str, text: str, mode: int = 0o600, *,
 
 
 def _exchange(new: str, old: str) -> None:
-    from pyruntime.kernel import files  # who replaces a record has the shim already
+    from pyruntime.kernel import files  # a command that replaces a record has the shim already
 
     try:
         files.exchange(new, old)

@@ -139,7 +139,7 @@ def test_a_cgroup_of_exec_that_is_not_there(container):
     box.start()
     result = box.runtime.run("exec", "--cgroup", "nosuch", box.id, "/bin/true", check=255)
     line = error_lines(result)[-1]
-    assert "there is no cgroup" in line and "/nosuch" in line and "--cgroup takes one that is there" in line, line
+    assert "does not exist" in line and "/nosuch" in line and "--cgroup takes one that is there" in line, line
 
 
 def test_a_limit_that_the_host_cannot_set(container):

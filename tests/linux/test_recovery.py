@@ -215,7 +215,7 @@ def test_poststop_hooks_outlive_a_delete_that_is_killed(container, runtime):
     assert log.read_text().split() == ["first", "second", "second"]
     result = box.delete()
     assert log.read_text().split() == ["first", "second", "second", "third"]
-    assert "poststop hook #1 was broken off twice" in result.stderr
+    assert "poststop hook #1 was interrupted twice" in result.stderr
     box.pid_file.unlink()
     nothing_left(box, before)
 

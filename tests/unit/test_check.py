@@ -373,7 +373,7 @@ def test_what_is_wrong_is_said_once_and_with_its_place(pointer: str, value: obje
         (
             "/process/capabilities",
             {"bounding": ["CAP_KILL", "cap_kill"]},
-            "/process/capabilities/bounding/1: cap_",
+            "/process/capabilities/bounding/1: unknown capability cap_",
         ),
         (
             "/process/user/umask",

@@ -95,7 +95,7 @@ def test_no_bundle_and_no_config_are_told_apart(tmp_path: Path) -> None:
     assert refusal(str(tmp_path)).startswith(
         f"{tmp_path}/config.json: no such file or directory: the bundle has no config.json; "
     )
-    assert f": there is no bundle {tmp_path}/nosuch; " in refusal(f"{tmp_path}/nosuch")
+    assert f": the bundle {tmp_path}/nosuch does not exist; " in refusal(f"{tmp_path}/nosuch")
     assert "not a path" in refusal("a\0b")
 
 

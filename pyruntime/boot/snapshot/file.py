@@ -1,8 +1,8 @@
 """The file of a snapshot: what it was made of, on what, and memory. native/launcher.c reads it.
 
-It is no program: a head of HEAD bytes, then memory, page by page. The head, all little-endian: magic, size of the file,
-entry, number of segments, number of files, processor, kernel; for each segment its address, size, place in the file,
-bytes in the file, protection; for each file it was made of a Stamp and its name.
+It is not a program: a head of HEAD bytes, then memory, page by page. The head, all little-endian: magic, size of the
+file, entry, number of segments, number of files, processor, kernel; for each segment its address, size, place in the
+file, bytes in the file, protection; for each file it was made of a Stamp and its name.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class Interpreter:
         tracer.set_registers(self.pid, registers)
 
     def resume(self) -> None:
-        """Let it run until it stops."""
+        """Continue the process until it stops."""
         tracer.trace(PTRACE_CONT, self.pid)
         self._wait()
 

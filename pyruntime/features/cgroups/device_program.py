@@ -25,7 +25,7 @@ _RESULT, _CONTEXT, _TYPE, _WANTED, _MAJOR, _MINOR = 0, 1, 2, 3, 4, 5
 
 
 def attach(directory: str, rules: list[str]) -> None:
-    """Put the rules on a cgroup, in the place of ours that may be there. Raises StepError."""
+    """Attach the rules to a cgroup, replacing those attached before. Raises StepError."""
     flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
     cgroup = posix.open(directory, flags)
     program = old = None
@@ -92,7 +92,7 @@ def _merge(rules: list[str]) -> tuple[bool, list[tuple[bool, str, str, str, int]
 
 
 def _rule(allow: bool, kind: str, major: str, minor: str, access: int) -> list[bytes]:
-    """Instructions that end the program when the rule fits, and go on after it when not."""
+    """Return instructions that end the program when the rule matches, and continue after it when not."""
     tests: list[tuple[int, int, int, int]] = [(_IF_NOT_EQUAL, _TYPE, 0, _TYPES[kind])]
     if major != "*":
         tests.append((_IF_NOT_EQUAL, _MAJOR, 0, int(major)))

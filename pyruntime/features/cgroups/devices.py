@@ -84,13 +84,13 @@ def rules(entries: list[DeviceRule]) -> list[str]:
         access = entry.get("access") or "rwm"
         if kind not in ("a", "b", "c", "u"):
             raise ConfigError(
-                f'"{kind}" is no type of device that can be allowed or denied',
+                f'invalid device type "{kind}"',
                 pointer=f"{POINTER}/{index}/type",
                 hint="give c, b or a",
             )
         if not set("rwm").issuperset(access):
             raise ConfigError(
-                f'"{access}" is no access to a device', pointer=f"{POINTER}/{index}/access", hint="use r, w and m"
+                f'invalid device access "{access}"', pointer=f"{POINTER}/{index}/access", hint="use r, w and m"
             )
         word = "allow" if entry["allow"] else "deny"
         number = f"{_or_any(entry.get('major'))}:{_or_any(entry.get('minor'))}"

@@ -145,7 +145,7 @@ def _mount_point(directory: str) -> str:
 
 def _missing(directory: str) -> StepError:
     return StepError(
-        f"there is no cgroup {directory}",
+        f"the cgroup {directory} does not exist",
         why="--cgroup takes one that is there, or the container is being deleted",
         errno="ENOENT",
     )

@@ -21,7 +21,7 @@ def plan(limits: list[HugepageLimit], hierarchy: str, pointer: str, warn: Callab
         size, value = entry["pageSize"], str(entry["limit"])
         place = f"{pointer}/{index}"
         if not size[:1].isdigit() or not size.isalnum():
-            raise ConfigError(f'"{size}" is no page size', pointer=f"{place}/pageSize", hint='write it as "2MB"')
+            raise ConfigError(f'invalid page size "{size}"', pointer=f"{place}/pageSize", hint='write it as "2MB"')
         yield Step(place, setting.write, hierarchy=hierarchy, file=f"hugetlb.{size}.{ending}", value=value)
         yield Step(
             place,

@@ -22,7 +22,7 @@ _GONE = (ENOENT, ENODEV)
 def remove(record: Record, timeout: float = _SECONDS) -> None:
     """Remove the container's cgroup and those that it has made below, in every hierarchy.
 
-    One that is gone is no error, nor is one that has become another container's, which is left alone. A killed process
+    One that is gone is not an error; one that has become another container's is left alone. A killed process
     leaves its cgroup a moment after its parent could reap it, so what is busy is tried again for timeout seconds.
     Raises StateError that names the processes in the way, KernelError for what cannot be removed."""
     deadline = 0.0
@@ -83,6 +83,6 @@ def _busy(directory: str) -> StateError:
     pids = processes.below(directory, foreign=True)
     return StateError(
         f"cannot remove the cgroup {directory}: device or resource busy (EBUSY)",
-        why=f"processes are in it: {processes.shown(pids)}" if pids else "the kernel has not let it go yet",
+        why=f"processes are in it: {processes.shown(pids)}" if pids else "the kernel has not released it yet",
         hint="end them, then delete again" if pids else "delete again",
     )

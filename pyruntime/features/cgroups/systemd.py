@@ -1,7 +1,7 @@
 """--systemd-cgroup: systemd makes the container's cgroup, as a transient scope (org.freedesktop.systemd1(5)).
 
 cgroupsPath is `slice:prefix:name`; the unit is `prefix-name.scope` in that slice. A scope needs a process, so it is
-made once init is there, and init goes on when it is in. Limits are given to systemd as properties, so that it
+made once init is cloned, and init continues when it is in. Limits are given to systemd as properties, so that it
 keeps them when it reloads, and then written to the files as without it: not all have a property.
 """
 
@@ -84,7 +84,9 @@ def unit_of(request: Request) -> tuple[str, str]:
             f'"{name}" is the name of a slice, which holds no processes', pointer=POINTER, hint='as "a-b.slice:box:web"'
         )
     if not slice.endswith(".slice") or "/" in path or ".." in path or not name:
-        raise ConfigError(f'"{path}" is no slice:prefix:name', pointer=POINTER, hint='as "system.slice:box:web"')
+        raise ConfigError(
+            f'"{path}" does not have the form slice:prefix:name', pointer=POINTER, hint='as "system.slice:box:web"'
+        )
     return slice, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
 
 
@@ -94,7 +96,7 @@ def expand(slice: str) -> str:
     if slice == "-.slice":
         return ""
     if "" in names:
-        raise ConfigError(f'"{slice}" is no name of a slice', pointer=POINTER, hint='as "machine-web.slice"')
+        raise ConfigError(f'"{slice}" is not the name of a slice', pointer=POINTER, hint='as "machine-web.slice"')
     return "".join(f"/{'-'.join(names[: index + 1])}.slice" for index in range(len(names)))
 
 
@@ -140,7 +142,7 @@ def start(
     controllers: list[str],
     properties: list[tuple[str, str, object]],
 ) -> None:
-    """let systemd make {unit} in {slice}"""
+    """make {unit} in {slice} by systemd"""
     from pyruntime.features.cgroups.systemd_bus import EXISTS, Bus, BusError
 
     wanted: list[Property] = [
@@ -162,7 +164,7 @@ def start(
         except BusError as error:
             if error.name != EXISTS:
                 raise
-            # What is left of a scope that has failed can be forgotten. A running one is somebody else's.
+            # What is left of a scope that has failed can be forgotten. A running one is not ours.
             _forget(bus, unit)
             try:
                 bus.run_job("StartTransientUnit", "ssa(sv)a(sa(sv))", request)
@@ -207,7 +209,7 @@ def _enter_all(
 
 
 def set_properties(actor: CgroupActor, unit: str, user: bool, properties: list[tuple[str, str, object]]) -> None:
-    """let systemd keep the limits of {unit}: {properties}"""
+    """set the limits of {unit} in systemd: {properties}"""
     from pyruntime.features.cgroups.systemd_bus import Bus
 
     bus = Bus(user=user)
@@ -219,7 +221,7 @@ def set_properties(actor: CgroupActor, unit: str, user: bool, properties: list[t
 
 
 def stop(record: Record) -> None:
-    """Remove the scope of a container whose processes are dead; one that is gone is no error.
+    """Remove the scope of a container whose processes are dead; one that is gone is not an error.
 
     A scope of the same name that another container runs in is left alone. Before the record has the cgroups of the
     scope, init ends with its parent, and systemd removes a scope without processes."""

@@ -117,7 +117,7 @@ def from_annotations(annotations: dict[str, str]) -> list[Property]:
         name = key.removeprefix(ANNOTATION)
         pointer = "/annotations/" + key.replace("~", "~0").replace("/", "~1")
         if not name.isalpha() or not name.isascii():
-            raise ConfigError(f'"{name}" is no name of a property of systemd', pointer=pointer)
+            raise ConfigError(f'"{name}" is not the name of a systemd property', pointer=pointer)
         try:
             kind, value = parse(text.strip())
             if name.endswith("Sec") and not name.endswith("USec"):
@@ -126,7 +126,7 @@ def from_annotations(annotations: dict[str, str]) -> list[Property]:
                 name, kind, value = name.removesuffix("Sec") + "USec", "t", int(value * _SECOND)
         except (ValueError, IndexError):
             raise ConfigError(
-                f"{text!r} is no value for {name}",
+                f"{text!r} is not a value of {name}",
                 pointer=pointer,
                 hint="write it as GVariant text: 'words', true, 5, uint64 5, ['a', 'b']",
             ) from None

@@ -31,7 +31,7 @@ def plan(unified: dict[str, str], layout: Layout) -> Iterator[Step]:
     for file, value in unified.items():
         pointer = f"{POINTER}/{file.replace('~', '~0').replace('/', '~1')}"
         if "/" in file or "." not in file:
-            raise ConfigError(f'"{file}" is no file of a cgroup', pointer=pointer, hint='write it as "memory.high"')
+            raise ConfigError(f'"{file}" is not a file of a cgroup', pointer=pointer, hint='write it as "memory.high"')
         if layout.kind not in ("v2", "hybrid"):
             raise ConfigError("this host has no cgroup2 tree", pointer=pointer, hint="leave out unified")
         controller = file.partition(".")[0]

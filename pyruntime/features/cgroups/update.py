@@ -73,7 +73,7 @@ def update(record: Record, resources: Resources, warn: Callable[[str], None]) ->
 
 
 def _tell_systemd(updater: Updater, changed: Resources, layout: Layout) -> None:
-    """Let systemd know the new limits, so that it does not put the old ones back."""
+    """Set the new limits in systemd, so that it does not restore the old ones."""
     from pyruntime.features.cgroups import systemd, systemd_properties
 
     properties = systemd_properties.from_resources(changed, v2=layout.kind == "v2")

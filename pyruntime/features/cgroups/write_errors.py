@@ -35,7 +35,7 @@ def _reason(directory: str, file: str, value: str, number: int) -> tuple[str | N
         return _cpu(directory, file, number)
     if family in ("blkio", "io"):
         if number in (ENODEV, ENXIO):
-            return "there is no such block device, or it is a partition", "give the major:minor of a whole disk"
+            return "no such block device, or it is a partition", "give the major:minor of a whole disk"
         if number in (EINVAL, ERANGE):
             return "the kernel takes weights of 10 to 1000 (BFQ: 1 to 1000), and rates from 1 on", None
     if family == "devices":
@@ -45,7 +45,7 @@ def _reason(directory: str, file: str, value: str, number: int) -> tuple[str | N
     if family == "net_prio" and number == ENODEV:
         return "the runtime's network namespace has no such interface", None
     if family == "rdma" and number in (ENODEV, EINVAL):
-        return "there is no such RDMA device, or the number is too high", None
+        return "no such RDMA device, or the number is too high", None
     return None, None
 
 

@@ -92,7 +92,7 @@ def _write(pid: int, file: str, text: str) -> None:
 
 
 def _run_helper(pid: int, file: str, lines: list[list[int]]) -> None:
-    """Let newuidmap(1) or newgidmap(1) write a map that an ordinary user may not."""
+    """Run newuidmap(1) or newgidmap(1) to write a map that an ordinary user may not."""
     name = _HELPERS[file]
     program = next((place + name for place in _PLACES if posix.access(place + name, posix.X_OK)), None)
     subordinate = "/etc/subuid" if file == "uid_map" else "/etc/subgid"

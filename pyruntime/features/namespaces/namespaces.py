@@ -123,7 +123,7 @@ def open_namespace(kind: str, path: str) -> int:
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     wanted = KINDS[kind][1]
     try:
-        # A file of nsfs reads as `net:[4026531840]`; anything else is no namespace (proc(5)).
+        # A file of nsfs reads as `net:[4026531840]`; anything else is not a namespace (proc(5)).
         shown = posix.readlink(f"/proc/self/fd/{fd}")
         found = shown.partition(":[")[0] if ":[" in shown else _kind_of_file(fd)
     except BaseException:

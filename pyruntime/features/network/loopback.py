@@ -21,7 +21,7 @@ _REQUEST_SIZE = 40
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """BUILD: in a new network namespace only; one joined by path belongs to somebody else."""
+    """BUILD: in a new network namespace only; one joined by path is configured by its owner."""
     if request.has_new("network"):
         yield Step("/linux/namespaces", raise_loopback)
 

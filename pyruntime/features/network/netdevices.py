@@ -53,7 +53,7 @@ def move(parent: ParentActor, device: str, name: str, namespace: str) -> None:
         if index is None:
             raise StepError(
                 f"move the network device {device}: no such device (ENODEV)",
-                why="there is no device of that name in the runtime's network namespace",
+                why="no device has that name in the runtime's network namespace",
                 hint="ip link shows those that are there",
                 errno="ENODEV",
             )

@@ -57,12 +57,12 @@ def set_initial(parent: ParentActor, cpus: list[int]) -> None:
 
 
 def set_final(parent: ParentActor, cpus: list[int]) -> None:
-    """let the process run on the CPUs {cpus}"""
+    """allow the process the CPUs {cpus}"""
     _set(parent.pid, cpus)
 
 
 def reset(parent: ParentActor) -> None:
-    """let the process run on every CPU of its cpuset"""
+    """allow the process every CPU of its cpuset"""
     online = posix.cpu_count() or 1
     if len(posix.sched_getaffinity(parent.pid)) < online:
         # The kernel drops what the cpuset or the machine does not have; numbers may have gaps.

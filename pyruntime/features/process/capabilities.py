@@ -76,7 +76,7 @@ def _refuse_unknown(request: Request) -> None:
         for name in asked.get(kind) or ():
             if name not in NUMBERS:
                 raise ConfigError(
-                    f"{name} is no capability",
+                    f"unknown capability {name}",
                     pointer=f"/process/capabilities/{kind}",
                     hint="correct the name, or set ociVersion to 1.1.0 or later, where it is a warning",
                 )

@@ -36,7 +36,7 @@ _MACHINE_NAMES = {
     258: "loongarch",
 }
 NEITHER = "the file is neither an ELF program nor a script that begins with #!"
-_FARTHEST = 1 << 62  # what lies beyond is no offset: execve(2) will say so
+_FARTHEST = 1 << 62  # what lies beyond is not an offset: execve(2) reports it
 
 
 def check(file: str, name: str) -> None:

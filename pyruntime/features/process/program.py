@@ -26,7 +26,7 @@ _FORGETTING = frozenset(("madvise", "mmap"))
 
 
 def plan_cwd(request: Request) -> Iterator[Step]:
-    """ENTER: make /process/cwd where it is missing, as runc does."""
+    """ENTER: make /process/cwd where it is missing, like runc."""
     if request.process:
         yield Step("/process/cwd", make_cwd, cwd=request.process["cwd"])
 
@@ -278,7 +278,7 @@ def _check_executable(file: str, name: str) -> None:
 
 
 def keep_descriptors(init: InitActor, preserve_fds: int) -> None:
-    """let execve keep standard input, output, error and {preserve_fds} more descriptors"""
+    """keep standard input, output, error and {preserve_fds} more descriptors open over execve"""
     init.close_descriptors(3 + preserve_fds)
     for fd in range(3, 3 + preserve_fds):
         try:

@@ -88,7 +88,7 @@ def set_limit(parent: ParentActor, limit: str, soft: int, hard: int) -> None:
 
 
 def _lift(pid: int) -> None:
-    """Let a process clone the one that executes the program, whatever RLIMIT_NPROC that is to have."""
+    """Allow a process to clone the one that executes the program, whatever RLIMIT_NPROC that gets."""
     try:
         process.set_limit(pid, RESOURCES[_PROCESSES], INFINITY, INFINITY)
     except KernelError as error:

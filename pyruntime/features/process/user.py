@@ -1,4 +1,4 @@
-"""/process/user and /process/noNewPrivileges: who the user's process is."""
+"""/process/user and /process/noNewPrivileges: the credentials of the user's process."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def enter(parent: ParentActor, group: str, own: bool, lines: list[str]) -> None:
     if not exists:
         if not own and not lines:
             raise StepError(
-                f"there is no resctrl group {group}",
+                f"the resctrl group {group} does not exist",
                 why="a group without schemata must exist already",
                 hint=f"make {path}, or say what it allows",
             )

@@ -18,7 +18,7 @@ _COUNTERS = {"mbm_stats": ("mbm_total_bytes", "mbm_local_bytes"), "cmt_stats": (
 
 
 def read(given: IntelRdt | None, id: str, root: str = resctrl.ROOT) -> dict[str, object]:
-    """The statistics of the container with this linux.intelRdt; {} without one, or where there is no such group.
+    """The statistics of the container with this linux.intelRdt; {} without one, or without the group.
 
     root: where resctrl is mounted."""
     if not given:

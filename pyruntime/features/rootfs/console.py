@@ -34,7 +34,7 @@ _PTMX = posix.makedev(5, 2)
 
 
 def plan(request: Request) -> Iterator[Step]:
-    """ENTER, before the pivot: the terminal, if there is to be one."""
+    """ENTER, before the pivot: the terminal, if process.terminal is set."""
     yield from _plan(request, mounted=True)
 
 
@@ -110,7 +110,7 @@ def make(init: InitActor, height: int, width: int, uid: int, mounted: bool) -> N
     if init.spawn is None:
         fcntl.ioctl(0, TIOCSCTTY, 0)
     else:
-        init.spawn.terminal = True  # a terminal controls one session, and that is to be the program's
+        init.spawn.terminal = True  # a terminal controls one session: the program's
 
 
 def send(connection: _socket.socket, master: int) -> None:
@@ -126,7 +126,7 @@ def _open_multiplexer(root_fd: int) -> int:
     if files.filesystem_magic(fd) != DEVPTS_SUPER_MAGIC or posix.fstat(fd).st_rdev != _PTMX:
         posix.close(fd)
         raise ConfigError(
-            "/dev/pts/ptmx of the container is no pseudoterminal multiplexer",
+            "/dev/pts/ptmx of the container is not a pseudoterminal multiplexer",
             hint="mount a devpts on /dev/pts in /mounts",
         )
     return fd

@@ -110,7 +110,7 @@ def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:
 def _refuse_root(init: InitActor, fd: int, destination: str) -> None:
     """Raise ConfigError for a mount over the root itself, which a link of the rootfs may lead to.
 
-    init would go on below it, and each `exec` enter it: another root, without /proc, masks and read-only paths."""
+    init would continue below it, and each `exec` enter it: another root, without /proc, masks and read-only paths."""
     if posix.readlink(f"/proc/self/fd/{fd}") == init.rootfs:
         raise ConfigError(
             f'"{destination}" cannot be mounted because it is the root of the container',

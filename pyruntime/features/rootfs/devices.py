@@ -201,7 +201,7 @@ def _directory(init: InitActor, shown: str) -> int:
     """A directory for devices (O_PATH), made if missing.
 
     Where the image's links decide what it is, it must be the image's own, or in the mount on /dev: another mount may be
-    a directory of the host, where no node is to be made and nothing removed (CVE-2026-41579)."""
+    a directory of the host, where no node may be made and nothing removed (CVE-2026-41579)."""
 
     def linked(fd: int) -> None:
         own = [mount.mount_id(known) for known in (init.root_fd, init.mounted.get("/dev", init.root_fd))]

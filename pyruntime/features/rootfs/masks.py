@@ -96,7 +96,7 @@ def _is_null(found: posix.stat_result) -> bool:
 def _open(init: InitActor, name: str) -> int:
     """Open a path below the root (O_PATH); -1 when it is not there: nothing to hide, nothing to protect.
 
-    Below /proc and /sys from the very mount that is to be hidden: who shares the rootfs could have swapped the
+    Below /proc and /sys from the very mount to hide: a process that shares the rootfs could have swapped the
     name for a link, so that a file of his own gets the mask (CVE-2019-19921)."""
     try:
         for place, fd in init.mounted.items():

@@ -219,7 +219,7 @@ def mount_filesystem(
 
 
 def _mode_of(init: InitActor, destination: str) -> list[str]:
-    """The mode of the directory that a tmpfs covers, as a word for it; none where there is no directory."""
+    """Return the mode of the directory that a tmpfs covers as an option; none without a directory."""
     try:
         fd = path.resolve(init.root_fd, destination, O_PATH | posix.O_DIRECTORY)
     except KernelError:

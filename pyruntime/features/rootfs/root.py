@@ -99,7 +99,7 @@ def prepare(init: InitActor, rootfs: str, propagation: int, own_mounts: bool, to
 
 def _no_rootfs(rootfs: str) -> ConfigError:
     return ConfigError(
-        f"rootfs {rootfs} does not exist or is no directory",
+        f"rootfs {rootfs} does not exist or is not a directory",
         hint="unpack an image there, or correct root.path",
     )
 

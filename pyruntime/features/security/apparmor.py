@@ -39,6 +39,6 @@ def set_profile(init: InitActor, profile: str) -> None:
         )
     if failure.errno not in (ENOENT, EINVAL):
         raise failure
-    # runc refuses, crun goes on. A profile is a fence of the host's administrator: where AppArmor is off
+    # runc refuses, crun continues. A profile is the choice of the host's administrator: where AppArmor is off
     # there is none to be had for anybody.
     init.warn(f"AppArmor is not enabled on this host: the profile {profile} is not applied")

@@ -14,7 +14,7 @@ def write(proc_fd: int, attribute: str, value: str) -> None:
     """Write an attribute of this process: `attribute` is a path below /proc/self/attr.
 
     proc_fd is the host's own /proc: what lies on /proc in the container, or over a file of it, decides
-    nothing (CVE-2019-16884, CVE-2025-52881). Raises KernelError when there is no such attribute, OSError
+    nothing (CVE-2019-16884, CVE-2025-52881). Raises KernelError without such an attribute, OSError
     when the value is refused."""
     fd = open_resolved(proc_fd, f"self/attr/{attribute}", posix.O_WRONLY, _SAFE)
     try:

@@ -92,7 +92,7 @@ def uses_listener(section: Seccomp) -> bool:
 
 
 def check(section: Seccomp) -> None:
-    """Raise ConfigError for a listener that would be asked about init's own way to it, as runc does."""
+    """Raise ConfigError for a listener that would be asked about init's own calls, like runc."""
     here = "/linux/seccomp"
     if section["defaultAction"] == _NOTIFY:
         raise ConfigError(
@@ -173,7 +173,7 @@ def _allows_spawn() -> bool:
 
 
 def _hand_over(channel: int, listener: int) -> None:
-    """Let the parent take the listener out of this process, and wait until it has."""
+    """Have the parent take the listener out of this process, and wait for that."""
     # Not Channel.send: sendmsg(2) may be one of the system calls that wait for the listener.
     posix.write(channel, fastjson.dumps({"type": "procSeccomp", "arg": {"fd": listener}}).encode())
     answer = posix.read(channel, 65536)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LAST = ("read", "write", "close", "mmap", "munmap", "execve", "exit_group")
 _PRIVILEGED = ("prctl", "capset", "setresuid", "setresgid", "setgroups", "openat2", "newfstatat", "faccessat2")
 _PASSING = frozenset(("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"))
-# How an init ends that is killed at a system call, or cannot go on without one.
+# How an init ends that is killed at a system call, or cannot continue without one.
 _DEATHS = ("killed by signal 31", "killed by signal 11", "exit status", "has stopped", "is gone")
 
 

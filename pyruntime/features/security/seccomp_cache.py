@@ -60,7 +60,7 @@ def find(root: str, key: str) -> bytes | None:
 
 
 def store(root: str, key: str, program: bytes, library: str) -> None:
-    """Keep a program. A cache that cannot be written is no reason to fail."""
+    """Keep a program. A cache that cannot be written is not an error."""
     folder = f"{root}/.cache/seccomp"
     try:
         for path in (f"{root}/.cache", folder):

@@ -57,6 +57,6 @@ def set_label(init: InitActor, label: str) -> None:
             raise
         raise StepError(
             f"take on the SELinux label {label}: {error.strerror}",
-            why="the policy has no such label, or does not let this process take it on",
+            why="the policy has no such label, or does not allow this process to use it",
             hint="see the audit log: ausearch -m AVC,SELINUX_ERR",
         ) from error

@@ -73,7 +73,7 @@ def test_who_is_stopped_is_not(process) -> None:
     proc.wait_until(lambda: proc.process_state(pid) == "T", "it is stopped")
     watch = stall.Watch(pid, "to work")
     watch.look()  # it may have run until just now
-    with pytest.raises(StepError, match=rf"\(pid {pid}\) does not go on: to work has taken 60 s: it is stopped"):
+    with pytest.raises(StepError, match=rf"\(pid {pid}\) makes no progress: to work has taken 60 s: it is stopped"):
         watch.look()
 
 

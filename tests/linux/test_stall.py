@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ours
 PATIENCE = 0.4 * proc.SLOW
 HASTY = "from pyruntime import runtime\nfrom pyruntime.commands import kill\n"
 HASTY += f"runtime.PATIENCE = {PATIENCE}\nkill._DEATH_SECONDS = 1.0\n"
-STANDS = "does not go on"
+STANDS = "makes no progress"
 
 
 @pytest.fixture
