@@ -93,10 +93,10 @@ def test_who_waits_for_a_hook_is_waited_for(process) -> None:
             watch.look()
     finally:
         os.kill(child, signal.SIGKILL)
+    proc.wait_until(lambda: not proc.children(pid) and proc.process_state(pid) == "S", "it has reaped the hook")
+    watch.look()
     with pytest.raises(StepError, match="to run a hook has taken"):
-        for _ in range(5):
-            watch.look()
-            time.sleep(0.02)
+        watch.look()
 
 
 def test_who_is_gone_is_not(process) -> None:
