@@ -44,10 +44,16 @@ PLUGIN = {
 RUNTIMES = """\
 [plugins."{plugin}".cni]
   conf_dir = "{folder}/cni"
+  bin_dir = "/usr/lib/cni"
 [plugins."{plugin}".containerd]
   default_runtime_name = "{handler}"
 [plugins."{plugin}".containerd.runtimes.{handler}]
   runtime_type = "{type}"
+"""
+# For pods with a network of their own, in containerd's.
+NETWORK = """\
+{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp",
+ "ipam": {"type": "static", "addresses": [{"address": "10.88.7.2/24", "gateway": "10.88.7.1"}]}}]}
 """
 RUNC = """\
 [plugins."{plugin}".containerd.runtimes.{handler}.options]
@@ -66,10 +72,11 @@ class Cri(Containerd):
         self.shim_type = SHIM_TYPE if shim else "io.containerd.runc.v2"
         super().__init__(folder, candidate)
         (folder / "cni").mkdir()
+        (folder / "cni" / "pods.conflist").write_text(NETWORK)
         self.namespace = self.client[-1] = "k8s.io"  # where the plugin keeps everything
         self.hint = "crictl runp --runtime pyruntime pod.json"
         self.pods: list[str] = []
-        self.shared_pids: set[str] = set()
+        self.namespaces: dict[str, bytes] = {}  # of each pod
 
     def config(self) -> str:
         version = 2 if command.run(["containerd", "--version"]).stdout.split()[2].startswith("1.") else 3
@@ -120,30 +127,46 @@ class Cri(Containerd):
         """Call a method of the RuntimeService."""
         return self.unary(f"RuntimeService/{method}", encode(fields))
 
-    def pod(self, *, shared_pids: bool = False) -> tuple[str, bytes]:
-        """Run a pod: (its id, its PodSandboxConfig)."""
+    def pod(self, *, shared_pids: bool = False, users: int = 0) -> tuple[str, bytes]:
+        """Run a pod: (its id, its PodSandboxConfig). users: the first of 65536 host ids of its user namespace, as for
+        a Kubernetes pod with `hostUsers: false`; 0 for none."""
         name = self.name()
         logs = self.folder / "logs" / name
         logs.mkdir(parents=True)
-        pids = _POD if shared_pids else _CONTAINER
-        security = encode([(1, encode([(1, _NODE), (2, pids), (3, _POD)]))])
-        linux = encode([(1, f"/{leaks.PREFIX}-cri/{name}"), (2, security)])
+        options = self._namespaces(shared_pids, users)
+        linux = encode([(1, f"/{leaks.PREFIX}-cri/{name}"), (2, encode([(1, options)]))])
         metadata = encode([(1, name), (2, name), (3, "default")])
         config = encode([(1, metadata), (3, str(logs)), (8, linux)])
         id = self.call("RunPodSandbox", [(1, config), (2, HANDLER)])[1].decode()
         self.pods.append(id)
-        if shared_pids:
-            self.shared_pids.add(id)
+        self.namespaces[id] = options
         return id, config
 
-    def container(self, pod: tuple[str, bytes], name: str, *words: str, memory: int = 0) -> str:
-        """Create and start a container in a pod: its id."""
+    def _namespaces(self, shared_pids: bool, users: int) -> bytes:
+        """NamespaceOption of a pod and its containers. Only one with a user namespace has its own network, without
+        which sysfs cannot be mounted in it."""
+        fields: list[tuple[int, Any]] = [
+            (1, _POD if users else _NODE),
+            (2, _POD if shared_pids else _CONTAINER),
+            (3, _POD),
+        ]
+        if users:
+            mapping = encode([(1, users), (3, 65536)])
+            fields.append((5, encode([(1, _POD), (2, mapping), (3, mapping)])))
+        return encode(fields)
+
+    def container(
+        self, pod: tuple[str, bytes], name: str, *words: str, memory: int = 0, volume: tuple[Path, str] | None = None
+    ) -> str:
+        """Create and start a container in a pod: its id. volume: a directory of the host, and where it is mounted."""
         resources = encode([(4, memory)]) if memory else b""
-        pids = _POD if pod[0] in self.shared_pids else _CONTAINER
-        security = encode([(3, encode([(1, _NODE), (2, pids), (3, _POD)]))])
+        security = encode([(3, self.namespaces[pod[0]])])
         fields = [(1, encode([(1, name)])), (2, encode([(1, image.NAME)]))]
         fields += [(3, word) for word in words]
-        fields += [(6, encode([(1, "NAME"), (2, name)])), (11, f"{name}.log")]
+        fields.append((6, encode([(1, "NAME"), (2, name)])))
+        if volume:
+            fields.append((7, encode([(1, volume[1]), (2, str(volume[0]))])))
+        fields.append((11, f"{name}.log"))
         fields += [(15, encode([(1, resources), (2, security)]))]
         id = self.call("CreateContainer", [(1, pod[0]), (2, encode(fields)), (3, pod[1])])[1].decode()
         self.call("StartContainer", [(1, id)])

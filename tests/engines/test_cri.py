@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import leaks, proc
 
+from engines import command
 from engines.cri import EXITED, RUNNING, Cri
 
 
@@ -30,6 +31,21 @@ def test_two_containers_and_exec(cri: Cri, pod):
     assert links[0] == links[1] and links[2] == links[3]
     assert cri.exec_sync(one, "readlink", "/proc/self/ns/mnt") != cri.exec_sync(two, "readlink", "/proc/self/ns/mnt")
     assert cri.exec_sync(one, "sh", "-c", "cat /proc/1/cmdline")[1].replace("\0", " ") == "sleep 1000 "
+
+
+def test_a_pod_with_a_user_namespace(cri: Cri, tmp_path: Path):
+    """`hostUsers: false`: a user namespace, and a volume below a directory of mode 0700"""
+    if command.run(["containerd", "--version"]).stdout.split()[2].startswith("1."):
+        pytest.skip("containerd 1 has no user namespaces of pods: make test-engines ENGINES_RELEASE=forky")
+    private = tmp_path / "private"
+    (private / "data").mkdir(parents=True)
+    (private / "data" / "file").write_text("readable\n")
+    private.chmod(0o700)
+    made = cri.pod(users=400000)
+    one = cri.container(made, "one", "sleep", "1000", volume=(private / "data", "/data"))
+    assert proc.parse_status(proc.read(cri.pid(one), "status"))["Uid"].split()[0] == "400000"
+    assert cri.exec_sync(one, "sh", "-c", "id -u; cat /data/file") == (0, "0\nreadable\n")
+    cri.remove_pod(made[0])
 
 
 def test_logs(cri: Cri, pod):

@@ -45,6 +45,16 @@ def test_user_namespaces(start, subordinate_ids):
     engine("stop", "--time=0", name)
 
 
+def test_a_private_volume_in_a_user_namespace(start, subordinate_ids, tmp_path):
+    """--userns-remap with -v of a directory below one of mode 0700"""
+    private = tmp_path / "private"
+    (private / "data").mkdir(parents=True)
+    (private / "data" / "file").write_text("readable\n")
+    private.chmod(0o700)
+    engine = start("--userns-remap=daemon")
+    assert engine.run("cat", "/data/file", flags=[f"--volume={private}/data:/data:ro"]).stdout == "readable\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_live_restore(start, number):
     """--live-restore: containers outlive the daemon and obey the next one"""

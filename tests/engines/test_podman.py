@@ -243,6 +243,22 @@ def test_user_namespace(engine):
     assert engine.exec(name, "id", "-u").stdout == "0\n"
 
 
+def test_a_private_volume_in_a_user_namespace(engine, tmp_path):
+    """--uidmap with -v of a directory below one of mode 0700"""
+    private = tmp_path / "private"
+    (private / "data").mkdir(parents=True)
+    (private / "data" / "file").write_text("readable\n")
+    private.chmod(0o700)
+    maps = ["--uidmap=0:400000:65536", "--gidmap=0:400000:65536"]
+    assert engine.run("cat", "/data/file", flags=[*maps, f"--volume={private}/data:/data"]).stdout == "readable\n"
+
+
+def test_systemd_always(engine):
+    """--systemd=always: tmpfs where systemd wants them, some with an empty option"""
+    mounts = engine.run("cat", "/proc/self/mounts", flags=["--systemd=always"]).stdout.splitlines()
+    assert {line.split()[1] for line in mounts if line.split()[2] == "tmpfs"} >= {"/run", "/run/lock", "/tmp"}
+
+
 def test_preserve_fds(engine):
     """run --preserve-fds: a descriptor of the caller's"""
     read, write = os.pipe()
