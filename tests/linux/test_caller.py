@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+from support import proc
 from support.refusal import nothing_left
 from support.runtime import ENVIRONMENT
 
@@ -81,13 +82,13 @@ LIMITS = {
 @pytest.mark.parametrize("verb", ["create", "state"])
 def test_a_tiny_limit_is_said(container, limit, verb):
     """The kernel would end the interpreter by SIGSEGV, "Bus error" or with its own advice."""
-    box = container()
+    box, before = container(), set(proc.children())
     flags = {"wrap": ["prlimit", limit], "check": 126}
     result = box.create(**flags) if verb == "create" else box.runtime.run("state", "nosuch", **flags)
     assert result.stderr.startswith("pyruntime: cannot start: the limit of ")
     assert len(result.stderr.splitlines()) == 1
     assert LIMITS[limit] in result.stderr
-    nothing_left(box, set())
+    nothing_left(box, before)
 
 
 @pytest.mark.ours
@@ -110,7 +111,7 @@ def test_the_smallest_limits_are_enough(container, limit):
 @pytest.mark.parametrize("count", [30, 40, 50, 60, 75])
 def test_a_caller_with_too_many_open_files(container, count):
     """The limit is not small, but nearly used up: nothing is left, whatever cannot be opened any more."""
-    box = container()
+    box, before = container(), set(proc.children())
     fds = [os.open("/dev/null", os.O_RDONLY) for _ in range(count)]
     try:
         # prlimit(1) closes nothing.
@@ -124,7 +125,7 @@ def test_a_caller_with_too_many_open_files(container, count):
     assert result.code == 1
     assert "too many open files" in result.stderr
     assert "Traceback" not in result.stderr
-    nothing_left(box, set())
+    nothing_left(box, before)
 
 
 @pytest.mark.parametrize("address", ["", "/nosuch/socket", "relative", "@pyruntime-test-nobody", "/" + "x" * 200])
