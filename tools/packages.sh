@@ -62,8 +62,10 @@ quietly() {
     "$@" </dev/null >"$log" 2>&1
 }
 install() {
+    # Settings that were changed on this machine stay: dpkg cannot ask here.
     # shellcheck disable=SC2086  # a list of names
-    quietly apt-get install -q -y --no-install-recommends $missing
+    quietly apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confdef \
+        -o Dpkg::Options::=--force-confold $missing
 }
 # A new machine has no package lists, or old ones that name files which are gone.
 known=yes
