@@ -163,6 +163,14 @@ class Container:
         """Change limits."""
         await _answer(self.blocking.request("update", resources=resources))
 
+    async def add_mounts(self, mounts: list[dict[str, object]]) -> None:
+        """Mount into the running container: entries of `mounts` in config.json. If one fails, none is made."""
+        await _answer(self.blocking.request("add_mounts", mounts=mounts))
+
+    async def remove_mounts(self, *destinations: str) -> None:
+        """Unmount what `add_mounts` has mounted at these places of the container."""
+        await _answer(self.blocking.request("remove_mounts", destinations=list(destinations)))
+
     # Reads of a few small files: not worth a task.
 
     def state(self) -> State:

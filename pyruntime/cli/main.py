@@ -45,6 +45,7 @@ COMMANDS = {
     "pause": "freeze all processes of a container",
     "resume": "resume a paused container",
     "update": "change the resource limits of a container",
+    "mounts": "add mounts to a running container, remove or list them",
     "events": "show resource usage and out-of-memory events",
     "checkpoint": "write a container's processes to images, by criu",
     "restore": "make a container again from the images of a checkpoint",

@@ -22,6 +22,8 @@ _MORE = {
     "ps": "Options after the id are those of ps(1); -ef when there are none.",
     "pause": "It returns when all processes are frozen.",
     "update": "What is not given stays as it is. When any of the limits is refused, none is changed.",
+    "mounts": "FILE holds mounts as config.json does, - is standard input. remove unmounts what add has mounted, and "
+    "nothing else. Of several mounts in one call either all are made or none.",
     "events": "Lines of JSON, in the form of runc's: one with statistics at each interval, one at each kill for want "
     "of memory. With --stats the statistics are printed once.",
     "checkpoint": "criu(8) does it, and must be installed. The container is deleted then, but with --leave-running or "

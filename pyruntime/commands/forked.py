@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyruntime.plan.request import Request
-    from pyruntime.spec.sections import Resources
+    from pyruntime.spec.sections import Mount, Resources
     from pyruntime.util.ids import ContainerId
 
 _SHORT, _FEW = 4096, 10
@@ -136,6 +136,18 @@ def _update(settings: Settings, id: ContainerId, *, resources: Resources) -> Non
     update.update(settings, id, resources)
 
 
+def _add_mounts(settings: Settings, id: ContainerId, *, mounts: list[Mount]) -> None:
+    from pyruntime.commands import mounts as mounts_command
+
+    mounts_command.add(settings, id, mounts)
+
+
+def _remove_mounts(settings: Settings, id: ContainerId, *, destinations: list[str]) -> None:
+    from pyruntime.commands import mounts as mounts_command
+
+    mounts_command.remove(settings, id, destinations)
+
+
 # command -> a function of (settings, id, **arguments), arguments and value being JSON. `create` and `exec` take the
 # options of CreateOptions and ExecOptions, and `console`: see PreparedContainer.
 COMMANDS: dict[str, Callable[..., object]] = {
@@ -147,6 +159,8 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "pause": _pause,
     "resume": _resume,
     "update": _update,
+    "add_mounts": _add_mounts,
+    "remove_mounts": _remove_mounts,
 }
 
 

@@ -226,6 +226,14 @@ class Container:
         """Change resource limits: members of `linux.resources`. Others stay as they are."""
         self.request("update", resources=resources).answer()
 
+    def add_mounts(self, mounts: list[dict[str, object]]) -> None:
+        """Mount into the running container: entries of `mounts` in config.json. If one fails, none is made."""
+        self.request("add_mounts", mounts=mounts).answer()
+
+    def remove_mounts(self, *destinations: str) -> None:
+        """Unmount what `add_mounts` has mounted at these places of the container."""
+        self.request("remove_mounts", destinations=list(destinations)).answer()
+
     # Queries need no helper.
 
     def state(self) -> State:
