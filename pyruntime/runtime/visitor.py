@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         destination: str
         mount: int
 
+
 _STAGE = "/dev"  # exists on each host; the mount namespace that it is covered in ends with the process
 
 
