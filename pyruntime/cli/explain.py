@@ -34,11 +34,13 @@ from pyruntime.util.ids import ContainerId
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.cli.flags import Values
+    from pyruntime.spec.sections import Config
     from pyruntime.util.colour import Painter
 
-USAGE = "[BUNDLE]"
+USAGE = "[BUNDLE], or --diff BUNDLE|ID BUNDLE|ID"
 FLAGS = (
     Flag("format", "form of the plan", short="f", value="text|json|html", default="text"),
+    Flag("diff", "show which steps of two bundles, or of a bundle and a container, differ"),
     Flag("no-pivot", "as for create"),
     Flag("no-new-keyring", "as for create"),
 )
@@ -60,28 +62,22 @@ TITLES = {
 
 
 def run(settings: Settings, values: Values, words: list[str]) -> int:
-    """Print the plan."""
+    """Print the plan, or how two plans differ."""
+    if values["diff"]:
+        from pyruntime.cli import explain_diff
+
+        return explain_diff.run(settings, values, words)
     if len(words) > 1 or values["format"] not in ("text", "json", "html"):
         raise UsageError(
             "explain takes a bundle, and --format text, json or html", hint="see: pyruntime explain --help"
         )
-    bundle = words[0] if words else "."
-    if not bundle.startswith("/"):
-        bundle = f"{posix.getcwd()}/{bundle}" if bundle != "." else posix.getcwd()
+    bundle = absolute(words[0] if words else ".")
     config = load.load_config(bundle)
     problems = check.require(config)
     for problem in problems:
         settings.log.warning(f"config.json: {problem}")
-    request = Request(
-        config,
-        id=ContainerId("ID"),
-        bundle=bundle.rstrip("/"),
-        layout=layout.find(),
-        rootless=settings.rootless,
-        pivot=not values["no-pivot"],
-        new_keyring=not values["no-new-keyring"],
-    )
-    steps = _all_steps(request)
+    request = request_of(settings, values, config, bundle)
+    steps = all_steps(request)
     if values["format"] == "html":
         text = _as_page(request, steps, [str(problem) for problem in problems])
     else:
@@ -90,7 +86,27 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
     return 0
 
 
-def _all_steps(request: Request) -> dict[str, list[Step]]:
+def absolute(bundle: str) -> str:
+    """The absolute path of a bundle."""
+    if bundle.startswith("/"):
+        return bundle
+    return f"{posix.getcwd()}/{bundle}" if bundle != "." else posix.getcwd()
+
+
+def request_of(settings: Settings, values: Values, config: Config, bundle: str) -> Request:
+    """What the plan of a bundle is made from."""
+    return Request(
+        config,
+        id=ContainerId("ID"),
+        bundle=bundle.rstrip("/"),
+        layout=layout.find(),
+        rootless=settings.rootless,
+        pivot=not values["no-pivot"],
+        new_keyring=not values["no-new-keyring"],
+    )
+
+
+def all_steps(request: Request) -> dict[str, list[Step]]:
     """The plan of `create`, and what `start` and `delete` will do from the state record."""
     plan = registry.build(request)
     configured = request.config.get("hooks")
@@ -102,7 +118,7 @@ def _all_steps(request: Request) -> dict[str, list[Step]]:
     return plan.steps
 
 
-def _namespaces(request: Request) -> list[tuple[str, str, str]]:
+def namespaces_of(request: Request) -> list[tuple[str, str, str]]:
     """(kind, "new", "joined" or "host", path) of every namespace that init is in."""
     found = []
     for kind in KINDS:
@@ -116,7 +132,7 @@ def _as_text(request: Request, steps: dict[str, list[Step]], paint: Painter) -> 
     number = 0
     width = max((len(step.pointer) for phase in PHASES for step in steps[phase]), default=0)
     ways: dict[str, list[str]] = {"new": [], "joined": [], "host": []}
-    for kind, way, path in _namespaces(request):
+    for kind, way, path in namespaces_of(request):
         ways[way].append(f"{kind} ({path})" if path else kind)
     where_init_is = "; ".join(
         f"{words} {' '.join(ways[way])}"
@@ -148,7 +164,7 @@ def _as_page(request: Request, steps: dict[str, list[Step]], warnings: list[str]
         ("cgroup", f"{request.linux.get('cgroupsPath') or 'named by the id'} ({request.layout.kind})"),
     ]
     phases = [(phase, *TITLES[phase], steps[phase]) for phase in PHASES]
-    return page(facts, _namespaces(request), [*warnings, *request.warnings], phases)
+    return page(facts, namespaces_of(request), [*warnings, *request.warnings], phases)
 
 
 def _as_json(steps: dict[str, list[Step]]) -> str:

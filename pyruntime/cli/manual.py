@@ -32,6 +32,7 @@ _MORE = {
     "spec": "A config.json that is there already is not written over.",
     "validate": "Every finding has its JSON pointer. Files, kernel, cgroups and users of this host are looked at too. "
     "The exit status is 1 when there is an error among them.",
+    "explain": "With --diff two bundles or containers are compared; the exit status is 2 when a step differs.",
     "snapshot": "It is the memory of a started interpreter, which the launcher loads as long as no file that it was "
     "made of has changed. status says whether it is used, and why not; its exit status is then 1.",
     "doctor": "Nothing is changed. The exit status is 1 when no container can be made here.",

@@ -65,7 +65,11 @@ def test_a_bind_appears_and_goes(container: Any, volume: Path) -> None:
     }
     assert [row["added"] for row in rows[:-1]] == [False] * (len(rows) - 1)
     assert one.runtime.run("audit", "--drift", one.id).code == 0
+    diff = one.runtime.run("explain", "--diff", str(one.bundle.path), one.id, check=None)
+    assert diff.code == 2
+    assert f"bind {volume} on /new/place" in diff.stdout
     one.runtime.run("mounts", "remove", "--destination", "/new/place", one.id)
+    assert one.runtime.run("explain", "--diff", str(one.bundle.path), one.id).code == 0
     assert len(one.mounts()) == before
     assert inside(one, "ls", "/new/place") == ""
     assert (volume / "word").exists()

@@ -51,6 +51,57 @@ def test_explain_refuses_what_create_refuses(tmp_path: Path) -> None:
     assert "/root" in result.stderr
 
 
+def two(tmp_path: Path, first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Two bundles, in directories of their own."""
+    for name, content in (("one", first), ("two", second)):
+        (tmp_path / name).mkdir()
+        bundle(tmp_path / name, content)
+    return [f"{tmp_path}/one", f"{tmp_path}/two"]
+
+
+def differences(where: list[str]) -> list[tuple[str, str | None, str | None]]:
+    result = pyruntime("explain", "--diff", "--format", "json", *where)
+    assert result.returncode in (0, 2), result.stderr
+    found = json.loads(result.stdout)["differences"]
+    assert bool(found) == (result.returncode == 2)
+    return [(one["change"], *one["fields"]) for one in found]
+
+
+def test_the_same_plan_in_two_bundles_does_not_differ(tmp_path: Path) -> None:
+    assert differences(two(tmp_path, config(), config())) == []
+
+
+def test_the_steps_that_differ_with_their_fields(tmp_path: Path) -> None:
+    first, second = config(), config()
+    shm, run = ({"destination": place, "type": "tmpfs", "source": "tmpfs"} for place in ("/dev/shm", "/run"))
+    first |= {"hostname": "a", "mounts": [shm, run]}
+    second |= {"hostname": "b", "mounts": [{"destination": "/new", "type": "tmpfs", "source": "tmpfs"}, run, shm]}
+    kinds = ["mount", "uts", "ipc"]
+    first["linux"] = {"namespaces": [{"type": kind} for kind in kinds], "maskedPaths": ["/proc/kcore"]}
+    second["linux"] = {"namespaces": [{"type": kind} for kind in kinds[:2]]}
+    second["process"]["rlimits"] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
+    found = differences(two(tmp_path, first, second))
+    assert ("changed", "/linux/namespaces", "/linux/namespaces") in found
+    assert ("added", None, "/mounts/0") in found
+    assert [one for one in found if one[0] == "moved"] in (
+        [("moved", "/mounts/0", "/mounts/2")],
+        [("moved", "/mounts/1", "/mounts/1")],
+    )
+    assert ("removed", "/linux/maskedPaths/0", None) in found
+    assert ("changed", "/hostname", "/hostname") in found
+    assert ("added", None, "/process/rlimits/0") in found
+    assert len(found) == 6
+    text = pyruntime("explain", "--diff", f"{tmp_path}/one", f"{tmp_path}/two").stdout
+    assert '"a" -> "b"' in text
+    assert "ipc: new -> ipc: host" in text
+
+
+def test_a_diff_takes_two(tmp_path: Path) -> None:
+    result = pyruntime("explain", "--diff", bundle(tmp_path, config()))
+    assert result.returncode == 1
+    assert "two bundles" in result.stderr
+
+
 def test_valid() -> None:
     result = pyruntime("validate", "--no-host", "-", input=json.dumps(config()))
     assert (result.returncode, result.stdout) == (0, "config.json is valid\n")
