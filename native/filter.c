@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <seccomp.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 void *filter_new(unsigned int default_action) { return seccomp_init(default_action); }
 
@@ -24,6 +26,16 @@ int filter_add_architecture(void *filter, unsigned int architecture) { return se
 int filter_system_call(unsigned int architecture, const char *name)
 {
     return seccomp_syscall_resolve_name_arch(architecture, name);
+}
+
+int filter_system_call_name(unsigned int architecture, int system_call, char *name, unsigned int size)
+{
+    char *found = seccomp_syscall_resolve_num_arch(architecture, system_call);
+    if (found == NULL)
+        return -ENOENT;
+    int length = snprintf(name, size, "%s", found);
+    free(found);
+    return length < (int)size ? length : -ENAMETOOLONG;
 }
 
 int filter_add_rule(void *filter, unsigned int action, int system_call, unsigned int count, const unsigned int *indexes,

@@ -12,6 +12,7 @@ unsigned int filter_native_architecture(void);
 unsigned int filter_architecture(const char *name);
 int filter_add_architecture(void *filter, unsigned int architecture);
 int filter_system_call(unsigned int architecture, const char *name);
+int filter_system_call_name(unsigned int architecture, int system_call, char *name, unsigned int size);
 int filter_add_rule(void *filter, unsigned int action, int system_call, unsigned int count, const unsigned int *indexes,
                     const int *operators, const unsigned long long *values, const unsigned long long *others);
 int filter_export(void *filter, int fd);

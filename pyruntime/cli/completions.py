@@ -25,7 +25,7 @@ _KINDS = {
     "SIGNAL": "SIGNAL",
     "SOCKET": "FILE",
 }
-_MAKES_A_NEW_ID = ("create", "run", "restore")
+_MAKES_A_NEW_ID = ("create", "run", "restore", "learn")
 _LISTS = {"CAP": " ".join(NUMBERS), "SIGNAL": " ".join(signals.NUMBERS)}
 
 

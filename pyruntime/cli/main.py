@@ -54,6 +54,7 @@ COMMANDS = {
     "explain": "show what would be done for a bundle, step by step, without doing it",
     "trace": "show what --trace has recorded, step by step, or draw it",
     "audit": "say whether a running container is what its config.json says, of any runtime",
+    "learn": "run a container and write the least privileges that it needs",
     "features": "show what this runtime can do, as JSON",
     "completion": "print the completion script of a shell",
     "doctor": "say whether this host can run containers, and what it lacks",

@@ -36,6 +36,7 @@ _MORE = {
     "snapshot": "It is the memory of a started interpreter, which the launcher loads as long as no file that it was "
     "made of has changed. status says whether it is used, and why not; its exit status is then 1.",
     "doctor": "Nothing is changed. The exit status is 1 when no container can be made here.",
+    "learn": "It writes a system call profile, a config.json and a report. The exit status is that of the process.",
     "features": "The form is that of features.md of the runtime specification.",
     "completion": "Installed ones are found by the shells; else, for bash: . <(pyruntime completion bash)",
 }

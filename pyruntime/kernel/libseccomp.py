@@ -35,6 +35,13 @@ def system_call(token: int, name: str) -> int:
     return lib.filter_system_call(token, name.encode())
 
 
+def system_call_name(token: int, number: int) -> str:
+    """The name of a system call on an architecture, "" for a number without one."""
+    name = ffi.new("char[]", 64)
+    found = lib.filter_system_call_name(token, number, name, 64) > 0
+    return bytes(ffi.string(name)).decode() if found else ""
+
+
 class Filter:
     """A filter being built. Raises KernelError when the library refuses something."""
 

@@ -25,7 +25,7 @@ LAYERS = (
     ("boot", "criu"),
     ("diagnose",),
     ("commands",),
-    ("audit", "trace"),
+    ("audit", "learn", "trace"),
     ("library", "shim"),
     ("cli", "aio"),  # pyruntime.aio is the library for asyncio
     ("__init__", "__main__"),

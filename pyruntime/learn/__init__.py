@@ -1,0 +1,1 @@
+"""What a container needs, found by running it (docs/learn.md)."""

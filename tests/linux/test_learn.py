@@ -1,0 +1,149 @@
+"""learn: what a container used is written down, it runs with that, and with nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.ours
+
+
+def learn(runtime: Any, container: Any, *flags: str, code: int = 0) -> Path:
+    """Learn what a container needs: the directory of the results."""
+    container.bundle.save()
+    output = runtime.folder / f"{container.id}.learnt"
+    runtime.run("learn", "--bundle", container.bundle.path, "--output", output, *flags, container.id, check=code)
+    return Path(output)
+
+
+def load(directory: Path, name: str) -> Any:
+    return json.loads((directory / name).read_text())
+
+
+def rerun(runtime: Any, container: Any, directory: Path, *args: str, code: int = 0) -> Any:
+    """Run the bundle with the learnt config, with other arguments if any."""
+    config = load(directory, "config.json")
+    if args:
+        config["process"]["args"] = list(args)
+    (container.bundle.path / "learnt.json").write_text(json.dumps(config))
+    file = container.bundle.path / "learnt.json"
+    return runtime.run("run", "--bundle", container.bundle.path, "--config", file, container.id, check=code)
+
+
+def names(profile: dict[str, Any]) -> set[str]:
+    return {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_a_bundle_runs_with_what_was_learnt_and_nothing_else(
+    runtime: Any, container: Any, no_new_privileges: bool
+) -> None:
+    box = container(sh="echo hello; sleep 0.1; cat /etc/passwd > /dev/null")
+    box.bundle.config["process"]["noNewPrivileges"] = no_new_privileges
+    found = learn(runtime, box)
+    assert "nanosleep" in " ".join(names(load(found, "seccomp.json")))
+    assert "unshare" not in names(load(found, "seccomp.json"))
+    assert rerun(runtime, box, found).stdout == "hello\n"
+    refused = rerun(runtime, box, found, "/bin/sh", "-c", "mkdir /tmp/x", code=1)
+    assert "Operation not permitted" in refused.stderr
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_what_the_runtime_calls_itself_is_in_the_profile(runtime: Any, container: Any, no_new_privileges: bool) -> None:
+    """busybox `true` calls almost nothing; its user, groups and directory make the runtime call the most."""
+    box = container(["/bin/busybox", "true"])
+    box.bundle.config["process"].update(
+        noNewPrivileges=no_new_privileges, user={"uid": 5, "gid": 6, "additionalGids": [7]}, cwd="/tmp"
+    )
+    found = learn(runtime, box)
+    assert rerun(runtime, box, found).code == 0
+
+
+def test_capabilities_that_were_used_stay_and_no_other(runtime: Any, container: Any) -> None:
+    box = container(sh="touch /tmp/a; chown 7:7 /tmp/a")
+    wanted = ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]
+    box.bundle.config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), wanted)
+    found = learn(runtime, box)
+    report = load(found, "report.json")
+    if report["capabilities"]["used"] is None:
+        assert any("cap_capable" in one for one in report["not_seen"])
+        pytest.skip("this kernel has no tracepoint cap_capable (Linux 6.14)")
+    sets = load(found, "config.json")["process"]["capabilities"]
+    assert sets["bounding"] == sets["effective"] == sets["permitted"] == ["CAP_CHOWN"]
+    assert rerun(runtime, box, found).code == 0
+
+
+def test_a_capability_that_was_lacked_is_not_added(runtime: Any, container: Any) -> None:
+    box = container(sh="touch /tmp/a; chown 7:7 /tmp/a || true")
+    found = learn(runtime, box)
+    assert "CAP_CHOWN" not in str(load(found, "config.json")["process"]["capabilities"])
+    report = load(found, "report.json")
+    assert report["capabilities"]["used"] is None or "CAP_CHOWN" in report["capabilities"]["lacked"]
+
+
+def test_a_profile_is_never_wider_than_the_given_one(runtime: Any, container: Any) -> None:
+    box = container(sh="mkdir /tmp/d; true")
+    box.bundle.config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}],
+    }
+    found = learn(runtime, box)
+    assert not names(load(found, "seccomp.json")) & {"mkdir", "mkdirat"}
+    assert any("given profile denied" in one for one in load(found, "report.json")["not_seen"])
+    assert "Permission denied" in rerun(runtime, box, found).stderr
+
+
+def test_a_rootfs_that_is_not_written_to_becomes_readonly(runtime: Any, container: Any) -> None:
+    box = container(sh="cat /etc/passwd")
+    found = learn(runtime, box)
+    assert load(found, "config.json")["root"]["readonly"] is True
+    rerun(runtime, box, found)
+
+
+def test_what_is_written_below_tmp_becomes_a_tmpfs(runtime: Any, container: Any) -> None:
+    box = container(sh="mkdir -p /tmp/deep; echo x > /tmp/deep/file; rm /tmp/deep/file")
+    found = learn(runtime, box)
+    config = load(found, "config.json")
+    assert config["root"]["readonly"] is True
+    assert "/tmp" in [mount["destination"] for mount in config["mounts"]]
+    rerun(runtime, box, found)
+    assert "/tmp/deep/file" in load(found, "report.json")["paths"]["written"]
+
+
+def test_what_may_have_to_last_is_left_to_a_person(runtime: Any, container: Any) -> None:
+    box = container(sh="mkdir -p /srv; echo x > /srv/data")
+    found = learn(runtime, box)
+    assert load(found, "config.json")["root"]["readonly"] is False
+    assert any("/srv" in one and "volume" in one for one in load(found, "report.json")["advice"])
+
+
+def test_devices_and_sysctls_are_reported(runtime: Any, container: Any) -> None:
+    box = container(sh="echo > /dev/null; head -c 1 /dev/urandom; cat /proc/sys/kernel/hostname")
+    report = load(learn(runtime, box), "report.json")
+    assert report["devices"] == ["/dev/null", "/dev/urandom"]
+    assert "/proc/sys/kernel/hostname" in report["sysctls"]["read"]
+
+
+def test_it_ends_after_the_time_that_was_asked_for(runtime: Any, container: Any) -> None:
+    box = container(sh="trap 'exit 5' TERM; while :; do sleep 0.1; done")
+    found = learn(runtime, box, "--for", "1s", code=5)
+    report = load(found, "report.json")
+    assert report["run"]["timed_out"] is True
+    assert report["peaks"]["pids"] >= 1
+    assert report["peaks"]["memory"] > 0
+
+
+def test_without_a_pid_namespace_nothing_is_started_or_left(runtime: Any, container: Any) -> None:
+    box = container(sh="touch /ran")
+    box.bundle.config["linux"]["namespaces"] = [
+        one for one in box.bundle.config["linux"]["namespaces"] if one["type"] != "pid"
+    ]
+    box.bundle.save()
+    output = runtime.folder / "refused"
+    done = runtime.run("learn", "--bundle", box.bundle.path, "--output", output, box.id, check=1)
+    assert "pid namespace of its own" in done.stderr
+    assert not output.exists()
+    assert not (box.bundle.rootfs / "ran").exists()
