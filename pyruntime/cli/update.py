@@ -37,6 +37,8 @@ FLAGS = (
     Flag("memory-reservation", "memory that is not taken back, as 256M", value="BYTES"),
     Flag("memory-swap", "limit of memory and swap together; -1 for none", value="BYTES"),
     Flag("pids-limit", "most tasks at once; -1 for no limit", value="N"),
+    Flag("device-add", "allow devices, as 'c 10:200 rwm'", value="RULE", many=True),
+    Flag("device-remove", "no longer allow devices, as 'c 10:200 rwm'", value="RULE", many=True),
     Flag("l3-cache-schema", "Intel RDT: shares of the L3 cache", value="SCHEMA"),
     Flag("mem-bw-schema", "Intel RDT: shares of memory bandwidth", value="SCHEMA"),
 )
@@ -72,6 +74,8 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
         origin=origin,
         l3_cache_schema=values["l3-cache-schema"],
         mem_bw_schema=values["mem-bw-schema"],
+        device_add=values["device-add"],
+        device_remove=values["device-remove"],
     )
     return 0
 

@@ -15,7 +15,7 @@ from pyruntime.util.fileio import read_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.commands.settings import Settings
-    from pyruntime.spec.sections import Config, Resources
+    from pyruntime.spec.sections import Config, DeviceRule, Resources
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
 
@@ -30,11 +30,15 @@ def update(
     origin: str = "resources",
     l3_cache_schema: str = "",
     mem_bw_schema: str = "",
+    device_add: list[str] | None = None,
+    device_remove: list[str] | None = None,
 ) -> None:
     """Change limits; what is not given stays. Raises PyruntimeError.
 
     resources: an object as linux.resources of config.json. origin: what messages call it.
-    l3_cache_schema, mem_bw_schema: as of linux.intelRdt, for a container with a resctrl group."""
+    l3_cache_schema, mem_bw_schema: as of linux.intelRdt, for a container with a resctrl group.
+    device_add, device_remove: rules such as "c 10:200 rwm", to allow and no longer to allow."""
+    rules = _DeviceRules(device_add or [], device_remove or [])
     record = store.load(settings.root, id)
     for problem in check.without_errors(check.check_resources(resources), origin):
         settings.log.warning(f"{origin}: {problem}")
@@ -42,11 +46,37 @@ def update(
     try:
         if status_of(record) == "stopped":
             raise StateError(f"container not running: {record.id} is stopped")
+        if rules:
+            resources = {**resources, "devices": rules.applied(record, resources)}
         cgroup_update.update(record, resources, settings.log.warning)
         if l3_cache_schema or mem_bw_schema:
             _update_rdt(record, l3_cache_schema, mem_bw_schema)
     finally:
         posix.close(lock)
+
+
+class _DeviceRules:
+    """Device rules to add and to remove."""
+
+    def __init__(self, added: list[str], removed: list[str]) -> None:
+        self.added: list[DeviceRule] = []
+        self.removed: list[DeviceRule] = []
+        if added or removed:
+            from pyruntime.features.cgroups import device_changes
+
+            self.added = [device_changes.parse(text, allow=True) for text in added]
+            self.removed = [device_changes.parse(text, allow=False) for text in removed]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed)
+
+    def applied(self, record: Record, resources: Resources) -> list[DeviceRule]:
+        """The container's rules, or those that replace them in the same update, with the changes."""
+        from pyruntime.features.cgroups import device_changes
+
+        config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
+        own = (config.get("linux", {}).get("resources") or {}).get("devices") or []
+        return device_changes.changed(resources.get("devices") or own, self.added, self.removed)
 
 
 def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:

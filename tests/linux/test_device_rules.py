@@ -227,3 +227,34 @@ def test_only_the_cgroup2_tree(container: Any) -> None:
     one = opened(container, RULES[2][0])
     result = one.run(wrap=[*WITHOUT, str(TOP)])
     assert result.stdout.splitlines() == ["fuse allowed", "other denied", "null allowed"], result
+
+
+def _open_node(one: Any) -> str:
+    """What a process of the container gets for the node: ENXIO, as there is no driver, or EPERM."""
+    return one.runtime.run("exec", one.id, "cat", "/dev/node", check=None).stderr
+
+
+@pytest.mark.ours
+def test_rules_are_added_and_removed_while_it_runs(container: Any) -> None:
+    one = container(["sleep", "100"])
+    one.config["linux"]["devices"] = [{"path": "/dev/node", "type": "c", "major": 60, "minor": 3}]
+    one.config["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    one.create()
+    one.start()
+    assert "not permitted" in _open_node(one)
+    one.runtime.run("update", "--device-add", "c 60:3 rw", one.id)
+    assert "No such device" in _open_node(one)
+    assert one.runtime.run("audit", "--drift", one.id).code == 0
+    one.runtime.run("update", "--device-remove", "c 60:3 rw", one.id)
+    assert "not permitted" in _open_node(one)
+    one.runtime.run("update", "--device-add", "c 60:* rwm", one.id)
+    assert "No such device" in _open_node(one)
+    failed = one.runtime.run("update", "--device-remove", "c 1:3 rw", one.id, check=None)
+    assert "default device" in failed.stderr
+    failed = one.runtime.run("update", "--device-add", "c 60", one.id, check=None)
+    assert "is not a device rule" in failed.stderr
+    assert "No such device" in _open_node(one)
+    one.runtime.run("update", "--device-remove", "c 60:* rwm", one.id)
+    assert "not permitted" in _open_node(one)
+    recorded = json.loads((one.runtime.root / one.id / "config.json").read_text())
+    assert recorded["linux"]["resources"]["devices"] == [{"allow": False, "access": "rwm"}]

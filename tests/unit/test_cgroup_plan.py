@@ -272,6 +272,37 @@ def test_device_rules() -> None:
         assert caught.value.pointer == f"/linux/resources/devices/0/{pointer}"
 
 
+@pytest.mark.parametrize(
+    ("own", "add", "remove", "result"),
+    [
+        ([], ["c 10:200 rwm"], [], ["allow c 10:200 rwm"]),
+        (["c 10:200 rwm"], [], ["c 10:200 w"], ["allow c 10:200 rm"]),
+        (["c 10:200 rwm"], [], ["c 10:200"], ["deny a *:* rwm"]),
+        (["c 10:* rw"], [], ["c 10:200 rwm"], ["allow c 10:* rw", "deny c 10:200 rwm"]),
+        (["a"], [], ["b 8:* rwm"], ["allow a *:* rwm", "deny b 8:* rwm"]),
+        (["c 10:200 r"], ["c 10:200 rw"], [], ["allow c 10:200 rw"]),
+        (["b 10:200 rwm"], [], ["c 10:200 rwm"], ["allow b 10:200 rwm"]),
+        (["c 10:200 rwm"], ["c 10:200 r"], ["c 10:200 rwm"], ["allow c 10:200 r"]),
+    ],
+)
+def test_device_rules_are_added_and_removed(
+    own: list[str], add: list[str], remove: list[str], result: list[str]
+) -> None:
+    from pyruntime.features.cgroups import device_changes
+
+    found = device_changes.changed(
+        [device_changes.parse(one, allow=True) for one in own],
+        [device_changes.parse(one, allow=True) for one in add],
+        [device_changes.parse(one, allow=False) for one in remove],
+    )
+    shown = [
+        f"{'allow' if one['allow'] else 'deny'} {one.get('type', 'a')} "
+        f"{one.get('major', '*')}:{one.get('minor', '*')} {one['access']}"
+        for one in found
+    ]
+    assert shown == result
+
+
 def test_merge_of_an_update() -> None:
     old = {"memory": {"limit": 5, "swap": 9}, "cpu": {"shares": 3}, "blockIO": {"weight": 10}}
     new = {"memory": {"limit": 7, "swap": 0}, "pids": {"limit": 0}, "cpu": {"cpus": "", "idle": 0}, "blockIO": {}}
