@@ -24,15 +24,24 @@ CONFIG = """\
 default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
 [network]
 network_config_dir = "{folder}/networks"
-[engine]
+{firewall}[engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "candidate"
 runtime_supports_json = ["candidate"]
 infra_image = "localhost/pause:latest"
-[engine.runtimes]
+{helpers}[engine.runtimes]
 candidate = ["{runtime}"]
 """
+# Of this machine's podman, and of one from another release, whose default is nft(8) and whose helpers are elsewhere.
+OWN = {"firewall": "", "helpers": ""}
+NEWER = {
+    "firewall": 'firewall_driver = "iptables"\n',
+    "helpers": f"""\
+conmon_path = ["{command.GIVEN}/usr/bin/conmon"]
+helper_binaries_dir = ["{command.GIVEN}/usr/lib/podman", "{command.GIVEN}/usr/libexec/podman"]
+""",
+}
 SHORT = "busybox:latest"
 
 
@@ -49,8 +58,13 @@ class Podman:
         self.network = Network()
         self.cgroup_parent = f"/{leaks.PREFIX}-podman"
         config = folder / "containers.conf"
-        config.write_text(CONFIG.format(folder=folder, runtime=candidate.path))
-        self.env = {**ENVIRONMENT, "CONTAINERS_CONF": str(config), "TMPDIR": str(folder / "tmp")}
+        config.write_text(CONFIG.format(folder=folder, runtime=candidate.path, **(NEWER if command.GIVEN else OWN)))
+        self.env = {
+            **ENVIRONMENT,
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+            "CONTAINERS_CONF": str(config),
+            "TMPDIR": str(folder / "tmp"),
+        }
         self._default_cgroups = _default_cgroups()
         self.hint = f"podman run -it --rm --cgroup-parent={self.cgroup_parent} {SHORT}"
         self._numbers = count(1)
