@@ -46,7 +46,7 @@ def working_criu() -> None:
 
     if shutil.which("criu", path=ENVIRONMENT["PATH"]) is None:
         pytest.skip("criu is not installed")
-    result = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=60 * proc.SLOW)
+    result = subprocess.run(["criu", "check"], env=ENVIRONMENT, capture_output=True, text=True, timeout=60 * proc.SLOW)
     if result.returncode:
         pytest.skip(f"criu does not work with this kernel: {result.stderr.strip().splitlines()[-1]}")
 

@@ -64,7 +64,7 @@ def mount_lines() -> list[str]:
 def test_a_container_goes_on_where_it_was(container, criu):
     box = container(sh=f"exec 5</etc/passwd; {COUNTER}", annotations={"kept": "yes"})
     box.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 40}}
-    box.config["linux"]["maskedPaths"] = ["/proc/kcore", "/proc/acpi", "/sys/firmware"]
+    box.config["linux"]["maskedPaths"] = ["/proc/keys", "/proc/acpi", "/sys/firmware"]
     box.config["linux"]["readonlyPaths"] = ["/proc/sys"]
     host = box.runtime.folder / "host"
     host.mkdir()
@@ -83,7 +83,7 @@ def test_a_container_goes_on_where_it_was(container, criu):
     assert box.state()["annotations"] == {"kept": "yes"}
     assert before < await_count(box, before) < before + 1000
     assert mount_lines() == mounts
-    told = box.runtime.run("exec", box.id, "sh", "-c", "cat /mnt/host/file /mnt/file; wc -c </proc/kcore; hostname")
+    told = box.runtime.run("exec", box.id, "sh", "-c", "cat /mnt/host/file /mnt/file; wc -c </proc/keys; hostname")
     assert told.stdout == "of the host\nof the host\n0\npyruntime\n"
     limit = [line for line in told_limits(box) if line]
     assert limit == [str(64 << 20), "40"]
@@ -186,6 +186,9 @@ def receive(listener: socket.socket) -> int:
 @pytest.mark.ours
 def test_memory_beforehand(container, criu):
     """--pre-dump, and then only what has changed since."""
+    tracking = subprocess.run(["criu", "check", "--feature", "mem_dirty_track"], env=ENVIRONMENT, capture_output=True)
+    if tracking.returncode:
+        pytest.skip("this kernel does not track written pages (CONFIG_MEM_SOFT_DIRTY)")
     box = started(container(sh=COUNTER))
     folder = box.runtime.folder
     box.runtime.run("checkpoint", "--pre-dump", "--image-path", str(folder / "before"), box.id, timeout=60)
@@ -335,5 +338,5 @@ def test_nothing_to_restore_from(bundle, runtime):
     assert "nosuch: no such file or directory" in result.stderr
     flags[-1] = str(made.path)
     result = runtime.run("restore", *flags, "nobody", check=1)
-    assert "no directory of a container's images" in result.stderr
+    assert "the directory has no images of a container" in result.stderr
     assert not (runtime.root / "nobody").exists()

@@ -81,7 +81,7 @@ def test_a_checkpoint_goes_on_in_another_container(
     assert (two.state()["status"], two.state()["pid"]) == (1, 0)
     pid = two.start()
     assert two.state()["pid"] == pid
-    assert proc.parent(pid) == two.shim
+    wait_for(lambda: proc.parent(pid) == two.shim, "the child that restored it has exited, and the shim is its reaper")
     assert last < counters[1].read()[0] < last + 100
     two.exec("e", "true")
     two.start("e")

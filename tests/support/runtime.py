@@ -14,7 +14,10 @@ from support.proc import SLOW
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEFAULT = CHECKOUT / "build/bin/pyruntime"
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "OUTSIDE": "leaks"}
+# Programs of another Debian release go before the machine's own (tools/engines/fetch): criu, runc, crun.
+GIVEN = os.environ.get("ENGINES_FROM", "") and os.path.abspath(os.environ["ENGINES_FROM"])
+PATH = f"{GIVEN}/usr/sbin:{GIVEN}/usr/bin:" if GIVEN else ""
+ENVIRONMENT = {"PATH": f"{PATH}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "OUTSIDE": "leaks"}
 TIMEOUT = 30.0
 
 # What the `differs` marks were calibrated with: with another version, an unexpected pass is no failure.

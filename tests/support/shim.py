@@ -16,7 +16,7 @@ from typing import Any
 from pyruntime.shim import wire
 from pyruntime.shim.ttrpc import frame
 from support import proc
-from support.runtime import DEFAULT
+from support.runtime import DEFAULT, ENVIRONMENT
 
 PROGRAM = Path(DEFAULT).parent / "containerd-shim-pyruntime-v1"
 SERVICE = "containerd.task.v2.Task"
@@ -99,7 +99,7 @@ class Containerd:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "TTRPC_ADDRESS": str(self.address), "GOMAXPROCS": "2"},
+            env={"PATH": ENVIRONMENT["PATH"], "TTRPC_ADDRESS": str(self.address), "GOMAXPROCS": "2"},
             text=True,
             timeout=30,
         )
