@@ -26,7 +26,7 @@ for task in "$@"; do
     deb) wanted="$wanted build-essential debhelper lintian libseccomp-dev python3-dev python3-cffi python3-prctl" ;;
     rpm) wanted="$wanted gcc libc6-dev make rpm libseccomp-dev python3-dev python3-cffi python3-prctl python3-jsonschema" ;;
     engines) wanted="$wanted busybox-static runc containerd docker.io podman buildah iptables iproute2 uidmap
-        containernetworking-plugins" ;;
+        containernetworking-plugins patchelf" ;;
     bench) wanted="$wanted busybox-static runc crun strace" ;;
     vm) wanted="$wanted qemu-system-x86 qemu-utils mmdebstrap e2fsprogs zstd" ;;
     arm64) wanted="$wanted qemu-system-arm debootstrap kmod e2fsprogs" ;;
