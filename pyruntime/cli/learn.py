@@ -12,19 +12,26 @@ if TYPE_CHECKING:
     from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
 
-USAGE = "ID"
+USAGE = "ID, or --merge DIR..."
 FLAGS = (
     *(flag for flag in create.FLAGS if flag.name in ("bundle", "config", "pid-file", "no-pivot")),
     Flag("for", "end the container by SIGTERM after this time (60, 60s, 5m)", value="TIME"),
     Flag("output", "write the results into a new directory (default: ID.learnt)", short="o", value="DIR"),
+    Flag("merge", "merge the results of several runs of one config.json into one"),
 )
 
 
 def run(settings: Settings, values: Values, words: list[str]) -> int:
     """Run the container, and write what was learnt: the exit status of its process."""
     from pyruntime.commands.create import CreateOptions
-    from pyruntime.learn import session, summary
+    from pyruntime.learn import results, session, summary
 
+    if values["merge"]:
+        if len(words) < 2 or not values["output"]:
+            raise UsageError("learn --merge takes two directories or more, and --output", hint="see: learn --help")
+        results.merge(words, values["output"])
+        summary.show(values["output"])
+        return 0
     id = one_id(words, "learn")
     options = CreateOptions(
         values["bundle"],

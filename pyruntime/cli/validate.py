@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 USAGE = "[BUNDLE|FILE|-]"
 FLAGS = (
     Flag("format", "form of the findings", short="f", value="table|json|github|sarif", default="table"),
+    Flag("against", "compare with what learn has written into DIR, and with nothing else", value="DIR"),
     Flag("no-host", "leave out what depends on this host: files, kernel, cgroups, users"),
 )
 
@@ -51,7 +52,13 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
         data = _standard_input() if bundle == "-" else load.read_file(file)
         text = data.decode("utf-8", "replace")
         config = load.parse_object(data, "standard input" if bundle == "-" else file)
-        found = findings(config, bundle, settings, host=not values["no-host"])
+        if values["against"]:
+            from pyruntime.learn import against
+
+            check.require(config)
+            found = against.findings(dict(config), values["against"])
+        else:
+            found = findings(config, bundle, settings, host=not values["no-host"])
     except ConfigError as error:  # no JSON at all
         found = [of_error(error, "json")]
     shown = findings_text.shown(found, values["format"], file=file, positions=Positions(text), paint=colour.of(1))

@@ -129,6 +129,12 @@ def for_docker(profile: Document) -> Document:
     return found
 
 
+def denied(profile: Document | None) -> set[str]:
+    """Names that a profile denies under any arguments."""
+    rules = (profile or {}).get("syscalls") or ()
+    return {name for rule in rules if rule["action"] not in GRANTS and not rule.get("args") for name in rule["names"]}
+
+
 def allowed(profile: Document | None) -> set[str] | None:
     """Names that a profile allows at least under conditions; None when it allows all that it does not name."""
     if not profile or profile["defaultAction"] in GRANTS:

@@ -13,11 +13,9 @@ from pyruntime.commands import run as run_command
 from pyruntime.errors import ConfigError, NotFound, UsageError
 from pyruntime.kernel.constants import SIGKILL, SIGTERM
 from pyruntime.kernel.pidfd import send_signal
-from pyruntime.learn import profile, written
-from pyruntime.learn.proposal import Proposal
+from pyruntime.learn import profile, results, written
 from pyruntime.learn.watch import Seen, Watch
 from pyruntime.state.status import open_init
-from pyruntime.util.fileio import write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
 
-VERSION = 1
 _INTERVAL = 0.1
+_TICK = 0.01
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL at the end of --for
 
 
@@ -82,7 +80,7 @@ def learn(settings: Settings, id: ContainerId, options: CreateOptions, *, output
         )
     if request.rootless:
         raise UsageError("learn needs root: programs on the kernel's tracepoints watch the container")
-    make_directory(output)
+    results.make_directory(output)
     try:
         return _learn(settings, id, options, request, raw, output, seconds)
     except BaseException:
@@ -101,10 +99,10 @@ def _learn(
     seconds: float,
 ) -> int:
     run_command.prepare_foreground(subreaper=True)
-    # A filesystem's times are those of the last tick.
-    since = time.time_ns() - 10_000_000
     record = create.create_from(settings, request, raw, options)
-    since = max(since, time.time_ns() - 10_000_000)
+    # A file's times are those of the last tick: what create changed is to be older than what the container changes.
+    time.sleep(2 * _TICK)
+    since = time.time_ns() - int(_TICK * 1e9)
     try:
         watch = Watch(record.pid)
         pidfd = open_init(record)
@@ -145,7 +143,7 @@ def _learn(
         "root_directories": written.directories(request.rootfs(), changed),
         "root_seen": not unread,
     }
-    write(output, config, report)
+    results.write(output, config, report)
     return status
 
 
@@ -156,7 +154,7 @@ def make_report(config: Document, seen: Seen) -> Document:
     given = (config.get("linux") or {}).get("seccomp")
     opened = [(path, writes) for name, path, writes in seen.paths if name.startswith(("open", "creat"))]
     return {
-        "version": VERSION,
+        "version": results.VERSION,
         "syscalls": {"seen": seen.calls, "compat": seen.compat_calls, "runtime": profile.of_runtime(config)},
         "capabilities": {"granted": granted, "used": seen.used, "lacked": seen.lacked},
         "paths": {
@@ -176,29 +174,3 @@ def make_report(config: Document, seen: Seen) -> Document:
             "what no run has exercised",
         ],
     }
-
-
-def make_directory(path: str) -> None:
-    """Make the output directory, which must not be there. Raises UsageError."""
-    try:
-        posix.mkdir(path, 0o755)
-    except FileExistsError:
-        raise UsageError(f"--output {path}: it exists", hint="name a directory that does not exist") from None
-
-
-def write(directory: str, config: Document, report: Document) -> None:
-    """Write the proposal of a report for a config: four files."""
-    before = json.loads(json.dumps(config))
-    proposal = Proposal(config, report)
-    report["changes"] = proposal.changes
-    report["advice"] = proposal.advice
-    report["not_seen"] = [*proposal.notes, *(one for one in report["not_seen"] if one not in proposal.notes)]
-    found = proposal.config["linux"]["seccomp"]
-    for name, value in (
-        ("given.json", before),
-        ("config.json", proposal.config),
-        ("seccomp.json", found),
-        ("docker-seccomp.json", profile.for_docker(found)),
-        ("report.json", report),
-    ):
-        write_atomically(directory, name, json.dumps(value, indent=2) + "\n", 0o644)

@@ -147,3 +147,48 @@ def test_without_a_pid_namespace_nothing_is_started_or_left(runtime: Any, contai
     assert "pid namespace of its own" in done.stderr
     assert not output.exists()
     assert not (box.bundle.rootfs / "ran").exists()
+
+
+def test_two_runs_are_merged_into_what_both_need(runtime: Any, container: Any) -> None:
+    script = "test -e /srv/second && exec mkdir /srv/made; exec cat /etc/passwd"
+    box = container(sh=script)
+    (box.bundle.rootfs / "srv").mkdir(exist_ok=True)
+    first = learn(runtime, box)
+    (box.bundle.rootfs / "srv/second").write_text("")
+    second = runtime.folder / "second"
+    runtime.run("learn", "--bundle", box.bundle.path, "--output", second, box.id, check=0)
+    (box.bundle.rootfs / "srv/made").rmdir()
+    merged = runtime.folder / "merged"
+    runtime.run("learn", "--merge", first, second, "--output", merged, check=0)
+    assert names(load(merged, "seccomp.json")) == names(load(first, "seccomp.json")) | names(
+        load(second, "seccomp.json")
+    )
+    assert names(load(merged, "seccomp.json")) > names(load(first, "seccomp.json"))
+    rerun(runtime, box, merged)
+    assert (box.bundle.rootfs / "srv/made").is_dir()
+    assert "Operation not permitted" in rerun(runtime, box, first, code=1).stderr
+
+
+def test_runs_of_two_configs_are_not_merged(runtime: Any, container: Any) -> None:
+    results = []
+    for script in ("true", "false || true"):
+        results.append(learn(runtime, container(sh=script)))
+    output = runtime.folder / "merged"
+    done = runtime.run("learn", "--merge", *results, "--output", output, check=1)
+    assert "another config" in done.stderr
+    assert not output.exists()
+
+
+def test_validate_against_what_was_learnt(runtime: Any, container: Any) -> None:
+    box = container(sh="mkdir -p /tmp/d")
+    found = learn(runtime, box)
+    wide = runtime.run("validate", "--against", found, "--format", "json", box.bundle.path, check=0)
+    assert "/linux/seccomp" in wide.stdout and "/process/capabilities/bounding" in wide.stdout
+    fitting = runtime.run("validate", "--against", found, found / "config.json", check=0)
+    assert "/linux" not in fitting.stdout and "/process" not in fitting.stdout, fitting.stdout
+    config = load(found, "config.json")
+    for rule in config["linux"]["seccomp"]["syscalls"]:
+        rule["names"] = [name for name in rule["names"] if not name.startswith("mkdir")]
+    lacking = found / "lacking.json"
+    lacking.write_text(json.dumps(config))
+    assert "not allowed: mkdir" in runtime.run("validate", "--against", found, lacking, check=1).stdout
