@@ -28,8 +28,8 @@ USAGE = "ID, or --pid PID --bundle DIR"
 FLAGS = (
     Flag("pid", "the container's init, as this host numbers it", value="PID"),
     Flag("bundle", "directory that holds its config.json", short="b", value="DIR"),
-    Flag("format", "form of the result", short="f", value="table|json", default="table"),
-    Flag("drift", "show only what has drifted"),
+    Flag("format", "output format", short="f", value="table|json", default="table"),
+    Flag("drift", "show only differences"),
 )
 
 DRIFT = 2  # the exit status when something has drifted; 1 is an error, as of every command

@@ -15,24 +15,24 @@ USAGE = "ID"
 SHARED = (
     Flag("image-path", "directory of the images (default: checkpoint, in the working directory)", value="DIR"),
     Flag("work-path", "directory of criu's logs (default: that of the images)", value="DIR"),
-    Flag("tcp-established", "open TCP connections as well"),
-    Flag("ext-unix-sk", "unix sockets whose other end is outside, too"),
-    Flag("shell-job", "a container whose terminal is the caller's"),
-    Flag("file-locks", "locks of files as well"),
-    Flag("lazy-pages", "memory only when it is asked for (userfaultfd(2))"),
-    Flag("manage-cgroups-mode", "how cgroups are dealt with", value="soft|full|strict|ignore", default="soft"),
+    Flag("tcp-established", "allow open TCP connections"),
+    Flag("ext-unix-sk", "allow unix sockets connected to processes outside"),
+    Flag("shell-job", "allow a container with the caller's terminal"),
+    Flag("file-locks", "allow file locks"),
+    Flag("lazy-pages", "transfer memory on demand (userfaultfd(2))"),
+    Flag("manage-cgroups-mode", "mode of restoring cgroups", value="soft|full|strict|ignore", default="soft"),
     Flag("empty-ns", "leave a namespace empty: network", value="KIND", many=True),
-    Flag("auto-dedup", "keep pages of memory once"),
+    Flag("auto-dedup", "store each page of memory once"),
 )
 FLAGS = (
     *SHARED,
-    Flag("parent-path", "the images of an earlier --pre-dump, as seen from those of now", value="PATH"),
+    Flag("parent-path", "images of an earlier --pre-dump, relative to the new ones", value="PATH"),
     Flag("leave-running", "leave the container running", short="R"),
-    Flag("pre-dump", "memory only, and leave the container running"),
+    Flag("pre-dump", "write only memory, and leave the container running"),
     Flag("page-server", "send memory to a criu page server", value="ADDRESS:PORT"),
     Flag("status-fd", "descriptor that gets a zero byte once --lazy-pages is ready", value="N"),
-    Flag("tcp-skip-in-flight", "without TCP connections that are being made"),
-    Flag("link-remap", "files whose names are gone get new ones"),
+    Flag("tcp-skip-in-flight", "skip TCP connections that are being established"),
+    Flag("link-remap", "allow deleted files, which get new names"),
 )
 
 

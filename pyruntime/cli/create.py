@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 USAGE = "ID"
 FLAGS = (
     Flag("bundle", "directory that holds config.json (default: the working directory)", short="b", value="DIR"),
-    Flag("config", "read the config from FILE instead of BUNDLE/config.json, as for crun", short="f", value="FILE"),
+    Flag(
+        "config", "read the config from FILE instead of BUNDLE/config.json, like crun's flag", short="f", value="FILE"
+    ),
     Flag("pid-file", "write init's pid to FILE", value="FILE"),
     Flag("console-socket", "unix socket that gets the terminal's master", value="SOCKET"),
     Flag("pidfd-socket", "unix socket that gets a pidfd of init", value="SOCKET"),
     Flag("no-pivot", "move the root instead of pivot_root, for a host whose root is a ramfs"),
     Flag("no-new-keyring", "keep the caller's session keyring"),
     Flag("preserve-fds", "pass N descriptors, from 3 on, to the process", value="N"),
-    Flag("no-subreaper", "taken and ignored: create leaves no process behind"),
+    Flag("no-subreaper", "accepted for compatibility, ignored: create leaves no process behind"),
     TRACE,
 )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyruntime.util.colour import Painter
 
 USAGE = ""
-FLAGS = (Flag("format", "form of the answer", short="f", value="table|json", default="table"),)
+FLAGS = (Flag("format", "output format", short="f", value="table|json", default="table"),)
 
 
 def run(settings: Settings, values: Values, words: list[str]) -> int:

@@ -16,22 +16,22 @@ USAGE = "ID COMMAND [ARGUMENT...], or --process FILE ID"
 MIXED = False  # after the id everything is the command's
 FLAGS = (
     Flag("process", "read the process from FILE, a process object of config.json", short="p", value="FILE"),
-    Flag("tty", "give the process a terminal", short="t"),
-    Flag("detach", "return once the process runs", short="d"),
+    Flag("tty", "allocate a terminal", short="t"),
+    Flag("detach", "return once the process is started", short="d"),
     Flag("pid-file", "write the process's pid to FILE", value="FILE"),
     Flag("console-socket", "unix socket that gets the terminal's master", value="SOCKET"),
     Flag("pidfd-socket", "unix socket that gets a pidfd of the process", value="SOCKET"),
     Flag("cwd", "working directory in the container", value="DIR"),
     Flag("env", "set a variable, NAME=VALUE; may be given again", short="e", value="VARIABLE", many=True),
     Flag("user", "UID, or UID:GID", short="u", value="USER"),
-    Flag("additional-gids", "one more group; may be given again", short="g", value="GID", many=True),
+    Flag("additional-gids", "add a group; may be given again", short="g", value="GID", many=True),
     Flag("cap", "add a capability, CAP_NAME; may be given again", short="c", value="CAP", many=True),
-    Flag("no-new-privs", "forbid to gain privileges by execve", default=""),
+    Flag("no-new-privs", "set no_new_privs", default=""),
     Flag("process-label", "SELinux label of the process", value="LABEL"),
     Flag("apparmor", "AppArmor profile of the process", value="PROFILE"),
     Flag("preserve-fds", "pass N descriptors, from 3 on, to the process", value="N"),
     Flag("cgroup", "run in an existing sub-cgroup; may be given again", value="[CTRL:]PATH", many=True),
-    Flag("ignore-paused", "also into a paused container: the process runs when it is resumed"),
+    Flag("ignore-paused", "run in a paused container once it is resumed"),
     TRACE,
 )
 

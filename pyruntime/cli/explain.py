@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 USAGE = "[BUNDLE], or --diff BUNDLE|ID BUNDLE|ID"
 FLAGS = (
-    Flag("format", "form of the plan", short="f", value="text|json|html", default="text"),
+    Flag("format", "output format", short="f", value="text|json|html", default="text"),
     Flag("diff", "show which steps of two bundles, or of a bundle and a container, differ"),
-    Flag("no-pivot", "as for create"),
-    Flag("no-new-keyring", "as for create"),
+    Flag("no-pivot", "like create --no-pivot"),
+    Flag("no-new-keyring", "like create --no-new-keyring"),
 )
 
 # phase -> (who does it, where and when)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 USAGE = ""
 FLAGS = (
-    Flag("format", "form of the list", short="f", value="table|json", default="table"),
-    Flag("quiet", "ids only", short="q"),
+    Flag("format", "output format", short="f", value="table|json", default="table"),
+    Flag("quiet", "show only ids", short="q"),
 )
 
 _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")

@@ -19,50 +19,50 @@ if TYPE_CHECKING:
     from pyruntime.cli.flags import Values
 
 GLOBAL = (
-    Flag("root", "directory of the containers' state", value="DIR"),
+    Flag("root", "directory of the state of containers", value="DIR"),
     Flag("log", "write the log to FILE", value="FILE"),
     Flag("log-format", "form of the log", value="text|json", default="text"),
-    Flag("debug", "log more"),
+    Flag("debug", "log debug messages"),
     flags.TRACE,
     Flag("systemd-cgroup", "make the cgroups by systemd (cgroupsPath is then slice:prefix:name)"),
     Flag("cgroup-manager", "cgroup manager, like crun's flag", value="cgroupfs|systemd"),
-    Flag("rootless", "whether to do without what only root may", value="true|false|auto", default="auto"),
+    Flag("rootless", "skip what only root may do", value="true|false|auto", default="auto"),
     Flag("criu", "accepted for compatibility, ignored", value="PATH"),
     Flag("version", "show the version", short="v"),
 )
 
 # command -> what it does, in the order of --help; the module is pyruntime.cli.NAME
 COMMANDS = {
-    "create": "create a container: its init then waits for start",
-    "start": "run the user's process of a created container",
-    "run": "create and start a container, and wait for its end",
-    "state": "show the state of a container as JSON",
-    "list": "list the containers",
-    "kill": "send a signal to a container's init",
-    "delete": "remove a container",
-    "exec": "run another process in a container",
-    "ps": "list the processes of a container",
-    "pause": "freeze all processes of a container",
-    "resume": "resume a paused container",
-    "update": "change the resource limits of a container",
-    "mounts": "add mounts to a running container, remove or list them",
-    "events": "show resource usage and out-of-memory events",
-    "checkpoint": "write a container's processes to images, by criu",
-    "restore": "make a container again from the images of a checkpoint",
-    "spec": "write a sample config.json",
-    "validate": "say everything that is wrong with a config.json, without root",
-    "explain": "show what would be done for a bundle, step by step, without doing it",
-    "trace": "show what --trace has recorded, step by step, or draw it",
-    "audit": "say whether a running container is what its config.json says, of any runtime",
-    "learn": "run a container and write the least privileges that it needs",
-    "features": "show what this runtime can do, as JSON",
-    "completion": "print the completion script of a shell",
-    "doctor": "say whether this host can run containers, and what it lacks",
-    "snapshot": "make, remove or describe the snapshot that commands start from",
+    "create": "Create a container; its init waits for start",
+    "start": "Start the process of a created container",
+    "run": "Create and start a container, and wait for it",
+    "state": "Show the state of a container as JSON",
+    "list": "List containers",
+    "kill": "Send a signal to a container",
+    "delete": "Delete a container",
+    "exec": "Run another process in a container",
+    "ps": "List the processes of a container",
+    "pause": "Freeze all processes of a container",
+    "resume": "Resume a paused container",
+    "update": "Change the resource limits of a container",
+    "mounts": "Add, remove or list mounts of a running container",
+    "events": "Show resource usage and OOM events",
+    "checkpoint": "Checkpoint a container to images",
+    "restore": "Restore a container from a checkpoint",
+    "spec": "Write a sample config.json",
+    "validate": "Check a config.json, and the host for it",
+    "explain": "Show the steps for a bundle without running them",
+    "trace": "Show or draw what --trace recorded",
+    "audit": "Compare a running container with its config.json",
+    "learn": "Run a container and write the least privileges it needs",
+    "features": "Show the features of this runtime as JSON",
+    "completion": "Print the completion script for a shell",
+    "doctor": "Check whether this host can run containers",
+    "snapshot": "Make, remove or describe the snapshot of the interpreter",
 }
 
 
-# What programs call, and no person.
+# Called by programs only.
 UNLISTED = ("callhook", "serve", "shim")
 
 

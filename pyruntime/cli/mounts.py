@@ -21,7 +21,7 @@ USAGE = "add|remove|list ID [FILE]"
 FLAGS = (
     Flag("mount", "add: type=bind,source=DIR,destination=DIR,options=ro:nosuid", value="SPEC", many=True),
     Flag("destination", "remove: where it is mounted in the container", value="DESTINATION", many=True),
-    Flag("format", "list: form of the list", short="f", value="table|json", default="table"),
+    Flag("format", "list: output format", short="f", value="table|json", default="table"),
 )
 
 _COLUMNS = ("DESTINATION", "TYPE", "SOURCE", "OPTIONS", "FROM", "MOUNTED")

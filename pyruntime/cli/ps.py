@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 USAGE = "ID [OPTIONS OF ps(1)]"
 MIXED = False  # what follows the id is ps's
-FLAGS = (Flag("format", "form of the list", short="f", value="table|json", default="table"),)
+FLAGS = (Flag("format", "output format", short="f", value="table|json", default="table"),)
 
 
 def run(settings: Settings, values: Values, words: list[str]) -> int:

@@ -17,13 +17,13 @@ _OF_CREATE = ("bundle", "pid-file", "console-socket", "no-pivot", "no-subreaper"
 USAGE = "ID"
 _OWN = (
     Flag("tcp-close", "close TCP connections that were open"),
-    Flag("lsm-profile", "give the processes another label: apparmor:NAME or selinux:LABEL", value="PROFILE"),
-    Flag("lsm-mount-context", "another SELinux context for mounts", value="CONTEXT"),
+    Flag("lsm-profile", "label of the processes: apparmor:NAME or selinux:LABEL", value="PROFILE"),
+    Flag("lsm-mount-context", "SELinux context for mounts", value="CONTEXT"),
 )
 FLAGS = (
     *checkpoint.SHARED,
     *(flag for flag in create.FLAGS if flag.name in _OF_CREATE),
-    Flag("detach", "return once the processes run", short="d"),
+    Flag("detach", "return once the processes are restored", short="d"),
     *_OWN,
 )
 

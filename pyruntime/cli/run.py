@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 USAGE = "ID"
 FLAGS = (
     *create.FLAGS,
-    Flag("detach", "return once the process runs", short="d"),
-    Flag("keep", "keep the container's state after the process has ended"),
+    Flag("detach", "return once the process is started", short="d"),
+    Flag("keep", "keep the container's state after it has exited"),
 )
 
 

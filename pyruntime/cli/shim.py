@@ -23,8 +23,8 @@ FLAGS = (
     Flag("publish-binary", "containerd's program", value="PATH"),
     Flag("id", "the container's id", value="ID"),
     Flag("bundle", "the container's bundle", value="DIR"),
-    Flag("socket", "taken and ignored", value="PATH"),
-    Flag("debug", "taken and ignored: there is one kind of log"),
+    Flag("socket", "accepted for compatibility, ignored", value="PATH"),
+    Flag("debug", "accepted for compatibility, ignored: there is one log level"),
     Flag("v", "show the version"),
     Flag("info", "write what the shim is and can"),
 )

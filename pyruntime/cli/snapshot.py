@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 USAGE = "make|remove|status"
 FLAGS = (
-    Flag("again", "make it even if there is one that is fresh"),
+    Flag("again", "make it even if it is up to date"),
     Flag("no-practice", "do not run containers to see which objects they use"),
     Flag("shared", "make it readable for all users, so that they start from it"),
-    Flag("format", "form of the status; cyclonedx is a bill of materials", short="f", value="table|json|cyclonedx"),
+    Flag("format", "format of the status; cyclonedx is a bill of materials", short="f", value="table|json|cyclonedx"),
 )
 ACTIONS = ("make", "remove", "status")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 USAGE = ""
 FLAGS = (
     Flag("bundle", "directory to write config.json to (default: the working directory)", short="b", value="DIR"),
-    Flag("rootless", "for an ordinary user"),
+    Flag("rootless", "write a config for an ordinary user"),
 )
 
 

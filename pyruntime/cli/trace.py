@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 USAGE = "FILE"
 FLAGS = (
-    Flag("svg", "draw it into FILE (- for standard output) instead", value="FILE"),
-    Flag("only", "what one of the two processes did", value="parent|init"),
-    Flag("steps", "only the steps of the plan"),
-    Flag("at-least", "leave out what took less than N microseconds", value="N"),
-    Flag("longest", "only the N steps that took longest, longest first", value="N"),
+    Flag("svg", "draw it as SVG to FILE (- for standard output)", value="FILE"),
+    Flag("only", "show only one of the two processes", value="parent|init"),
+    Flag("steps", "show only the steps of the plan"),
+    Flag("at-least", "omit what took less than N microseconds", value="N"),
+    Flag("longest", "show only the N longest steps, longest first", value="N"),
 )
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 USAGE = "[BUNDLE|FILE|-]"
 FLAGS = (
-    Flag("format", "form of the findings", short="f", value="table|json|github|sarif", default="table"),
-    Flag("against", "compare with what learn has written into DIR, and with nothing else", value="DIR"),
-    Flag("no-host", "leave out what depends on this host: files, kernel, cgroups, users"),
+    Flag("format", "output format", short="f", value="table|json|github|sarif", default="table"),
+    Flag("against", "compare only with what learn has written to DIR", value="DIR"),
+    Flag("no-host", "omit checks of this host: files, kernel, cgroups, users"),
 )
 
 

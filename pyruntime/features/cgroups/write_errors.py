@@ -71,7 +71,7 @@ def _memory(directory: str, file: str, value: str, number: int) -> tuple[str | N
         peak = "memory.memsw.usage_in_bytes" if "memsw" in file else ""
         if peak:
             used = _read(directory, peak) or used
-        return f"the container uses {used} bytes, and no more can be taken back", "give a higher limit"
+        return f"the container uses {used} bytes, and no more can be reclaimed", "give a higher limit"
     if number == EINVAL and file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
         memory = _read(directory, "memory.limit_in_bytes")
         swap = _read(directory, "memory.memsw.limit_in_bytes")
