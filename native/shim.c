@@ -190,6 +190,18 @@ int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_n
     RESULT(syscall(SYS_set_mempolicy, mode, nodes, max_node));
 }
 
+int shim_landlock_create_ruleset(const void *attributes, unsigned long size, unsigned int flags)
+{
+    RESULT(syscall(SYS_landlock_create_ruleset, attributes, size, flags));
+}
+
+int shim_landlock_add_rule(int ruleset, int type, const void *attributes)
+{
+    RESULT(syscall(SYS_landlock_add_rule, ruleset, type, attributes, 0));
+}
+
+int shim_landlock_restrict_self(int ruleset) { RESULT(syscall(SYS_landlock_restrict_self, ruleset, 0)); }
+
 int shim_pidfd_getfd(int pidfd, int fd) { RESULT(syscall(SYS_pidfd_getfd, pidfd, fd, 0)); }
 
 int shim_exchange(const char *one, const char *other)

@@ -49,6 +49,9 @@ int shim_wait_and_execute(int fifo, int failure, const char *words, const char *
                           const char *const *environment);
 int shim_signalfd(unsigned long long mask);
 int shim_bpf(int command, const void *attributes, unsigned int size);
+int shim_landlock_create_ruleset(const void *attributes, unsigned long size, unsigned int flags);
+int shim_landlock_add_rule(int ruleset, int type, const void *attributes);
+int shim_landlock_restrict_self(int ruleset);
 int shim_seccomp(unsigned int operation, unsigned int flags, const void *program, unsigned short length);
 
 #endif

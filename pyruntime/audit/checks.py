@@ -66,6 +66,7 @@ UNSEEN = {
     "program.execute": "a process may write its own arguments, and may have become another program since",
     "program.set_environment": "the environment is memory of the process, which it may change",
     "program.set_home": "the environment is memory of the process, which it may change",
+    "landlock.restrict": "the kernel does not show the Landlock rules of a process",
     "ioprio.set_priority": "the I/O priority is not looked at",
     "mempolicy.set_policy": "the kernel shows it for each piece of memory only",
     "selinux.check_mount_label": "labels of mounts are not looked at",

@@ -34,6 +34,11 @@ def checkpoint(record: Record, asked: CheckpointOptions, given: list[str] | None
         raise StateError(f"container cannot be checkpointed in {status} state", hint="start it first")
     if posix.geteuid() != 0:
         raise StateError("only root can checkpoint a container: criu needs it")
+    if "org.pyruntime.landlock" in record.annotations:
+        raise StateError(
+            "a container with Landlock rules cannot be checkpointed: criu does not restore them",
+            hint="leave out the annotation org.pyruntime.landlock",
+        )
     parent = asked.parent_path
     if parent.startswith("/"):
         raise UsageError(f"--parent-path {parent} is absolute", hint="give it as seen from the directory of images")

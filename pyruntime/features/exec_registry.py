@@ -64,6 +64,7 @@ FEATURES: tuple[tuple[str, Callable[[ExecRequest], Iterable[Step]]], ...] = (
     (BECOME, capabilities.plan_apply),
     (BECOME, program.plan_home),
     (BECOME, program.plan_find),
+    (BECOME, rare("/annotations/org.pyruntime.landlock", "security.landlock")),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
     (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
     (EXECUTE, program.plan_execute),

@@ -87,6 +87,7 @@ FEATURES: tuple[tuple[str, Callable[[Request], Iterable[Step]]], ...] = (
     (BECOME, capabilities.plan_apply),
     (BECOME, program.plan_home),
     (BECOME, program.plan_find),
+    (BECOME, rare("/annotations/org.pyruntime.landlock", "security.landlock")),
     (BECOME, rare("/linux/seccomp", "security.seccomp", "plan_unprivileged")),
     (SPAWNED, rare("/process/scheduler", "process.scheduler", "plan_spawned")),
     (EXECUTE, rare("/hooks", "hooks", "plan_start_container")),

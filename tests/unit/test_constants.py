@@ -28,14 +28,14 @@ X86 = (
 )
 HEADERS = """
 asm/errno.h asm/fcntl.h asm/ioctls.h asm/signal.h linux/audit.h linux/bpf.h linux/capability.h linux/close_range.h
-linux/elf.h linux/fcntl.h linux/fs.h linux/if_addr.h linux/ioprio.h linux/magic.h linux/memfd.h linux/mempolicy.h
-linux/mount.h linux/netlink.h linux/nsfs.h linux/openat2.h linux/personality.h linux/prctl.h linux/ptrace.h
-linux/resource.h linux/rtnetlink.h linux/sched.h linux/seccomp.h linux/sockios.h linux/stat.h
+linux/elf.h linux/fcntl.h linux/fs.h linux/if_addr.h linux/ioprio.h linux/landlock.h linux/magic.h linux/memfd.h
+linux/mempolicy.h linux/mount.h linux/netlink.h linux/nsfs.h linux/openat2.h linux/personality.h linux/prctl.h
+linux/ptrace.h linux/resource.h linux/rtnetlink.h linux/sched.h linux/seccomp.h linux/sockios.h linux/stat.h
 """.split()
 
 # The names of the kernel, with or without an underscore in front.
 OF_THE_KERNEL = re.compile(
-    r"_?((O|AT|RESOLVE|CLONE|MS|OPEN_TREE|MOVE_MOUNT|FSOPEN|FSMOUNT|FSCONFIG|MOUNT_ATTR|PR|CLOSE_RANGE|IFF|MFD|NLM_F|IFA_F"
+    r"_?((O|AT|RESOLVE|CLONE|MS|OPEN_TREE|MOVE_MOUNT|FSOPEN|FSMOUNT|FSCONFIG|MOUNT_ATTR|PR|CLOSE_RANGE|LANDLOCK|IFF|MFD|NLM_F|IFA_F"
     r"|NLM|RTM|IFA|RT_SCOPE|AF|IOPRIO_WHO|IOPRIO_CLASS|SECCOMP_RET|SECCOMP_SET_MODE|AUDIT_ARCH|CAP|PTRACE|RLIMIT|NS_GET|MPOL"
     r"|SECCOMP_FILTER_FLAG)_\w+"
     r"|(TIOC|SIOC|S_IF)[A-Z0-9]+|\w+_MAGIC|SIG[A-Z0-9]+|PT_INTERP|" + "|".join(errno.errorcode.values()) + ")"
@@ -44,6 +44,14 @@ OF_THE_KERNEL = re.compile(
 NOT_IN_HEADERS = {"IFF_UP", "AF_UNSPEC", "AF_INET", "AF_INET6", "PF_EXITING", "MFD_EXEC"} | {
     "MNT_DETACH",
     "UMOUNT_NOFOLLOW",
+    # Landlock since Linux 6.2; Debian 12 has the headers of 6.1
+    "LANDLOCK_ACCESS_FS_TRUNCATE",
+    "LANDLOCK_ACCESS_FS_IOCTL_DEV",
+    "LANDLOCK_ACCESS_NET_BIND_TCP",
+    "LANDLOCK_ACCESS_NET_CONNECT_TCP",
+    "LANDLOCK_RULE_NET_PORT",
+    "LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET",
+    "LANDLOCK_SCOPE_SIGNAL",
 }
 X86_ONLY = {"PTRACE_GETREGS", "PTRACE_SETREGS"}
 # Names of the kernel that are numbers of one place: the instruction sets of BPF, and what exists on one architecture.
