@@ -63,7 +63,7 @@ run() {
     shift
     pytest="$PWD/.venv/bin/python -m pytest -o cache_dir=/tmp/pytest-cache --timeout=1200"
     # systemd, which starts it there, takes a word that begins with $ for a variable, and an unknown one for no word at all.
-    in_machine --env PYRUNTIME_TEST_SLOW=15 --env "PYTEST=$pytest" \
+    in_machine --env PYRUNTIME_TEST_SLOW=15 --env "PYRUNTIME_TEST_ORDER=${PYRUNTIME_TEST_ORDER:-}" --env "PYTEST=$pytest" \
         --timeout "$seconds" "${engines[@]}" "${options[@]}" -- /bin/sh -c 'exec $PYTEST "$@"' sh "$@" &
     finish $!
 }

@@ -2,11 +2,12 @@
 
 The directories stay in their order; the modules of each directory are shuffled, and the tests of each module. pytest
 then groups those that share a parameter. The last lines of a run name the seed: `--order SEED` repeats that order, and
-`--order file` is the order of the files.
+`--order file` is the order of the files. PYRUNTIME_TEST_ORDER is the default of `--order`; CI sets a seed.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -18,7 +19,12 @@ KEPT = {"tests/engines": "one session of slow daemons, which was never run in an
 
 def add_option(parser: pytest.Parser) -> None:
     """Declare --order."""
-    parser.addoption("--order", metavar="SEED", default="", help="of the tests: a seed, or `file` (a random seed)")
+    parser.addoption(
+        "--order",
+        metavar="SEED",
+        default=os.environ.get("PYRUNTIME_TEST_ORDER", ""),
+        help="of the tests: a seed, or `file` (a random seed)",
+    )
 
 
 def shuffle(items: list[pytest.Item], seed: int, top: Path) -> list[pytest.Item]:
