@@ -79,6 +79,9 @@ test-engines: build engines-packages .venv/.engines ## containerd, docker, podma
 	    [ -z "$(ENGINES_RELEASE)" ] || from=$$(tools/engines/fetch "$(ENGINES_RELEASE)") || exit 1; \
 	    ENGINES_FROM=$$from $(VENV) -m pytest tests/engines $(ARGS)
 
+test-programs: build ## nginx, redis, PostgreSQL and Python of Debian under what `learn` has learnt (root)
+	@$(VENV) -m pytest tests/programs $(ARGS)
+
 .venv/.engines: pyproject.toml $(READY)
 	@$(VENV) tools/dependencies.py engines > .venv/engines.txt
 	@$(VENV) -m pip install -q --disable-pip-version-check -r .venv/engines.txt
@@ -166,4 +169,4 @@ distclean: clean ## removes .venv too
 
 always:
 
-.PHONY: always help build run test test-sanitized coverage test-vm test-arm64 test-engines check check-lint check-format check-types check-native bench conformance conformance-cgroups docs install dist test-dist deb test-deb rpm uninstall clean distclean
+.PHONY: always help build run test test-sanitized coverage test-vm test-arm64 test-engines test-programs check check-lint check-format check-types check-native bench conformance conformance-cgroups docs install dist test-dist deb test-deb rpm uninstall clean distclean
