@@ -169,6 +169,8 @@ int shim_keyring_setperm(int keyring, unsigned int permissions)
     RESULT(syscall(SYS_keyctl, 5 /* KEYCTL_SETPERM */, keyring, permissions));
 }
 
+int shim_ioprio_get(int which, int who) { RESULT(syscall(SYS_ioprio_get, which, who)); }
+
 int shim_ioprio_set(int which, int who, int priority) { RESULT(syscall(SYS_ioprio_set, which, who, priority)); }
 
 int shim_sched_setattr(int pid, unsigned int policy, unsigned long long flags, int nice, unsigned int priority,

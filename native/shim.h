@@ -38,6 +38,7 @@ int shim_join_session_keyring(const char *name);
 
 int shim_keyring_setperm(int keyring, unsigned int permissions);
 int shim_ioprio_set(int which, int who, int priority);
+int shim_ioprio_get(int which, int who);
 int shim_sched_setattr(int pid, unsigned int policy, unsigned long long flags, int nice, unsigned int priority,
                        unsigned long long runtime, unsigned long long deadline, unsigned long long period);
 int shim_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max_node);

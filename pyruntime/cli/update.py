@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyruntime.cli.flags import Values
     from pyruntime.commands.settings import Settings
-    from pyruntime.spec.sections import Resources
+    from pyruntime.spec.sections import Process, Resources, Rlimit
 
 USAGE = "ID"
 FLAGS = (
@@ -39,10 +39,19 @@ FLAGS = (
     Flag("pids-limit", "maximum number of tasks; -1 for no limit", value="N"),
     Flag("device-add", "allow devices, such as 'c 10:200 rwm'", value="RULE", many=True),
     Flag("device-remove", "deny devices, such as 'c 10:200 rwm'", value="RULE", many=True),
+    Flag("mask", "mask a path of the container", value="PATH", many=True),
+    Flag("readonly-path", "make a path of the container read-only", value="PATH", many=True),
+    Flag("rlimit", "limit of all processes, as NOFILE=1024:4096 (soft:hard)", value="LIMIT", many=True),
+    Flag("oom-score-adj", "adjustment of the OOM score of all processes, -1000 to 1000", value="N"),
+    Flag("io-priority", "I/O priority, as best-effort:4, realtime:0 or idle", value="PRIORITY"),
+    Flag("scheduler", "scheduling policy, as SCHED_BATCH, SCHED_OTHER:NICE or SCHED_FIFO:PRIORITY", value="POLICY"),
+    Flag("cpu-affinity", "CPUs that all processes run on, as 0-2,7", value="LIST"),
     Flag("l3-cache-schema", "Intel RDT: shares of the L3 cache", value="SCHEMA"),
     Flag("mem-bw-schema", "Intel RDT: shares of memory bandwidth", value="SCHEMA"),
 )
 
+INFINITY = 2**64 - 1
+_IO_CLASSES = {"realtime": "IOPRIO_CLASS_RT", "best-effort": "IOPRIO_CLASS_BE", "idle": "IOPRIO_CLASS_IDLE"}
 _NUMBERS = {
     "blkio-weight": ("blockIO", "weight"),
     "cpu-period": ("cpu", "period"),
@@ -76,6 +85,9 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
         mem_bw_schema=values["mem-bw-schema"],
         device_add=values["device-add"],
         device_remove=values["device-remove"],
+        process=_process(values),
+        readonly_paths=values["readonly-path"],
+        masked_paths=values["mask"],
     )
     return 0
 
@@ -94,6 +106,42 @@ def _resources(values: Values) -> tuple[Resources, str]:
             value = size(text, flag) if flag in _SIZES else number(text, flag) if flag in _NUMBERS else text
             found.setdefault(member, {})[name] = value
     return found, "the command line"
+
+
+def _process(values: Values) -> Process:
+    """The attributes of processes to change, as of `process` in config.json. Raises UsageError."""
+    found: Process = {}
+    if values["rlimit"]:
+        found["rlimits"] = [_rlimit(text) for text in values["rlimit"]]
+    if values["oom-score-adj"]:
+        found["oomScoreAdj"] = number(values["oom-score-adj"], "oom-score-adj")
+    if values["io-priority"]:
+        name, _, level = values["io-priority"].partition(":")
+        if name not in _IO_CLASSES:
+            raise UsageError(f"--io-priority: unknown class {name!r}", hint=f"known: {', '.join(_IO_CLASSES)}")
+        found["ioPriority"] = {"class": _IO_CLASSES[name], "priority": number(level, "io-priority")}
+    if values["scheduler"]:
+        policy, _, value = values["scheduler"].partition(":")
+        found["scheduler"] = {"policy": policy}
+        if value:
+            real_time = policy in ("SCHED_FIFO", "SCHED_RR")
+            found["scheduler"]["priority" if real_time else "nice"] = number(value, "scheduler")
+    if values["cpu-affinity"]:
+        found["execCPUAffinity"] = {"initial": values["cpu-affinity"], "final": values["cpu-affinity"]}
+    return found
+
+
+def _rlimit(text: str) -> Rlimit:
+    name, equals, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    if not equals or not soft:
+        raise UsageError(f"--rlimit: {text!r} is not a limit", hint="write it as NOFILE=1024:4096")
+    kind = "RLIMIT_" + name.upper().removeprefix("RLIMIT_")
+    return {"type": kind, "soft": _limit(soft), "hard": _limit(hard or soft)}
+
+
+def _limit(text: str) -> int:
+    return INFINITY if text in ("unlimited", "-1") else number(text, "rlimit")
 
 
 def _of(given: Any) -> Resources:

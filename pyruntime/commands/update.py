@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import StateError
+from pyruntime.errors import StateError, UsageError
 from pyruntime.features.cgroups import update as cgroup_update
 from pyruntime.spec import check
 from pyruntime.state import store
 from pyruntime.state.status import status_of
 from pyruntime.util import fastjson
-from pyruntime.util.fileio import read_file
+from pyruntime.util.fileio import read_file, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyruntime.commands.settings import Settings
-    from pyruntime.spec.sections import Config, DeviceRule, Resources
+    from pyruntime.spec.sections import Config, DeviceRule, Process, Resources
     from pyruntime.state.store import Record
     from pyruntime.util.ids import ContainerId
 
@@ -32,12 +32,17 @@ def update(
     mem_bw_schema: str = "",
     device_add: list[str] | None = None,
     device_remove: list[str] | None = None,
+    process: Process | None = None,
+    readonly_paths: list[str] | None = None,
+    masked_paths: list[str] | None = None,
 ) -> None:
     """Change limits; what is not given stays. Raises PyruntimeError.
 
     resources: an object as linux.resources of config.json. origin: what messages call it.
     l3_cache_schema, mem_bw_schema: as of linux.intelRdt, for a container with a resctrl group.
-    device_add, device_remove: rules such as "c 10:200 rwm", to allow and no longer to allow."""
+    device_add, device_remove: rules such as "c 10:200 rwm", to allow and no longer to allow.
+    process: attributes of processes that run, members of `process` of config.json (update_process.FIELDS).
+    readonly_paths, masked_paths: paths of the container, as of linux in config.json, in addition to those there are."""
     rules = _DeviceRules(device_add or [], device_remove or [])
     record = store.load(settings.root, id)
     for problem in check.without_errors(check.check_resources(resources), origin):
@@ -48,6 +53,12 @@ def update(
             raise StateError(f"container not running: {record.id} is stopped")
         if rules:
             resources = {**resources, "devices": rules.applied(record, resources)}
+        if readonly_paths or masked_paths:
+            _hide(settings, record, readonly_paths or [], masked_paths or [])
+        if process:
+            from pyruntime.commands import update_process
+
+            update_process.change(record, process, settings.log, rootless=settings.rootless)
         cgroup_update.update(record, resources, settings.log.warning)
         if l3_cache_schema or mem_bw_schema:
             _update_rdt(record, l3_cache_schema, mem_bw_schema)
@@ -77,6 +88,26 @@ class _DeviceRules:
         config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
         own = (config.get("linux", {}).get("resources") or {}).get("devices") or []
         return device_changes.changed(resources.get("devices") or own, self.added, self.removed)
+
+
+def _hide(settings: Settings, record: Record, readonly: list[str], masked: list[str]) -> None:
+    """Make paths of the container read-only, and mask others."""
+    from pyruntime.features.namespaces import target as targets
+    from pyruntime.runtime import visitor
+
+    for name in (*readonly, *masked):
+        if not name.startswith("/"):
+            raise UsageError(f"{name!r} is not an absolute path of the container")
+    config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
+    linux = config.setdefault("linux", {})
+    target = targets.find(record)
+    try:
+        visitor.run(target, lambda visiting: visiting.hide(readonly, masked), rootless=settings.rootless)
+    finally:
+        target.close()
+    linux["readonlyPaths"] = list(dict.fromkeys([*(linux.get("readonlyPaths") or ()), *readonly]))
+    linux["maskedPaths"] = list(dict.fromkeys([*(linux.get("maskedPaths") or ()), *masked]))
+    write_atomically(record.directory, store.CONFIG, fastjson.dumps(config))
 
 
 def _update_rdt(record: Record, cache: str, bandwidth: str) -> None:

@@ -29,6 +29,12 @@ def set_io_priority(pid: int, klass: int, priority: int) -> None:
     check(lib.shim_ioprio_set(IOPRIO_WHO_PROCESS, pid, value), "ioprio_set", f"class={klass}", priority)
 
 
+def io_priority(pid: int) -> tuple[int, int]:
+    """ioprio_get(2) of one process or thread: class and priority."""
+    value = check(lib.shim_ioprio_get(IOPRIO_WHO_PROCESS, pid), "ioprio_get", pid)
+    return value >> IOPRIO_CLASS_SHIFT, value & ((1 << IOPRIO_CLASS_SHIFT) - 1)
+
+
 def set_memory_policy(mode: int, nodes: list[int]) -> None:
     """set_mempolicy(2) of this thread; mode has the flags in it already."""
     if not nodes:

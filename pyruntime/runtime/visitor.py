@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import posix
 
-from pyruntime.errors import KernelError, PyruntimeError, StateError, StepError, from_json, from_oserror
+from pyruntime.errors import ConfigError, KernelError, PyruntimeError, StateError, StepError, from_json, from_oserror
 from pyruntime.features.namespaces import target as targets
-from pyruntime.features.rootfs import mounts, path
+from pyruntime.features.rootfs import masks, mounts, path
 from pyruntime.kernel import files, mount, process
 from pyruntime.kernel.constants import (
     CLONE_NEWNS,
@@ -139,6 +139,34 @@ class Visitor:
         finally:
             posix.close(fd)
         return True
+
+    def hide(self, readonly: list[str], masked: list[str]) -> bool:
+        """Make paths read-only and mask others, as `masks` does at create; a path must exist. Raises PyruntimeError."""
+        nulls = [masks.null_device() for _ in masked]  # the device of the host, not of the container
+        if "user" in self.target.kinds:
+            process.setns(self.target.pidfd, CLONE_NEWUSER, "of the container's init")
+        self.join()
+        for name in (*readonly, *masked):
+            posix.close(path.resolve(self.root_fd, name))  # at create a path that is missing is passed over
+        for name in readonly:
+            masks.make_readonly(self, name)  # type: ignore[arg-type]  # it has what masks use
+        for name, null in zip(masked, nulls, strict=True):
+            self._mask(name, null)
+        return True
+
+    def _mask(self, name: str, null: int) -> None:
+        target = path.resolve(self.root_fd, name)
+        try:
+            if posix.fstat(target).st_mode & S_IFMT != S_IFDIR:
+                mount.attach(null, target, name)
+                return
+            if posix.readlink(f"/proc/self/fd/{target}") == self.rootfs:
+                raise ConfigError(f"{name} is the root of the container and cannot be masked")
+            fd = masks.empty_directory(self)  # type: ignore[arg-type]
+            mount.attach(fd, target, name)
+            posix.close(fd)
+        finally:
+            posix.close(target)
 
     def add(self, steps: list[Step]) -> list[int]:
         """Execute steps of mounts, all or none: the ids of the mounts. Raises PyruntimeError."""

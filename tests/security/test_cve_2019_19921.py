@@ -18,7 +18,7 @@ def open_target(init, name):
         if error.errno == 2:
             return -1
         raise
-replace("features.rootfs.masks._open", open_target)
+replace("features.rootfs.masks.open_path", open_target)
 """
 LINK_ALLOWED = """
 def follow(root_fd, destination, type):

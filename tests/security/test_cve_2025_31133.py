@@ -14,7 +14,7 @@ CONTAINERS_NULL = """
 from pyruntime.kernel import mount
 def containers_null():
     return mount.clone_tree(NULL)
-replace("features.rootfs.masks._null_device", containers_null)
+replace("features.rootfs.masks.null_device", containers_null)
 replace("features.rootfs.devices._is_device", lambda found, kind, number: True)
 """
 

@@ -38,7 +38,7 @@ def plan(request: Request) -> Iterator[Step]:
 
 def make_readonly(init: InitActor, path: str) -> None:
     """make {path} read-only"""
-    target = _open(init, path)
+    target = open_path(init, path)
     if target < 0:
         return
     fd = -1
@@ -60,7 +60,7 @@ def make_readonly(init: InitActor, path: str) -> None:
 
 def mask(init: InitActor, path: str) -> None:
     """mask {path}"""
-    target = _open(init, path)
+    target = open_path(init, path)
     if target < 0:
         return
     fd = -1
@@ -73,11 +73,11 @@ def mask(init: InitActor, path: str) -> None:
                 )
             if init.empty_fd >= 0 and posix.fstat(init.empty_fd).st_dev == found.st_dev:
                 return  # masked already, by another name or the same
-            fd = _empty_directory(init)
+            fd = empty_directory(init)
         elif _is_null(found):
             return
         else:
-            fd = _null_device()
+            fd = null_device()
         mount.attach(fd, target, path)
     finally:
         if fd >= 0:
@@ -93,7 +93,7 @@ def _is_null(found: posix.stat_result) -> bool:
     return found.st_mode & S_IFMT == S_IFCHR and found.st_rdev == posix.makedev(1, 3)
 
 
-def _open(init: InitActor, name: str) -> int:
+def open_path(init: InitActor, name: str) -> int:
     """Open a path below the root (O_PATH); -1 when it is not there: nothing to hide, nothing to protect.
 
     Below /proc and /sys from the very mount to hide: a process that shares the rootfs could have swapped the
@@ -104,7 +104,7 @@ def _open(init: InitActor, name: str) -> int:
                 continue
             if ".." in name.split("/"):
                 # `..` at the top of that mount would stay there, while the path means what is above it.
-                return _open(init, path.clean(name))
+                return open_path(init, path.clean(name))
             return path.resolve(fd, name[len(place) :])
         return path.resolve(init.root_fd, name)
     except KernelError as error:
@@ -113,7 +113,7 @@ def _open(init: InitActor, name: str) -> int:
         raise
 
 
-def _null_device() -> int:
+def null_device() -> int:
     """A detached mount of the host's /dev/null, never of the container's (CVE-2025-31133).
 
     Read-only: the device is written to as ever, but a chmod(2) of a masked file would be one of the host's device."""
@@ -129,7 +129,7 @@ def _null_device() -> int:
     return fd
 
 
-def _empty_directory(init: InitActor) -> int:
+def empty_directory(init: InitActor) -> int:
     """A detached read-only mount of an empty directory: one tmpfs for all masks of a container.
 
     A tmpfs for each would cost a superblock each, and its teardown at the container's end."""
