@@ -159,9 +159,9 @@ class Container:
         """Resume all processes."""
         await _answer(self.blocking.request("resume"))
 
-    async def update(self, resources: dict[str, object]) -> None:
+    async def update(self, resources: dict[str, object], process: dict[str, object] | None = None) -> None:
         """Change limits."""
-        await _answer(self.blocking.request("update", resources=resources))
+        await _answer(self.blocking.request("update", resources=resources, process=process))
 
     async def add_mounts(self, mounts: list[dict[str, object]]) -> None:
         """Mount into the running container: entries of `mounts` in config.json. If one fails, none is made."""

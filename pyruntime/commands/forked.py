@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyruntime.plan.request import Request
-    from pyruntime.spec.sections import Mount, Resources
+    from pyruntime.spec.sections import Mount, Process, Resources
     from pyruntime.util.ids import ContainerId
 
 _SHORT, _FEW = 4096, 10
@@ -130,10 +130,10 @@ def _resume(settings: Settings, id: ContainerId) -> None:
     resume_command.resume(settings.root, id)
 
 
-def _update(settings: Settings, id: ContainerId, *, resources: Resources) -> None:
+def _update(settings: Settings, id: ContainerId, *, resources: Resources, process: Process | None = None) -> None:
     from pyruntime.commands import update
 
-    update.update(settings, id, resources)
+    update.update(settings, id, resources, process=process)
 
 
 def _add_mounts(settings: Settings, id: ContainerId, *, mounts: list[Mount]) -> None:

@@ -122,23 +122,25 @@ def listed(settings: Settings, id: ContainerId) -> list[dict[str, object]]:
     noted: list[AddedMount] = record.extra.get(KEY) or []
     present = {} if status_of(record) == "stopped" else {one.id: one.place for one in mountinfo.of(record.pid)}
     places = set(present.values())
-    first = len(entries) - len(noted)
+    # By destination, from the end: a command that was killed may have recorded one of the two only.
+    waiting = list(noted)
     found: list[dict[str, object]] = []
-    for index, entry in enumerate(entries):
-        added = index >= first
+    for entry in reversed(entries):
         place = clean(entry["destination"])
-        mounted = noted[index - first]["mount"] in present if added else place in places
+        own = next((one for one in reversed(waiting) if one["destination"] == place), None)
+        if own is not None:
+            waiting.remove(own)
         found.append(
             {
                 "destination": place,
                 "type": entry.get("type") or "",
                 "source": entry.get("source") or "",
                 "options": entry.get("options") or [],
-                "added": added,
-                "mounted": mounted,
+                "added": own is not None,
+                "mounted": place in places if own is None else own["mount"] in present,
             }
         )
-    return found
+    return found[::-1]
 
 
 def _require_running(record: Record) -> None:

@@ -222,9 +222,11 @@ class Container:
         """Thaw all processes."""
         self.request("resume").answer()
 
-    def update(self, resources: dict[str, object]) -> None:
-        """Change resource limits: members of `linux.resources`. Others stay as they are."""
-        self.request("update", resources=resources).answer()
+    def update(self, resources: dict[str, object], process: dict[str, object] | None = None) -> None:
+        """Change resource limits: members of `linux.resources`. Others stay as they are.
+
+        process: `rlimits`, `oomScoreAdj`, `ioPriority`, `scheduler` and `execCPUAffinity` of all processes that run."""
+        self.request("update", resources=resources, process=process).answer()
 
     def add_mounts(self, mounts: list[dict[str, object]]) -> None:
         """Mount into the running container: entries of `mounts` in config.json. If one fails, none is made."""

@@ -87,24 +87,22 @@ class Visitor:
         if "user" not in self.target.kinds:
             self.sources = [_clone(bind) for bind in binds]
             return
-        staged: list[tuple[str, bool, bool]] = []
-        if self.rootless:
-            staged = [(bind.args["source"], bind.args["recursive"], _follows(bind)) for bind in binds]
-        elif binds:
+        places: list[str] = []
+        if binds and not self.rootless:
             clones = [_clone(bind) for bind in binds]
             process.unshare(CLONE_NEWNS)
             mount.set_propagation("/", MS_PRIVATE, recursive=True)
             _make_stage()
-            staged = [
-                (_stage(fd, f"{_STAGE}/{number}", bind), True, True)
-                for number, (fd, bind) in enumerate(zip(clones, binds, strict=True))
-            ]
+            places = [f"{_STAGE}/{number}" for number in range(len(binds))]
+            for fd, place, bind in zip(clones, places, binds, strict=True):
+                _stage(fd, place, bind)
         process.setns(self.target.pidfd, CLONE_NEWUSER, "of the container's init")
         if binds:
             process.unshare(CLONE_NEWNS)
-        self.sources = [
-            mount.clone_tree(source, recursive=recursive, follow=follow) for source, recursive, follow in staged
-        ]
+        if self.rootless:
+            self.sources = [_clone(bind) for bind in binds]
+        else:
+            self.sources = [mount.clone_tree(place, recursive=True) for place in places]
 
     def join(self) -> None:
         """Enter the container's mount namespace; the root directory stays the caller's."""
@@ -142,9 +140,14 @@ class Visitor:
 
     def hide(self, readonly: list[str], masked: list[str]) -> bool:
         """Make paths read-only and mask others, as `masks` does at create; a path must exist. Raises PyruntimeError."""
-        nulls = [masks.null_device() for _ in masked]  # the device of the host, not of the container
+        nulls: list[int] = []  # the device of the host, not of the container
+        if not self.rootless:
+            nulls = [masks.null_device() for _ in masked]
         if "user" in self.target.kinds:
             process.setns(self.target.pidfd, CLONE_NEWUSER, "of the container's init")
+        if self.rootless:
+            process.unshare(CLONE_NEWNS)  # an ordinary user may clone mounts of its own namespace only
+            nulls = [masks.null_device() for _ in masked]
         self.join()
         for name in (*readonly, *masked):
             posix.close(path.resolve(self.root_fd, name))  # at create a path that is missing is passed over
@@ -260,7 +263,7 @@ def _make_stage() -> None:
     posix.close(target)
 
 
-def _stage(fd: int, place: str, bind: Step) -> str:
+def _stage(fd: int, place: str, bind: Step) -> None:
     """Attach a detached mount, with its attributes, at a new place below the stage."""
     if bind.args["set"]:
         mount.set_attributes(fd, set=bind.args["set"], shown=bind.args["destination"])
@@ -274,4 +277,3 @@ def _stage(fd: int, place: str, bind: Step) -> str:
     mount.attach(fd, target, place)
     posix.close(target)
     posix.close(fd)
-    return place

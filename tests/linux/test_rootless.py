@@ -219,6 +219,27 @@ def test_exec_with_one_id(box) -> None:
     assert namespace == proc.namespace(pid, "user") != proc.namespace("self", "user")
 
 
+def test_mounts_of_a_running_container(box) -> None:
+    one = box()
+    pid = one.start()
+    source = one.path / "volume"
+    source.mkdir()
+    (source / "word").write_text("hello\n")
+    source.chmod(0o755)
+    specs = [
+        f"type=bind,source={source},destination=/place,options=rbind:ro",
+        "type=tmpfs,source=tmpfs,destination=/new",
+    ]
+    one.do("mounts", "add", *(word for spec in specs for word in ("--mount", spec)))
+    assert one.exec("cat", "/place/word").stdout == "hello\n"
+    assert one.exec("touch", "/new/file").stdout == ""
+    assert "ead-only" in one.exec("touch", "/place/file", check=None).stderr
+    one.do("update", "--mask", "/proc/uptime")
+    assert one.exec("cat", "/proc/uptime").stdout == ""
+    one.do("mounts", "remove", "--destination", "/place", "--destination", "/new")
+    assert not {"/place", "/new"} & {mount.target for mount in proc.parse_mountinfo(proc.read(pid, "mountinfo"))}
+
+
 def test_run_with_ranges(box) -> None:
     one = box(sh="tr -s ' ' </proc/self/uid_map; chown 1000:1000 /tmp; stat -c %u:%g /tmp; id -G")
     one.map_ranges()
