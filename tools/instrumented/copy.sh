@@ -34,8 +34,7 @@ build_copy() {
     .venv/bin/python native/build.py --force
     .venv/bin/python tools/compile-messages.py
     PYTHONPATH=$site "$python" -X no_debug_ranges tools/make-archive.py build/pyruntime.archive "$copy" "$site"
-    export SNAPSHOT=no
-    tools/compile-launcher.sh build/bin/pyruntime "$python" "$copy/build/pyruntime.archive" "$copy" "$site"
+    SNAPSHOT=no tools/compile-launcher.sh build/bin/pyruntime "$python" "$copy/build/pyruntime.archive" "$copy" "$site"
     tools/compile-shim.sh build/bin/containerd-shim-pyruntime-v1 "$copy/build/bin/pyruntime"
     cp build/bin/pyruntime build/pyruntime.start
 }

@@ -27,6 +27,6 @@ for module in pyruntime/kernel/*.so; do
 done
 
 [ $# -gt 0 ] || set -- tests/unit tests/linux/test_spawn.py tests/linux/test_waiting.py \
-    tests/linux/test_terminal_exec.py
+    tests/linux/test_terminal_exec.py tests/linux/test_seccomp.py
 export PYRUNTIME_TEST_SLOW=${PYRUNTIME_TEST_SLOW:-3}
 "$python" -m pytest -p no:cacheprovider "$@"
