@@ -29,6 +29,13 @@ RUNTIME_PRIVILEGED = (
     "access capget capset chdir faccessat fchdir fstat getcwd getdents64 lseek newfstatat openat prctl pread64 "
     "setgroups setresgid setresuid uname"
 ).split()
+# What runc's init calls under the filter, which docker loads before privileges are dropped, and what Go's runtime calls
+# beside it. tests/linux/test_learn.py runs runc under it.
+RUNC = (
+    "brk capget capset chdir clone close epoll_ctl epoll_pwait execve exit exit_group faccessat2 fchown fcntl fstat "
+    "fstatfs futex getcwd getdents64 getpid getppid gettid madvise mmap mprotect munmap nanosleep newfstatat openat "
+    "prctl read rt_sigaction rt_sigprocmask rt_sigreturn sched_yield setgid setgroups setuid sigaltstack tgkill write"
+).split()
 _INVERSE = {
     "SCMP_CMP_EQ": "SCMP_CMP_NE",
     "SCMP_CMP_NE": "SCMP_CMP_EQ",
@@ -121,8 +128,9 @@ def _from_denials(given: Document, wanted: set[str], notes: list[str]) -> list[D
     return rules
 
 
-def for_docker(profile: Document) -> Document:
-    """A profile as `docker run --security-opt seccomp=FILE` takes it."""
+def for_docker(given: Document | None, names: Iterable[str], *, compat: bool) -> Document:
+    """As `learnt`, as `docker run --security-opt seccomp=FILE` takes it, with what runc calls itself."""
+    profile, _ = learnt(given, {*names, *RUNC}, compat=compat)
     found = {key: value for key, value in profile.items() if key in ("defaultAction", "defaultErrnoRet", "flags")}
     found["architectures"] = profile["architectures"]
     found["syscalls"] = profile["syscalls"]

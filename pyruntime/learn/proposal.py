@@ -37,6 +37,7 @@ class Proposal:
         given = linux.get("seccomp")
         calls = self.report["syscalls"]
         names = {*calls["seen"], *calls["compat"], *calls["runtime"]}
+        self.docker = profile.for_docker(given, names, compat=bool(calls["compat"]))
         linux["seccomp"], notes = profile.learnt(given, names, compat=bool(calls["compat"]))
         # What the runtime alone calls, and the given profile denies, is no finding: the container ran.
         own = set(calls["runtime"]) - {*calls["seen"], *calls["compat"]}
@@ -73,7 +74,10 @@ class Proposal:
         places = self.report["paths"]["root_directories"]
         lasting = [path for path in places if not written.is_ephemeral(path)]
         for path in lasting:
-            self.advice.append(f"{path} was written to and may have to last: mount a volume there")
+            if path == "/":
+                self.advice.append("entries of / were made or removed: make the image with them, or without")
+            else:
+                self.advice.append(f"{path} was written to and may have to last: mount a volume there")
         if lasting:
             self.advice.append("root.readonly stays false: it can be true once these directories are mounts")
             return

@@ -6,7 +6,7 @@ import json
 import posix
 
 from pyruntime.errors import UsageError
-from pyruntime.learn import profile, written
+from pyruntime.learn import report_page, written
 from pyruntime.learn.proposal import Proposal
 from pyruntime.util.fileio import read_file, write_atomically
 
@@ -37,10 +37,11 @@ def write(directory: str, config: Document, report: Document) -> None:
         ("given.json", before),
         ("config.json", proposal.config),
         ("seccomp.json", found),
-        ("docker-seccomp.json", profile.for_docker(found)),
+        ("docker-seccomp.json", proposal.docker),
         ("report.json", report),
     ):
         write_atomically(directory, name, json.dumps(value, indent=2) + "\n", 0o644)
+    write_atomically(directory, "report.html", report_page.page(report, before, proposal.config), 0o644)
 
 
 def read(directory: str) -> tuple[Document, Document]:
@@ -82,6 +83,7 @@ def _add(merged: Document, report: Document) -> None:
     mine, other = merged["capabilities"], report["capabilities"]
     both = mine["used"] is not None and other["used"] is not None
     mine["used"] = _union(mine["used"], other["used"]) if both else None
+    mine["other"] = _union(mine["other"], other["other"])
     mine["lacked"] = _union(mine["lacked"], other["lacked"])
     merged["devices"] = _union(merged["devices"], report["devices"])
     places, others = merged["paths"], report["paths"]

@@ -151,12 +151,16 @@ def make_report(config: Document, seen: Seen) -> Document:
     """The part of report.json that comes from the watch."""
     sets = (config.get("process") or {}).get("capabilities") or {}
     granted = sorted({name for names in sets.values() for name in names})
+    # What the config does not grant was asked of other credentials: in a user namespace that the container made, or
+    # while the runtime set up a process of exec.
+    used = None if seen.used is None else [one for one in seen.used if one in granted]
+    other = [one for one in seen.used or () if one not in granted]
     given = (config.get("linux") or {}).get("seccomp")
     opened = [(path, writes) for name, path, writes in seen.paths if name.startswith(("open", "creat"))]
     return {
         "version": results.VERSION,
         "syscalls": {"seen": seen.calls, "compat": seen.compat_calls, "runtime": profile.of_runtime(config)},
-        "capabilities": {"granted": granted, "used": seen.used, "lacked": seen.lacked},
+        "capabilities": {"granted": granted, "used": used, "other": other, "lacked": seen.lacked},
         "paths": {
             "written": sorted({path for _, path, writes in seen.paths if writes}),
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posix
 
+from pyruntime.errors import printable
 from pyruntime.util import colour
 from pyruntime.util.fileio import read_file
 
@@ -36,11 +37,11 @@ def text(report: Document, directory: str, paint: Painter) -> str:
         ("sysctls", " ".join(report["sysctls"]["read"] + report["sysctls"]["written"]) or "none"),
         ("peaks", f"memory {peaks['memory'] >> 10} KiB, {peaks['pids']} pids, {peaks['cpus']} CPUs"),
     ]
-    lines = [f"{paint(name.ljust(14), 'bold')}{value}" for name, value in rows]
+    lines = [f"{paint(name.ljust(14), 'bold')}{printable(value)}" for name, value in rows]
     lines.append("")
     for change in report["changes"]:
-        lines.append(f"{paint('change', 'green')}  {change['pointer']}: {change['reason']}")
-    lines += [f"{paint('advice', 'yellow')}  {one}" for one in report["advice"]]
+        lines.append(f"{paint('change', 'green')}  {change['pointer']}: {printable(change['reason'])}")
+    lines += [f"{paint('advice', 'yellow')}  {printable(one)}" for one in report["advice"]]
     lines += [f"{paint('not seen', 'dim')}  {one}" for one in report["not_seen"]]
     lines.append(f"results: {directory}")
     return "\n".join(lines) + "\n"

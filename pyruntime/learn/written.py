@@ -17,7 +17,10 @@ def changed(rootfs: str, since: int) -> tuple[list[str], int]:
     that could not be read). Mounts below it are not entered, symbolic links not followed."""
     found: list[str] = []
     unread = 0
-    device = os.lstat(rootfs).st_dev
+    status = os.lstat(rootfs)
+    device = status.st_dev
+    if status.st_ctime_ns >= since:
+        found.append("/")
     pending = [rootfs]
     while pending:
         directory = pending.pop()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import config as configs
 
 pytestmark = pytest.mark.ours
 
@@ -114,7 +117,8 @@ def test_what_is_written_below_tmp_becomes_a_tmpfs(runtime: Any, container: Any)
 
 
 def test_what_may_have_to_last_is_left_to_a_person(runtime: Any, container: Any) -> None:
-    box = container(sh="mkdir -p /srv; echo x > /srv/data")
+    box = container(sh="echo x > /srv/data")
+    (box.bundle.rootfs / "srv").mkdir(exist_ok=True)
     found = learn(runtime, box)
     assert load(found, "config.json")["root"]["readonly"] is False
     assert any("/srv" in one and "volume" in one for one in load(found, "report.json")["advice"])
@@ -192,3 +196,58 @@ def test_validate_against_what_was_learnt(runtime: Any, container: Any) -> None:
     lacking = found / "lacking.json"
     lacking.write_text(json.dumps(config))
     assert "not allowed: mkdir" in runtime.run("validate", "--against", found, lacking, check=1).stdout
+
+
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_dockers_profile_has_what_runc_calls(runtime: Any, container: Any, no_new_privileges: bool) -> None:
+    if not shutil.which("runc"):
+        pytest.skip("runc is not installed")
+    box = container(["/bin/busybox", "true"])
+    box.bundle.config["process"].update(
+        noNewPrivileges=no_new_privileges, user={"uid": 5, "gid": 6, "additionalGids": [7]}, cwd="/tmp"
+    )
+    found = learn(runtime, box)
+    box.bundle.config["linux"]["seccomp"] = load(found, "docker-seccomp.json")
+    box.bundle.save()
+    command = ["runc", "--root", runtime.folder / "runc", "run", "--bundle", box.bundle.path, f"{box.id}-runc"]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+
+
+def test_the_page_escapes_what_the_container_chose(runtime: Any, container: Any) -> None:
+    box = container(sh="echo > '/srv/<script>/a'")
+    (box.bundle.rootfs / "srv/<script>").mkdir(parents=True)
+    page = (learn(runtime, box) / "report.html").read_text()
+    assert "/srv/&lt;script&gt;" in page and "proposed" in page
+    assert "<script>" not in page
+
+
+def test_in_a_user_namespace(runtime: Any, container: Any) -> None:
+    box = container(sh="cat /etc/passwd >/dev/null; touch /tmp/a; chown 7:7 /tmp/a")
+    configs.map_ids(box.bundle.config)
+    box.bundle.chown(200000, 200000)
+    wanted = ["CAP_CHOWN", "CAP_KILL"]
+    box.bundle.config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), wanted)
+    found = learn(runtime, box)
+    report = load(found, "report.json")
+    if report["capabilities"]["used"] is not None:
+        assert load(found, "config.json")["process"]["capabilities"]["bounding"] == ["CAP_CHOWN"]
+    assert rerun(runtime, box, found).code == 0
+
+
+def test_names_of_the_container_send_nothing_to_the_terminal(runtime: Any, container: Any) -> None:
+    name = "srv/a\x1b[2J"
+    box = container(sh="cd /srv/*; echo > file")
+    (box.bundle.rootfs / name).mkdir(parents=True)
+    box.bundle.save()
+    output = runtime.folder / "learnt"
+    done = runtime.run("learn", "--bundle", box.bundle.path, "--output", output, box.id, check=0)
+    assert load(output, "report.json")["paths"]["root_directories"] == [f"/{name}"]
+    assert "/srv/a" in done.stderr and "\x1b" not in done.stderr
+
+
+def test_what_is_removed_from_the_root_directory_is_a_change(runtime: Any, container: Any) -> None:
+    box = container(sh="rmdir /gone")
+    (box.bundle.rootfs / "gone").mkdir()
+    found = learn(runtime, box)
+    assert load(found, "report.json")["paths"]["root_directories"] == ["/"]
+    assert load(found, "config.json")["root"]["readonly"] is False
