@@ -77,7 +77,7 @@ static void say(const char *text)
     call(SYS_write, 2, (long)text, (long)length(text), 0, 0);
 }
 
-NORETURN static void fail(const char *object, long error, const char *mend)
+NORETURN static void fail(const char *object, long error, const char *hint)
 {
     say("pyruntime: cannot start ");
     say(object);
@@ -89,7 +89,7 @@ NORETURN static void fail(const char *object, long error, const char *mend)
         : error == -EPERM   ? ": operation not permitted"
         : error == -EMFILE  ? ": too many open files (RLIMIT_NOFILE)"
                             : ": the kernel refuses");
-    say(mend);
+    say(hint);
     say("\n");
     leave(error == -ENOENT ? 127 : 126);
 }
@@ -159,7 +159,7 @@ static long exec_descriptor(long fd, char **arguments, char **environment)
 }
 
 /*
- * The program through a read-only mount of its own, that no path leads to: /proc/PID/exe of our process
+ * Executes the program through a detached read-only mount, which no path leads to: /proc/PID/exe of our process
  * cannot be opened for writing then, whatever rights a container has (CVE-2019-5736). Returns only if that
  * is not possible: it needs CAP_SYS_ADMIN and Linux 5.12.
  */

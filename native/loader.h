@@ -77,7 +77,7 @@ static int differ(const char *one, const char *other, size_t size)
     return difference;
 }
 
-/* PYRUNTIME_SNAPSHOT: "0" starts the interpreter; "require" fails where there is no way but that. */
+/* PYRUNTIME_SNAPSHOT: "0" starts the interpreter; "require" fails where the snapshot cannot be used. */
 static const char *wanted_snapshot(char **environment)
 {
     static const char name[] = "PYRUNTIME_SNAPSHOT=";

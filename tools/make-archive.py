@@ -4,12 +4,12 @@
 
 TREE holds the package, SITE its dependencies; SITE may be several directories separated by colons. With LIBRARY the
 archive is for an installation: TREE will be there, and its sources are not looked at. Without, the archive knows the
-time and size of each source, and passes over the ones that have changed. An archive that is up to date is left alone.
+time and size of each source, and passes over the ones that have changed. An archive that is up to date is not written.
 
 The file: the interpreter's magic number for byte code; by marshal, in the first HEAD bytes, the code of
 pyruntime/boot/archive.py, the index, the groups and the mark; then the code of each module, and that of each group, the
 mark before each: a digest of all the code, which no other archive has. Left out of
-the code is what only a reader needs: annotations, and docstrings but for the first line of a function's, which
+the code is what only a reader needs: annotations, and docstrings except the first line of a function's, which
 is a step's description.
 """
 
@@ -109,7 +109,7 @@ def extension_file(name: str, folders: list[Path]) -> Path | None:
 
 
 def compiled(path: Path, file: str) -> CodeType:
-    """The code of a module as an import would compile it, but for what only a reader needs."""
+    """The code of a module as an import would compile it, without what only a reader needs."""
     tree = ast.parse(path.read_bytes(), file)
     futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     tree.body = [node for node in tree.body if node not in futures]

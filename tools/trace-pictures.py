@@ -1,8 +1,8 @@
-"""Makes the pictures of traces in docs/images/: containers are run for it (root).
+"""Draw the traces in docs/images/, of containers that are run for it. Needs root.
 
     python tools/trace-pictures.py [ROUNDS]
 
-Of each command the fastest of ROUNDS (30) is drawn: what the machine did besides is not what the picture is about.
+Of each command the fastest of ROUNDS (30) is drawn, which other load of the machine disturbed least.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def call(*words: str, check: bool = True) -> None:
 
 
 def one_round(folder: Path, number: int) -> list[Path]:
-    """A container's life: the traces of its commands."""
+    """Run each command once for a container. Return the paths of their traces."""
     id, root = "box", str(folder / "state")
     found = []
     for command, words in (
@@ -52,14 +52,14 @@ def one_round(folder: Path, number: int) -> list[Path]:
 
 
 def draw(files: list[Path], name: str, folder: Path) -> None:
-    """The picture of the fastest."""
+    """Draw the fastest of these traces."""
     traces = []
     for file in files:
-        # Where the bundle was is nobody's business.
+        # A temporary directory's name says nothing to a reader.
         data: dict[str, Any] = json.loads(file.read_text().replace(str(folder), "/run/bundles"))
         traces.append(event_format.from_json(data))
     best = min(traces, key=lambda trace: trace.whole.duration)
-    best.pids = {track: 1000 + at for at, track in enumerate(best.pids)}  # so that a new picture is no new numbers
+    best.pids = {track: 1000 + at for at, track in enumerate(best.pids)}  # so that pids do not differ between pictures
     (PICTURES / f"{name}.svg").write_text(svg.draw(best))
     if name == "trace-create":
         init = min((trace.only(event_format.INIT) for trace in traces), key=lambda trace: trace.whole.duration)

@@ -25,17 +25,17 @@ _GRACE_SECONDS = 1.0  # in which a parent usually reaps
 
 
 def await_death(record: Record, poll: select.poll, seconds: float) -> str:
-    """Wait for the death of a killed init. poll: of its pidfd.
+    """Wait until a killed init has exited. poll: its pidfd is registered for POLLIN.
 
-    Returns "" when it is dead, else which zombies it waits for: nothing of the container
-    runs then, and its cgroups can be removed. Raises StateError after so many seconds."""
+    Returns "" when it has exited, otherwise a description of the zombies that it waits for: no process of the container
+    runs then, and its cgroups can be removed. Raises StateError after `seconds`."""
     begin = time.monotonic()
     while not poll.poll(_LOOK_SECONDS * 1000):
         now = time.monotonic()
         if now - begin > _GRACE_SECONDS:
             zombies = holding(record.pid)
             if zombies:
-                return _told(zombies)
+                return _describe(zombies)
         if now - begin > seconds:
             raise StateError(
                 f"container {record.id}: init (pid {record.pid}) did not die within {seconds:g} s",
@@ -46,7 +46,7 @@ def await_death(record: Record, poll: select.poll, seconds: float) -> str:
 
 
 def holding(init: int) -> list[int]:
-    """The zombies that an exiting init waits for; [] when it does not exit, or waits for others too."""
+    """Return the pids of zombies that an exiting init waits for; [] if it is not exiting, or waits for others too."""
     try:
         if not int(procfs.stat(init)[procfs.FLAGS]) & PF_EXITING:
             return []
@@ -68,8 +68,8 @@ def holding(init: int) -> list[int]:
     return found
 
 
-def _told(zombies: list[int]) -> str:
-    """Whose child is not reaped: "pid 12 (sh), whose parent 7 (shim) does not reap it"."""
+def _describe(zombies: list[int]) -> str:
+    """Describe the zombies: "pid 12 (sh), whose parent 7 (shim) does not reap it"."""
     words = []
     for pid in zombies[:3]:
         try:

@@ -8,8 +8,8 @@ the container to open the exec fifo:
 * once written, the fifo loses its last reader at the very moment of init's execve(2) (close-on-exec), or of
   its death: `start` sees POLLERR, and knows that the user's process really runs.
 
-libcontainer has it the other way about (init opens for writing, which waits for a reader): it has to poll a
-pidfd beside it, and to open the fifo late, through a /proc of the host. crun reads as we do.
+libcontainer does the opposite (init opens for writing, which waits for a reader): it has to poll a pidfd as well,
+and to open the fifo late, through a /proc of the host. crun reads, like pyruntime.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_FAILURE = 1 << 16  # bytes
 
 
 def make(directory: str) -> tuple[int, int]:
-    """Make the fifo and the file for init's last words: descriptors for init, close-on-exec."""
+    """Create the fifo and the file for init's error. Return their descriptors for init, close-on-exec."""
     posix.mkfifo(f"{directory}/{FIFO}", 0o600)
     fifo = posix.open(f"{directory}/{FIFO}", posix.O_RDWR | posix.O_CLOEXEC)
     failure = posix.open(

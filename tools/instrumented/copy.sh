@@ -9,7 +9,7 @@ variable() {
     .venv/bin/python -c 'import sys, sysconfig; print(sysconfig.get_config_var(sys.argv[1]) or "")' "$1"
 }
 
-# copy_checkout NAME: what is committed and what is not, but for what git ignores; then change to the copy.
+# copy_checkout NAME: committed and uncommitted files, except those that git ignores; then change to the copy.
 copy_checkout() {
     copy=$top/build/$1
     python=$copy/build/bin/python

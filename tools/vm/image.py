@@ -31,7 +31,7 @@ FILES = {
     "etc/systemd/system.conf.d/vm.conf": "[Manager]\nDefaultTimeoutStartSec=300\nShowStatus=no\n",
     "etc/systemd/journald.conf.d/vm.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
     "etc/sysctl.d/vm.conf": "kernel.unprivileged_userns_clone=1\nnet.ipv4.ping_group_range=0 2147483647\n"
-    # qemu translates code for the address it is at: what is elsewhere in each process is translated each time anew.
+    # qemu translates code for the address it is at: code whose address differs between processes is translated again.
     "kernel.randomize_va_space=0\n",
     "var/lib/systemd/linger/tester": "",
 }
@@ -204,7 +204,7 @@ def _uncompress(packed: Path, target: Path) -> None:
     for magic, program in ((b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"\x02\x21\x4c\x18", "lz4")):
         at = data.find(magic)
         while at >= 0 and shutil.which(program):
-            # The program complains of what comes after its data, which is no harm.
+            # The program warns of data after the end of its input, which is harmless.
             found = subprocess.run([program, "-dc"], input=data[at:], capture_output=True).stdout
             if found.startswith(b"\x7fELF"):
                 target.write_bytes(found)

@@ -34,7 +34,7 @@ make_stage() {
     python=$(.venv/bin/python -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
     archive=build/pyruntime.archive
     .venv/bin/python -X no_debug_ranges tools/make-archive.py "$stage/$archive" "$stage" "$site" "$PWD"
-    # The snapshot is made there, of that machine's files: it spares each command the start of an interpreter, half a
+    # The snapshot is made there, of that machine's files: it saves each command the start of an interpreter, half a
     # second.
     prepare="build/bin/pyruntime snapshot make --shared || echo 'note: without the snapshot'"
 }

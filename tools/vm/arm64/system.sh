@@ -8,5 +8,5 @@ ip link set lo up
 ip address add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 ip route add default via 10.0.2.2
-# qemu translates code for the address it is at: what is elsewhere in each process is translated each time anew.
+# qemu translates code for the address it is at: code whose address differs between processes is translated again.
 echo 0 >/proc/sys/kernel/randomize_va_space

@@ -88,7 +88,7 @@ def command(job):
 def run(job, ports):
     """Run the job, pass on what it writes, and return its exit status."""
     words, env = command(job)
-    # Pipes, not the ports themselves: a program may open /dev/stdout anew, and a port can be open but once.
+    # Pipes, not the ports themselves: a program may open /dev/stdout again, and a port can be open only once.
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     selector = selectors.DefaultSelector()
     selector.register(child.stdout, selectors.EVENT_READ, ports[0])
