@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from linux.conftest import CGROUP_PARENT
 from support import config as configs
 from support import proc
 from support.bundle import Bundle
@@ -178,7 +179,7 @@ def box(request: Any, runtime: Any, debian: Path) -> Container:
         {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]}
     )
     name = f"pyrt-{request.param}"
-    made.config["linux"]["cgroupsPath"] = f"/pyrt-tests/{name}"
+    made.config["linux"]["cgroupsPath"] = f"{CGROUP_PARENT}/{name}"
     made.save()
     return Container(runtime, made, name)
 
