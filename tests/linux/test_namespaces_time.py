@@ -121,7 +121,7 @@ def test_the_hosts_clocks_stay(container):
 @pytest.mark.parametrize(
     "given, words",
     [
-        ({"realtime": {"secs": 1}}, ("/linux/timeOffsets/realtime", "no clock of a time namespace")),
+        ({"realtime": {"secs": 1}}, ("/linux/timeOffsets/realtime", "not a clock of a time namespace")),
         ({"boottime": {"nanosecs": 10**9}}, ("/linux/timeOffsets/boottime/nanosecs", "less than a second")),
         ({"boottime": {"secs": -(10**9)}}, ("/linux/namespaces", "time namespace")),
     ],

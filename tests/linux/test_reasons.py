@@ -372,7 +372,7 @@ def test_a_place_on_a_mount_that_is_read_only(container, runtime):
 
 
 def test_in_a_chroot(container, chroot):
-    words = ("/root/path", "in a chroot whose root is no mount point", "mount --bind")
+    words = ("/root/path", "in a chroot whose root is not a mount point", "mount --bind")
     told(container(), "mount_setattr", "EINVAL", *words, wrap=chroot)
 
 
