@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import proc
 
 from pyruntime.audit import checks, devices, limits, mounts
 from pyruntime.audit.comparison import Comparison
@@ -83,7 +84,7 @@ def test_a_hundred_thousand_mounts_take_no_hour() -> None:
     begin = time.monotonic()
     found = Mounts("".join(lines))
     assert sum(1 for _ in found.seen()) == 100_005
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 20 * proc.SLOW
 
 
 def test_a_high_pile_of_mounts_takes_no_hour() -> None:
@@ -93,7 +94,7 @@ def test_a_high_pile_of_mounts_takes_no_hour() -> None:
     found = Mounts("".join(lines))
     assert found.mounted_on("/m").id == 49_999
     assert {mount.place for mount in found.seen()} == {"/", "/proc", "/proc/kcore", "/dev", "/dev/sh m", "/m"}
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 20 * proc.SLOW
 
 
 def test_a_list_that_cannot_be_read() -> None:
