@@ -172,7 +172,12 @@ def check_labels(request: Request) -> Iterator[Finding]:
             lines = host_facts.text("/sys/kernel/security/apparmor/profiles").splitlines()
             loaded = [line.rpartition(" (")[0] for line in lines]
             if not loaded:
-                yield Finding("note", pointer, "only root can see which profiles are loaded", rule="lsm")
+                yield Finding(
+                    "note",
+                    pointer,
+                    "cannot check that the profile is loaded: reading the list takes root and securityfs (/sys/kernel/security)",
+                    rule="lsm",
+                )
             elif profile not in loaded:
                 hint = near(profile, loaded, "load it with apparmor_parser -r FILE")
                 yield Finding("error", pointer, f"the profile {profile} is not loaded", hint=hint, rule="lsm")
