@@ -175,7 +175,7 @@ def check_labels(request: Request) -> Iterator[Finding]:
                 yield Finding(
                     "note",
                     pointer,
-                    "cannot check that the profile is loaded: reading the list takes root and securityfs (/sys/kernel/security)",
+                    "cannot read the list of loaded profiles: it takes root and securityfs",
                     rule="lsm",
                 )
             elif profile not in loaded:
