@@ -26,7 +26,7 @@ sys.exit(main())
 
 
 def _path() -> list[str]:
-    """The directories that hold this package and its dependencies."""
+    """Return the directories that hold this package and its dependencies."""
     from importlib.util import find_spec
 
     files = [spec.origin for name in ("pyruntime", "cffi", "jsonschema") if (spec := find_spec(name)) and spec.origin]
@@ -37,7 +37,7 @@ def _path() -> list[str]:
 
 
 def _sealed(path: str) -> int:
-    """A descriptor of a copy of the file in memory, which nothing can change any more."""
+    """Return a descriptor of a copy of the file in memory, which nothing can change any more."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:  # MFD_EXEC, Linux 6.3: without it vm.memfd_noexec makes the copy not executable
         copy = os.memfd_create("pyruntime", flags | MFD_EXEC)

@@ -67,7 +67,7 @@ class Process:
         self.process.close()
 
     async def wait(self) -> int:
-        """Its exit status, 128 + N when signal N ended it."""
+        """Return its exit status, 128 + N when signal N ended it."""
         return int(await _answer(self.process.wait_call()))
 
     def kill(self, signal: int | str = "TERM") -> None:
@@ -174,13 +174,13 @@ class Container:
     # Reads of a few small files: not worth a task.
 
     def state(self) -> State:
-        """What is known of it now."""
+        """Return what is known of it now."""
         return self.blocking.state()
 
     def stats(self) -> dict[str, object]:
-        """What it uses."""
+        """Return what it uses."""
         return self.blocking.stats()
 
     def processes(self) -> list[int]:
-        """The pids of all its processes, on the host."""
+        """Return the pids of all its processes, on the host."""
         return self.blocking.processes()

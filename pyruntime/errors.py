@@ -70,7 +70,7 @@ class PyruntimeError(Exception):
         self.errno = errno
 
     def __str__(self) -> str:
-        """The error as one line: where, what, why, hint."""
+        """Return the error as one line: where, what, why, hint."""
         parts = []
         if self.pointer is not None:
             parts.append(f"{self.file}: {self.pointer}: ")
@@ -82,7 +82,7 @@ class PyruntimeError(Exception):
         return printable("".join(parts))
 
     def to_json(self) -> dict[str, object]:
-        """The error as the `procError` message carries it."""
+        """Return the error as the `procError` message carries it."""
         fields: dict[str, object] = {"kind": type(self).__name__, "message": self.message}
         for name in ("pointer", "why", "hint", "step", "syscall", "errno"):
             value = getattr(self, name)
@@ -136,13 +136,13 @@ class KernelError(OSError):
         self.arguments = arguments
 
     def call(self) -> str:
-        """The call as text: `open_tree("/data", OPEN_TREE_CLONE)`."""
+        """Return the call as text: `open_tree("/data", OPEN_TREE_CLONE)`."""
         shown = ", ".join(f'"{a}"' if isinstance(a, str) else str(a) for a in self.arguments)
         return f"{self.syscall}({shown})"
 
 
 def printable(text: str) -> str:
-    """A text as one line. Names from config.json may hold what moves a cursor, or cannot be written as UTF-8."""
+    """Return a text as one line. Names from config.json may hold what moves a cursor, or cannot be written as UTF-8."""
     text = text.replace("\n", " ")
     if text.isprintable():
         return text
@@ -150,12 +150,12 @@ def printable(text: str) -> str:
 
 
 def errno_name(number: int | None) -> str:
-    """The name of an error number: `ENOENT` for 2."""
+    """Return the name of an error number: `ENOENT` for 2."""
     return _errno.errorcode.get(number or 0, str(number))
 
 
 def strerror(number: int | None) -> str:
-    """An error number in the words that engines look for: "no such file or directory" for 2.
+    """Return an error number in the words that engines look for: "no such file or directory" for 2.
 
     Lower case, as Go's runtimes print it (docker and podman match those words)."""
     text = posix.strerror(number or 0)
@@ -163,7 +163,7 @@ def strerror(number: int | None) -> str:
 
 
 def from_oserror(error: OSError, *, doing: str, pointer: str | None = None) -> StepError:
-    """The StepError for a system call that failed while the step described by `doing` was done."""
+    """Return the StepError for a system call that failed while the step described by `doing` was done."""
     syscall = error.call() if isinstance(error, KernelError) else None
     named = syscall
     if named is None and error.filename is not None:
@@ -175,7 +175,7 @@ def from_oserror(error: OSError, *, doing: str, pointer: str | None = None) -> S
 
 
 def from_json(fields: dict[str, object]) -> PyruntimeError:
-    """The error that `to_json` described."""
+    """Return the error that `to_json` described."""
     kinds: dict[str, type[PyruntimeError]] = {
         kind.__name__: kind
         for kind in (PyruntimeError, UsageError, ConfigError, StateError, NotFound, Unknown, Busy, StepError, HookError)

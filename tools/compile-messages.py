@@ -38,7 +38,7 @@ Fields = list[tuple[int, str, str, bool]]
 
 
 def read(folder: Path = FOLDER / "proto") -> dict[str, Fields]:
-    """The messages of all files: name -> fields."""
+    """Return the messages of all files: name -> fields."""
     messages: dict[str, Fields] = {}
     for path in sorted(folder.glob("*.proto")):
         fields: Fields | None = None
@@ -76,7 +76,7 @@ def text(messages: dict[str, Fields]) -> str:
 
 
 def type_name(message: str) -> str:
-    """The name of a message's type: not that of typing.Any."""
+    """Return the name of a message's type: not that of typing.Any."""
     return "AnyMessage" if message == "Any" else message
 
 

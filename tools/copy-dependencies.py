@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
 def needed(requirements: list[str]) -> list[str]:
-    """The names of all distributions that `requirements` need, themselves included."""
+    """Return the names of all distributions that `requirements` need, themselves included."""
     names: dict[str, None] = {}
     wanted = [Requirement(line) for line in requirements]
     while wanted:

@@ -97,19 +97,19 @@ def imported(roots: tuple[str, ...], folders: list[Path]) -> tuple[str, ...]:
 
 
 def module_name(path: Path) -> str:
-    """`pyruntime.cli` for pyruntime/cli/__init__.py."""
+    """Return `pyruntime.cli` for pyruntime/cli/__init__.py."""
     parts = path.with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def extension_file(name: str, folders: list[Path]) -> Path | None:
-    """The file that an import of NAME would load from one of FOLDERS, None when there is none."""
+    """Return the file that an import of NAME would load from one of FOLDERS, None when there is none."""
     files = (folder / (name.replace(".", "/") + end) for folder in folders for end in EXTENSION_SUFFIXES)
     return next((file for file in files if file.exists()), None)
 
 
 def compiled(path: Path, file: str) -> CodeType:
-    """The code of a module as an import would compile it, without what only a reader needs."""
+    """Return the code of a module as an import would compile it, without what only a reader needs."""
     tree = ast.parse(path.read_bytes(), file)
     futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     tree.body = [node for node in tree.body if node not in futures]
@@ -124,13 +124,13 @@ def compiled(path: Path, file: str) -> CodeType:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size and modification time (ns)."""
+    """Return size and modification time (ns)."""
     info = path.stat()
     return info.st_size, info.st_mtime_ns
 
 
 def is_fresh(archive: Path, sources: dict[str, Path]) -> bool:
-    """Whether an archive holds these sources as they are now."""
+    """Return whether an archive holds these sources as they are now."""
     if not archive.exists() or archive.stat().st_mtime_ns < Path(__file__).stat().st_mtime_ns:
         return False
     data = archive.read_bytes()

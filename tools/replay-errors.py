@@ -120,7 +120,7 @@ FAILURES = (
 
 
 def replay(failure: Failure, folder: Path, base: Path) -> dict[str, str]:
-    """What each runtime says: its name -> its standard error."""
+    """Return what each runtime says: its name -> its standard error."""
     said = {}
     for name, program in RUNTIMES.items():
         place = folder / name
@@ -147,7 +147,7 @@ def replay(failure: Failure, folder: Path, base: Path) -> dict[str, str]:
 
 
 def shorten(text: str, place: Path) -> str:
-    """The text without what differs from run to run."""
+    """Return the text without what differs from run to run."""
     text = text.replace(f"{place}/", "").replace(f"/{PREFIX}/", "/").replace(PREFIX, "box")
     text = re.sub(r'time="[^"]*" ', "", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z?: ", "", text)
@@ -155,7 +155,7 @@ def shorten(text: str, place: Path) -> str:
 
 
 def section(failure: Failure, said: dict[str, str]) -> str:
-    """A part of the page."""
+    """Return a part of the page."""
     parts = [f"### {failure.title}\n\n{failure.report}\n"]
     for name, text in said.items():
         shown = "\n".join("    " + line for line in (text or "(nothing)").splitlines())
@@ -164,7 +164,7 @@ def section(failure: Failure, said: dict[str, str]) -> str:
 
 
 def versions() -> str:
-    """The runtimes that were asked."""
+    """Return the runtimes that were asked."""
     first = []
     for program in RUNTIMES.values():
         output = subprocess.run([program, "--version"], capture_output=True, text=True).stdout

@@ -24,7 +24,7 @@ from support import config as configs  # noqa: E402
 
 
 def bundle(folder: Path) -> Path:
-    """A bundle that has a little of everything: nothing of it is run."""
+    """Return a bundle that has a little of everything: nothing of it is run."""
     config: dict[str, Any] = configs.default(["/usr/sbin/nginx", "-g", "daemon off;"])
     configs.map_ids(config)
     configs.bind(config, "/srv/www", "/usr/share/nginx/html", "ro")

@@ -101,7 +101,7 @@ class Limits:
         yield as_asked(pointer, what)
 
     def checks(self) -> dict[str, Callable[..., Iterator[Comparison]]]:
-        """`module.function` of a step -> what looks at it."""
+        """Return `module.function` of a step -> what looks at it."""
         names = ("write", "write_together", "write_first", "write_lines")
         return {f"setting.{name}": getattr(self, name) for name in names} | {"setting.write_if_possible": self.write}
 

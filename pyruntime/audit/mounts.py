@@ -59,7 +59,7 @@ def filesystem(
     propagation: list[tuple[int, bool]],
     **_: object,
 ) -> Iterator[Comparison]:
-    """A new filesystem, with its options."""
+    """Check a new filesystem, with its options."""
     what = f"{type} on {destination}"
     found = view.mount_at(destination)
     if found is None:
@@ -75,7 +75,7 @@ def filesystem(
 
 
 def made_readonly(view: View, pointer: str, destination: str, **_: object) -> Iterator[Comparison]:
-    """A mount that became read-only at the end."""
+    """Check a mount that became read-only at the end."""
     found = view.mount_at(destination)
     what = f"{destination} read-only"
     if found is None:
@@ -97,7 +97,7 @@ def bind(
     links: list[str],
     **_: object,
 ) -> Iterator[Comparison]:
-    """A file or directory of the host, with its options."""
+    """Check a file or directory of the host, with its options."""
     what = f"{source} on {destination}"
     found = view.mount_at(destination)
     if found is None and "copy-symlink" in links:
@@ -127,7 +127,7 @@ def bind(
 
 
 def remount(view: View, pointer: str, destination: str, flags: int, **_: object) -> Iterator[Comparison]:
-    """The options of a mount that was there."""
+    """Check the options of a mount that was there."""
     set = 0
     for attribute, flag in MOUNT_FLAGS:
         set |= attribute if flags & flag else 0
@@ -147,7 +147,7 @@ def cgroups_v1(
     set: int,
     **_: object,
 ) -> Iterator[Comparison]:
-    """A directory with a mount for each hierarchy."""
+    """Check a directory with a mount for each hierarchy."""
     what = f"the cgroup hierarchies below {destination}"
     missing, problems = [], []
     for name, _directories, _controllers in hierarchies:
@@ -166,7 +166,7 @@ def cgroups_v1(
 
 
 def cgroups_v2(view: View, pointer: str, destination: str, set: int, **_: object) -> Iterator[Comparison]:
-    """The cgroup2 tree."""
+    """Check the cgroup2 tree."""
     what = f"cgroup2 on {destination}"
     found = view.mount_at(destination)
     if found is None:
@@ -223,7 +223,7 @@ def readonly(view: View, pointer: str, path: str, **_: object) -> Iterator[Compa
 
 
 def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Comparison]:
-    """The propagation of the root."""
+    """Check the propagation of the root."""
     root = view.mounts.root()
     what = f"the root's propagation is {word}"
     if root is None:
@@ -233,7 +233,7 @@ def propagation(view: View, pointer: str, word: str, **_: object) -> Iterator[Co
 
 
 def terminal(view: View, pointer: str, **_: object) -> Iterator[Comparison]:
-    """A terminal is on /dev/console."""
+    """Check that a terminal is on /dev/console."""
     found = view.mount_at("/dev/console")
     what = "a terminal on /dev/console"
     if found is not None and found.fstype == "devpts":
@@ -286,7 +286,7 @@ def _explained(request: Request) -> tuple[set[str], list[str]]:
 
 
 def _through_a_link(view: View, mount: Mount, exact: set[str]) -> bool:
-    """Whether an asked destination leads to the mount by a link of the image (/var/run to /run)."""
+    """Return whether an asked destination leads to the mount by a link of the image (/var/run to /run)."""
     for place in exact:
         if place.rpartition("/")[2] == mount.place.rpartition("/")[2] and view.mounts.mounted_on(place) is None:
             try:
@@ -310,7 +310,7 @@ def _judged(pointer: str, what: str, problems: list[tuple[str, str]], found: Mou
 
 
 def _attributes(mount: Mount, set: int, clear: int) -> list[tuple[str, str]]:
-    """The attributes that are not as asked: [(asked, found)]."""
+    """Return the attributes that are not as asked: [(asked, found)]."""
     problems = []
     shown = ",".join(sorted(mount.options))
     for attribute, word in _WORDS:
@@ -328,7 +328,7 @@ def _attributes(mount: Mount, set: int, clear: int) -> list[tuple[str, str]]:
 
 
 def _data(mount: Mount, type: str, words: list[str]) -> list[tuple[str, str]]:
-    """The options of the filesystem itself that are not as asked, of those that it shows."""
+    """Return the options of the filesystem itself that are not as asked, of those that it shows."""
     shown = dict(word.partition("=")[::2] for word in mount.super_options)
     problems = []
     for word in words:
@@ -342,7 +342,7 @@ def _data(mount: Mount, type: str, words: list[str]) -> list[tuple[str, str]]:
 
 
 def _normal(name: str, value: str) -> object:
-    """A value so that the same one is equal: 0755 and 755, 64m and 65536k."""
+    """Return a value so that the same one is equal: 0755 and 755, 64m and 65536k."""
     try:
         if name in ("mode", "ptmxmode", "umask", "dmask", "fmask"):
             return int(value, 8)
@@ -357,7 +357,7 @@ def _normal(name: str, value: str) -> object:
 
 
 def _propagation(mount: Mount, asked: list[tuple[int, bool]]) -> list[tuple[str, str]]:
-    """What is not as asked; that a slave has a master depends on whether its source was shared."""
+    """Return what is not as asked; that a slave has a master depends on whether its source was shared."""
     if not asked:
         return []
     kind = asked[-1][0]

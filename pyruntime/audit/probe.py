@@ -88,21 +88,22 @@ class Probe:
         self._killed = 0
 
     def look(self, path: str, *, follow: bool = True) -> Described | None:
-        """What a path below the container's root is, None when there is nothing: mode, dev, ino, rdev, uid, gid, the
-        mount's id, for a link its target, and for a directory, if it is empty. Raises Hidden."""
+        """Return what a path below the container's root is, None when there is nothing: mode, dev, ino, rdev, uid,
+        gid, the mount's id, for a link its target, and for a directory, if it is empty. Raises Hidden."""
         return self._ask({"look": path, "follow": follow})
 
     def look_at_host(self, path: str) -> Described | None:
-        """The same for a path of the host's."""
+        """Return the same for a path of the host's."""
         return self._ask({"host": path})
 
     def sysctl(self, path: str) -> str | None:
-        """A file below /proc/sys as the container's namespaces have it, None when there is none. Raises Hidden."""
+        """Return a file below /proc/sys as the container's namespaces have it, None when there is none. Raises
+        Hidden."""
         found = self._ask({"sysctl": path})
         return None if found is None else str(found["value"])
 
     def hostname(self) -> str:
-        """The name in the container's uts namespace. Raises Hidden."""
+        """Return the name in the container's uts namespace. Raises Hidden."""
         found = self._ask({"uts": True})
         return str(found["value"]) if found else ""
 
@@ -228,7 +229,7 @@ def _described(fd: int) -> Described:
 
 
 def _is_empty(directory: int) -> bool:
-    """Whether a directory has nothing in it; one that cannot be read counts as full."""
+    """Return whether a directory has nothing in it; one that cannot be read counts as full."""
     try:
         fd = posix.open(".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=directory)
     except OSError:

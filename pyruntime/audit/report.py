@@ -18,7 +18,7 @@ def count(comparisons: list[Comparison]) -> dict[str, int]:
 
 
 def as_table(comparisons: list[Comparison], counts: dict[str, int], about: dict[str, object], paint: Painter) -> str:
-    """A line a comparison: verdict, field, what, and for a drift both values. counts: of all comparisons."""
+    """Return a line a comparison: verdict, field, what, and for a drift both values. counts: of all comparisons."""
     width = min(max((len(one.pointer) for one in comparisons), default=0), 40)
     lines = []
     for one in comparisons:
@@ -33,7 +33,7 @@ def as_table(comparisons: list[Comparison], counts: dict[str, int], about: dict[
 
 
 def as_json(comparisons: list[Comparison], counts: dict[str, int], about: dict[str, object]) -> str:
-    """One object: about the container, the counts of all comparisons, those that are shown."""
+    """Return one object: about the container, the counts of all comparisons, those that are shown."""
     document = about | {
         "summary": {verdict.replace(" ", "_"): number for verdict, number in counts.items()},
         "findings": [one.to_json() for one in comparisons],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: object) -> Iterator[Comparison]:
-    """A parameter of the network or ipc namespace."""
+    """Check a parameter of the network or ipc namespace."""
     what = f"{name} = {value}"
     if name.startswith("user."):
         yield cannot_see(pointer, what, "only from inside its user namespace")
@@ -31,7 +31,7 @@ def sysctl(view: View, pointer: str, name: str, path: str, value: str, **_: obje
 
 
 def hostname(view: View, pointer: str, name: str, **_: object) -> Iterator[Comparison]:
-    """The name in its uts namespace."""
+    """Check the name in its uts namespace."""
     what = f"the hostname is {name}"
     try:
         yield compare(pointer, what, name, view.probe.hostname())
@@ -40,7 +40,7 @@ def hostname(view: View, pointer: str, name: str, **_: object) -> Iterator[Compa
 
 
 def domainname(view: View, pointer: str, name: str, **_: object) -> Iterator[Comparison]:
-    """The other name of the uts namespace."""
+    """Check the other name of the uts namespace."""
     what = f"the domainname is {name}"
     try:
         yield compare(pointer, what, name, (view.probe.sysctl("kernel/domainname") or "").strip())

@@ -62,7 +62,7 @@ class View:
             raise _gone(self.pid)
 
     def read(self, name: str) -> str:
-        """A file of /proc/PID. Raises OSError.
+        """Return a file of /proc/PID. Raises OSError.
 
         Only those that the kernel writes by itself: cmdline and environ are pages of the process's, which may be of
         a filesystem of its own that does not answer."""
@@ -76,24 +76,25 @@ class View:
             posix.close(fd)
 
     def namespace(self, kind: str) -> tuple[int, int] | None:
-        """Which namespace of a kind it is in, as (device, inode) of nsfs; None if the kernel has none of the kind."""
+        """Return which namespace of a kind it is in, as (device, inode) of nsfs; None if the kernel has none of the
+        kind."""
         return _namespace(self.fd, f"ns/{KINDS[kind][1]}")
 
     def own_namespace(self, kind: str) -> tuple[int, int] | None:
-        """The one of this process, which asks: the host's."""
+        """Return the one of this process, which asks: the host's."""
         return _namespace(self.proc_fd, f"self/ns/{KINDS[kind][1]}")
 
     def root(self) -> tuple[int, int]:
-        """(device, inode) of its root directory."""
+        """Return (device, inode) of its root directory."""
         found = posix.fstat(self.root_fd)
         return found.st_dev, found.st_ino
 
     def look(self, path: str) -> Described | None:
-        """What a path below its root is (Probe.look)."""
+        """Return what a path below its root is (Probe.look)."""
         return self.probe.look(path)
 
     def mount_at(self, place: str) -> Mount | None:
-        """The mount on a path, None when it is no mount point. Links of the image are followed if need be."""
+        """Return the mount on a path, None when it is no mount point. Links of the image are followed if need be."""
         place = clean(place)
         found = self.mounts.mounted_on(place)
         if found is not None:

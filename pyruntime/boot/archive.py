@@ -45,7 +45,7 @@ class Archive:
         self.mark = mark
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """The module's spec; None when it is not here, or its source is no longer what it was."""
+        """Return the module's spec; None when it is not here, or its source is no longer what it was."""
         found = self.index.get(name)
         if found is None:
             return None
@@ -105,7 +105,7 @@ class Archive:
                 setattr(sys.modules[parent], child, module)
 
     def _read(self, offset: int, size: int) -> Any:
-        """What stands at a place of the archive, which is opened each time: an open descriptor might reach a
+        """Return what stands at a place of the archive, which is opened each time: an open descriptor might reach a
         container. None when it is another archive by now."""
         try:
             fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)

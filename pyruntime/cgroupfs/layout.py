@@ -98,7 +98,7 @@ def find() -> Layout:
 
 
 def _usual_place(name: str, own: str) -> str:
-    """The mount point of a v1 hierarchy where every distribution has it; "" when it is not there.
+    """Return the mount point of a v1 hierarchy where every distribution has it; "" when it is not there.
 
     That our own cgroup is found below shows two things: it is a cgroup filesystem, and its root is the one that
     /proc/self/cgroup counts from."""
@@ -124,7 +124,7 @@ def _unified(mount_point: str, own: str) -> Hierarchy:
 
 
 def _from_mountinfo(wanted: list[tuple[str, str]]) -> list[Hierarchy]:
-    """The hierarchies that are not at their usual places, as proc(5), "/proc/PID/mountinfo", has them."""
+    """Return the hierarchies that are not at their usual places, as proc(5), "/proc/PID/mountinfo", has them."""
     from pyruntime.util import mountinfo
 
     found = []
@@ -146,7 +146,7 @@ def _from_mountinfo(wanted: list[tuple[str, str]]) -> list[Hierarchy]:
 
 
 def serving_hierarchy(cgroups: dict[str, str], controller: str) -> str:
-    """The hierarchy of a record that a controller is in: a v1 one, else the cgroup2 tree, else ""."""
+    """Return the hierarchy of a record that a controller is in: a v1 one, else the cgroup2 tree, else ""."""
     if controller in cgroups:
         return controller
     for name in cgroups:

@@ -18,7 +18,7 @@ _INITIAL = "pid:[4026531836]"  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 
 
 def of(cgroups: dict[str, str]) -> list[int]:
-    """The pids of all processes in the container's cgroups and below them, as this pid namespace sees them.
+    """Return the pids of all processes in the container's cgroups and below them, as this pid namespace sees them.
 
     One hierarchy is asked: a process is in the same cgroup of each, unless somebody moved it."""
     for name in ("pids", "freezer", UNIFIED, *cgroups):
@@ -28,7 +28,7 @@ def of(cgroups: dict[str, str]) -> list[int]:
 
 
 def below(directory: str, *, foreign: bool = False) -> list[int]:
-    """The pids of all processes in a cgroup and the cgroups below it, in ascending order.
+    """Return the pids of all processes in a cgroup and the cgroups below it, in ascending order.
 
     foreign: with a 0 if there are some that this pid namespace cannot see."""
     found = set(inside(directory))
@@ -39,8 +39,8 @@ def below(directory: str, *, foreign: bool = False) -> list[int]:
 
 
 def is_populated(cgroups: dict[str, str]) -> bool:
-    """Whether there is any process in the container's cgroups or below them, also one that this pid namespace does not
-    see."""
+    """Return whether there is any process in the container's cgroups or below them, also one that this pid namespace
+    does not see."""
     for directory in cgroups.values():
         found = inside(directory)
         walk(directory, lambda parent, name, found=found: found.extend(inside(name, parent)))  # type: ignore[misc]
@@ -50,7 +50,8 @@ def is_populated(cgroups: dict[str, str]) -> bool:
 
 
 def has_unseen(directory: str) -> bool:
-    """Whether a cgroup of v1 has tasks that its cgroup.procs does not list: those of other pid namespaces than ours.
+    """Return whether a cgroup of v1 has tasks that its cgroup.procs does not list: those of other pid namespaces
+    than ours.
 
     The pids controller counts them, and zombies too, so this asks only outside of the initial pid namespace."""
     try:
@@ -62,7 +63,7 @@ def has_unseen(directory: str) -> bool:
 
 
 def inside(directory: str, parent: int | None = None) -> list[int]:
-    """The pids in one cgroup, without those below it. None when it is not there.
+    """Return the pids in one cgroup, without those below it. None when it is not there.
 
     parent: a descriptor of the directory that `directory` is a name in."""
     data = bytearray()
@@ -125,7 +126,7 @@ def _children(fd: int) -> list[str]:
 
 
 def shown(pids: list[int], limit: int = 5) -> str:
-    """Processes for a message: "412 (sleep), 413 (nginx)"."""
+    """Return processes for a message: "412 (sleep), 413 (nginx)"."""
     words = []
     for pid in pids[:limit]:
         if not pid:

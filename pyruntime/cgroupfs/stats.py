@@ -20,7 +20,7 @@ _NO_LIMIT = (1 << 64) - 1  # what runc gives for "max"
 
 
 def read(cgroups: dict[str, str]) -> dict[str, Any]:
-    """The statistics of the container with these cgroups: the `data` of runc's event of type "stats"."""
+    """Return the statistics of the container with these cgroups: the `data` of runc's event of type "stats"."""
     found: dict[str, Any] = {
         "cpu": _cpu(cgroups),
         "cpuset": _cpuset(_place(cgroups, "cpuset")),
@@ -38,7 +38,7 @@ def read(cgroups: dict[str, str]) -> dict[str, Any]:
 
 
 def _place(cgroups: dict[str, str], controller: str) -> str:
-    """The directory that a controller's files are in; one that has none for a controller without."""
+    """Return the directory that a controller's files are in; one that has none for a controller without."""
     return cgroups.get(serving_hierarchy(cgroups, controller), "/nonexistent")
 
 
@@ -207,7 +207,7 @@ def _blkio(cgroups: dict[str, str]) -> dict[str, Any]:
 
 
 def _blkio_entry(line: str) -> dict[str, object] | None:
-    """`8:0 Read 4096`, or `8:0 17`; a line with a sum of all devices is none."""
+    """Return `8:0 Read 4096`, or `8:0 17`; a line with a sum of all devices is none."""
     words = line.split()
     major, colon, minor = words[0].partition(":")
     if not colon:
@@ -265,7 +265,7 @@ def _add_pressure(found: dict[str, object], directory: str, file: str) -> None:
 
 
 def contents(directory: str, file: str) -> str:
-    """A file's text, "" for one that is not there or has nothing to say (EOPNOTSUPP: pressure, switched off)."""
+    """Return a file's text, "" for one that is not there or has nothing to say (EOPNOTSUPP: pressure, switched off)."""
     try:
         return read_file(f"{directory}/{file}").strip()
     except OSError:
@@ -281,7 +281,7 @@ def _or_no_limit(text: str) -> int:
 
 
 def pairs(directory: str, file: str) -> dict[str, int]:
-    """A file of lines `name number`."""
+    """Return a file of lines `name number`."""
     found = {}
     for line in contents(directory, file).splitlines():
         name, _, number = line.partition(" ")

@@ -88,6 +88,6 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def _is_unit(config: Config) -> bool:
-    """Whether cgroupsPath is slice:prefix:name, as engines write it for --systemd-cgroup."""
+    """Return whether cgroupsPath is slice:prefix:name, as engines write it for --systemd-cgroup."""
     path = (config.get("linux") or {}).get("cgroupsPath") or ""
     return path.count(":") == 2 and not path.startswith("/")

@@ -47,7 +47,7 @@ class Command:
 
 
 def kind(value: str) -> str:
-    """What is offered for a value of this name: DIR, FILE, ID, SIGNAL, CAP, `one|another`, or "" for nothing."""
+    """Return what is offered for a value of this name: DIR, FILE, ID, SIGNAL, CAP, `one|another`, or "" for nothing."""
     word = value.split("|")[0]
     if word.isupper():
         return _KINDS.get(word, "")
@@ -55,17 +55,17 @@ def kind(value: str) -> str:
 
 
 def commands() -> list[Command]:
-    """All commands, in the order of --help."""
+    """Return all commands, in the order of --help."""
     return [Command(name) for name in main.COMMANDS]
 
 
 def spelled(flag: Flag) -> list[str]:
-    """A flag as it is written: `--bundle`, `-b`."""
+    """Return a flag as it is written: `--bundle`, `-b`."""
     return [f"--{flag.name}", *([f"-{flag.short}"] if flag.short else [])]
 
 
 def bash() -> str:
-    """The script for bash."""
+    """Return the script for bash."""
     known = commands()
     lines = []
     for name, flags in [("", (*main.GLOBAL, HELP)), *((one.name, one.flags) for one in known)]:
@@ -179,7 +179,7 @@ _ZSH_ACTIONS = {
 
 
 def zsh() -> str:
-    """The script for zsh."""
+    """Return the script for zsh."""
     known = commands()
     described = "\n".join(f"        {_quoted(f'{one.name}:{one.help}')}" for one in known)
     cases = []
@@ -258,7 +258,7 @@ _FISH_ACTIONS = {
 
 
 def fish() -> str:
-    """The script for fish."""
+    """Return the script for fish."""
     known = commands()
     of_global = " ".join(word for flag in main.GLOBAL if flag.value for word in spelled(flag))
     valued = "\n".join(

@@ -36,7 +36,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def options_of(values: Values, *, detach: bool) -> CreateOptions:
-    """The options by the values of these flags."""
+    """Return the options by the values of these flags."""
     return CreateOptions(
         values["bundle"],
         config=values["config"],

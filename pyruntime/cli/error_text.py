@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def lines(command: str, error: PyruntimeError, paint: Painter, arguments: list[str] | None = None) -> str:
-    """The error as text of two or three lines.
+    """Return the error as text of two or three lines.
 
     command:   what was to be done, "" when it did not come to that.
     arguments: the command line, which says where config.json is."""
@@ -46,7 +46,7 @@ def lines(command: str, error: PyruntimeError, paint: Painter, arguments: list[s
 
 
 def _line_of(command: str, pointer: str, arguments: list[str]) -> str:
-    """The line of a field, as ", line 41"; "" where it is not known."""
+    """Return the line of a field, as ", line 41"; "" where it is not known."""
     if command not in ("create", "run"):
         return ""
     from pyruntime.spec import load
@@ -65,7 +65,7 @@ def _line_of(command: str, pointer: str, arguments: list[str]) -> str:
 
 
 def _general_hint(error: PyruntimeError) -> str:
-    """What to do about an error that says nothing of it."""
+    """Return what to do about an error that says nothing of it."""
     if isinstance(error, (UsageError, NotFound)):
         return "see: pyruntime --help" if isinstance(error, UsageError) else "see: pyruntime list"
     if isinstance(error, ConfigError):

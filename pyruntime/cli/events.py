@@ -39,7 +39,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time as Go writes it, 1m30s, in seconds. Raises UsageError."""
+    """Return a time as Go writes it, 1m30s, in seconds. Raises UsageError."""
     rest, total = text, 0.0
     while rest:
         digits = len(rest) - len(rest.lstrip("0123456789."))

@@ -87,14 +87,14 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def absolute(bundle: str) -> str:
-    """The absolute path of a bundle."""
+    """Return the absolute path of a bundle."""
     if bundle.startswith("/"):
         return bundle
     return f"{posix.getcwd()}/{bundle}" if bundle != "." else posix.getcwd()
 
 
 def request_of(settings: Settings, values: Values, config: Config, bundle: str) -> Request:
-    """What the plan of a bundle is made from."""
+    """Return what the plan of a bundle is made from."""
     return Request(
         config,
         id=ContainerId("ID"),
@@ -107,7 +107,7 @@ def request_of(settings: Settings, values: Values, config: Config, bundle: str) 
 
 
 def all_steps(request: Request) -> dict[str, list[Step]]:
-    """The plan of `create`, and what `start` and `delete` will do from the state record."""
+    """Return the plan of `create`, and what `start` and `delete` will do from the state record."""
     plan = registry.build(request)
     configured = request.config.get("hooks")
     if configured:
@@ -119,7 +119,7 @@ def all_steps(request: Request) -> dict[str, list[Step]]:
 
 
 def namespaces_of(request: Request) -> list[tuple[str, str, str]]:
-    """(kind, "new", "joined" or "host", path) of every namespace that init is in."""
+    """Return (kind, "new", "joined" or "host", path) of every namespace that init is in."""
     found = []
     for kind in KINDS:
         own, path = request.namespace(kind)

@@ -82,7 +82,7 @@ class Side:
         self.steps[key] = step, value_at(config, step.pointer)
 
     def arguments(self, step: Step) -> dict[str, object]:
-        """The arguments, with BUNDLE for the path of the bundle."""
+        """Return the arguments, with BUNDLE for the path of the bundle."""
         plain: dict[str, object] = fastjson.loads(self._plain(fastjson.dumps(step.args)))
         return plain
 
@@ -108,7 +108,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def differences(a: Side, b: Side) -> list[Difference]:
-    """The namespaces and steps that differ, in the order of the plan."""
+    """Return the namespaces and steps that differ, in the order of the plan."""
     found = [
         _difference(
             "changed",
@@ -155,7 +155,7 @@ def differences(a: Side, b: Side) -> list[Difference]:
 
 
 def value_at(config: object, pointer: str) -> object:
-    """The value at a JSON pointer, None where there is none."""
+    """Return the value at a JSON pointer, None where there is none."""
     if not pointer:
         return None
     found = config
@@ -191,7 +191,7 @@ def _difference(
 
 
 def _moved(own: list[Key], other: list[Key]) -> set[Key]:
-    """The steps of both plans whose order among them differs."""
+    """Return the steps of both plans whose order among them differs."""
     if own == other:
         return set()
     kept: set[Key] = set()
@@ -230,7 +230,7 @@ def _field(one: Difference) -> str:
 
 
 def _values(own: object, other: object) -> list[str]:
-    """How two values of config.json differ, by members and items if they have some."""
+    """Return how two values of config.json differ, by members and items if they have some."""
     if isinstance(own, list) and isinstance(other, list):
         gone = [_short(one) for one in own if one not in other]
         new = [_short(one) for one in other if one not in own]

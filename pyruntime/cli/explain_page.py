@@ -68,7 +68,7 @@ def page(
     warnings: list[str],
     phases: list[tuple[str, str, str, list[Step]]],
 ) -> str:
-    """The page as text.
+    """Return the page as text.
 
     facts:      (label, value) for the head, as the config has them.
     namespaces: (kind, "new", "joined" or "host", path).
@@ -141,5 +141,5 @@ def _item(number: int, step: Step) -> str:
 
 
 def _arguments(args: dict[str, object]) -> str:
-    """A line an argument, those that say nothing left out."""
+    """Return a line an argument, those that say nothing left out."""
     return "\n".join(f"{name}: {fastjson.dumps(value)}" for name, value in args.items() if value not in ("", [], None))

@@ -20,7 +20,7 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def shown(found: list[Finding], format: str, *, file: str, positions: Positions, paint: Painter) -> str:
-    """The findings, the worst first.
+    """Return the findings, the worst first.
 
     file: how the file is called, as a CI system knows it. positions: where the pointers are in it."""
     found = sorted(found, key=lambda one: SEVERITIES.index(one.severity))
@@ -41,7 +41,7 @@ def _as_json(one: Finding, positions: Positions) -> dict[str, object]:
 
 
 def _as_lines(one: Finding, paint: Painter) -> str:
-    """One line for a pipe; for a person the reason and the hint below."""
+    """Return one line for a pipe; for a person the reason and the hint below."""
     head = paint(one.severity.ljust(8), COLOURS[one.severity], "bold")
     if not paint.on:
         return f"{head} {printable(one.text())}\n"
@@ -53,7 +53,7 @@ def _as_lines(one: Finding, paint: Painter) -> str:
 
 
 def _as_annotation(one: Finding, file: str, positions: Positions) -> str:
-    """A workflow command of GitHub's runner; other CI systems read the same lines."""
+    """Return a workflow command of GitHub's runner; other CI systems read the same lines."""
     line, column = positions.find(one.pointer)
     text = one.text().replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     for sign, code in (("%", "%25"), (":", "%3A"), (",", "%2C"), ("\n", "%0A"), ("\r", "%0D")):

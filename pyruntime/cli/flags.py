@@ -100,7 +100,7 @@ def _near(name: str, known: dict[str, Flag]) -> str:
 
 
 def number(text: str, flag: str) -> int:
-    """A flag's value as a whole number. Raises UsageError."""
+    """Return a flag's value as a whole number. Raises UsageError."""
     try:
         return int(text or "0")
     except ValueError:

@@ -35,7 +35,7 @@ def show(name: str) -> int:
 
 
 def unknown(name: str) -> UsageError:
-    """The error for a command that is none."""
+    """Return the error for a command that is none."""
     import difflib
 
     close = difflib.get_close_matches(name, list(main.COMMANDS), n=1)

@@ -47,7 +47,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time as 60, 60s, 5m or 1h. Raises UsageError."""
+    """Return a time as 60, 60s, 5m or 1h. Raises UsageError."""
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     number = text[:-1] if unit else text
     if text and not number.isdigit():

@@ -166,7 +166,7 @@ def _require_log(log: Log) -> None:
 
 
 def _for_person(name: str, error: PyruntimeError, arguments: list[str]) -> str:
-    """The error as a terminal shows it, "" when standard error is none: then it is one line."""
+    """Return the error as a terminal shows it, "" when standard error is none: then it is one line."""
     if not posix.isatty(2):
         return ""
     from pyruntime.cli import error_text
@@ -190,7 +190,8 @@ def write_output(text: str) -> None:
 
 
 def one_id(words: list[str], command: str) -> ContainerId:
-    """The container's id, which must be the only word. Raises UsageError, and StateError for what is not an id."""
+    """Return the container's id, which must be the only word. Raises UsageError, and StateError for what is not an
+    id."""
     if len(words) != 1:
         problem = "needs the container's id" if not words else f"takes one id, got {len(words)} words"
         raise UsageError(f"{command} {problem}", hint=f"see: pyruntime {command} --help")

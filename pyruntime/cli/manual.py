@@ -123,7 +123,7 @@ https://github.com/opencontainers/runtime\\-spec
 
 
 def page() -> str:
-    """The text of pyruntime.8."""
+    """Return the text of pyruntime.8."""
     parts = [_HEAD.format(version=VERSION, spec=SPEC_VERSION), ".SH GLOBAL FLAGS\n"]
     parts += [_flag(flag) for flag in (*main.GLOBAL, HELP)]
     parts.append(".SH COMMANDS\n")
@@ -157,6 +157,6 @@ def _sentence(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text in which roff finds nothing of its own."""
+    """Return text in which roff finds nothing of its own."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     return re.sub(r"^([.'])", r"\\&\1", escaped, flags=re.M)

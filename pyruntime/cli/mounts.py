@@ -62,7 +62,8 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def _of_file(name: str) -> list[Mount]:
-    """The mounts of a file, - for standard input: an object with `mounts`, as config.json is one. Raises UsageError."""
+    """Return the mounts of a file, - for standard input: an object with `mounts`, as config.json is one. Raises
+    UsageError."""
     given: Any = load.load_given("/dev/stdin" if name == "-" else name)
     found = given.get("mounts")
     if not isinstance(found, list) or not found:
@@ -79,7 +80,7 @@ def _destination(entry: object, origin: str) -> str:
 
 
 def _of_words(text: str) -> Mount:
-    """A mount as `--mount` has it. Raises UsageError."""
+    """Return a mount as `--mount` has it. Raises UsageError."""
     found: Any = {}
     for word in text.split(","):
         name, _, value = word.partition("=")

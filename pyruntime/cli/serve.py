@@ -203,7 +203,7 @@ class Server:
 
 
 def _whole(fd: int) -> bytes:
-    """The content of a file. Raises ValueError for more than a request can be."""
+    """Return the content of a file. Raises ValueError for more than a request can be."""
     data = b""
     while chunk := posix.read(fd, 1 << 20):
         data += chunk
@@ -213,7 +213,7 @@ def _whole(fd: int) -> bytes:
 
 
 def _parent_of(who: tuple[int, int]) -> int:
-    """The parent of a process, 0 when it is gone."""
+    """Return the parent of a process, 0 when it is gone."""
     try:
         fields = procfs.stat(who[0])
     except (FileNotFoundError, ProcessLookupError):

@@ -54,7 +54,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def _place() -> Place:
-    """Where this very pyruntime is, as the launcher passed it to the interpreter. Raises PyruntimeError."""
+    """Return where this very pyruntime is, as the launcher passed it to the interpreter. Raises PyruntimeError."""
     import sysconfig
     from pathlib import Path
 

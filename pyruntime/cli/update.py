@@ -93,7 +93,7 @@ def run(settings: Settings, values: Values, words: list[str]) -> int:
 
 
 def _resources(values: Values) -> tuple[Resources, str]:
-    """What to change, as of linux.resources, and how to call it in messages."""
+    """Return what to change, as of linux.resources, and how to call it in messages."""
     path = values["resources"]
     if path:
         if path == "-":
@@ -109,7 +109,7 @@ def _resources(values: Values) -> tuple[Resources, str]:
 
 
 def _process(values: Values) -> Process:
-    """The attributes of processes to change, as of `process` in config.json. Raises UsageError."""
+    """Return the attributes of processes to change, as of `process` in config.json. Raises UsageError."""
     found: Process = {}
     if values["rlimit"]:
         found["rlimits"] = [_rlimit(text) for text in values["rlimit"]]
@@ -145,7 +145,7 @@ def _limit(text: str) -> int:
 
 
 def _of(given: Any) -> Resources:
-    """The resources of a file; one in the shape of config.json is taken as well, as crun does."""
+    """Return the resources of a file; one in the shape of config.json is taken as well, as crun does."""
     linux = given.get("linux")
     if isinstance(linux, dict) and isinstance(linux.get("resources"), dict):
         given = linux["resources"]
@@ -161,7 +161,7 @@ def _read_all(fd: int) -> bytes:
 
 
 def size(text: str, flag: str) -> int:
-    """A size as people write it: 1048576, 512k, 1.5g, 2GiB, -1 (multiples of 1024). Raises UsageError."""
+    """Return a size as people write it: 1048576, 512k, 1.5g, 2GiB, -1 (multiples of 1024). Raises UsageError."""
     word = text.strip().lower()
     if word == "-1":
         return -1

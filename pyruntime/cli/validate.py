@@ -81,7 +81,7 @@ def _standard_input() -> bytes:
 
 
 def findings(config: Config, bundle: str, settings: Settings, *, host: bool) -> list[Finding]:
-    """What the schema, the rules, the plan and this host have to say, each thing once."""
+    """Return what the schema, the rules, the plan and this host have to say, each thing once."""
     problems = check.check(config)
     found = [
         Finding(
@@ -116,7 +116,7 @@ def findings(config: Config, bundle: str, settings: Settings, *, host: bool) -> 
 
 
 def _planned(request: Request) -> list[Finding]:
-    """The errors and warnings of each feature's planner; one that fails keeps the others from nothing."""
+    """Return the errors and warnings of each feature's planner; one that fails keeps the others from nothing."""
     found = []
     for planner in (arrange, *(planner for _, planner in registry.FEATURES)):
         try:

@@ -10,7 +10,7 @@ _FIRST = 3
 
 
 def preserved(count: int, listening: int = 0) -> int:
-    """How many descriptors from 3 on the process gets: those of LISTEN_FDS, then those of --preserve-fds.
+    """Return how many descriptors from 3 on the process gets: those of LISTEN_FDS, then those of --preserve-fds.
 
     To be called before anything is opened. Raises UsageError for one that is not open: it would be one of the
     runtime's own by the time of the clone."""
@@ -26,7 +26,7 @@ def preserved(count: int, listening: int = 0) -> int:
 
 
 def listening() -> int:
-    """How many descriptors LISTEN_FDS passes to this very process: only then is LISTEN_PID ours."""
+    """Return how many descriptors LISTEN_FDS passes to this very process: only then is LISTEN_PID ours."""
     environment = posix.environ
     pid, count = environment.get(b"LISTEN_PID", b""), environment.get(b"LISTEN_FDS", b"")
     return int(count[:9]) if count.isdigit() and pid == b"%d" % posix.getpid() else 0

@@ -25,7 +25,7 @@ _DAY = 86400.0  # poll(2) takes less than a month at once
 
 
 def find(root: str, id: ContainerId) -> Record:
-    """The record of a container that has not stopped. Raises StateError."""
+    """Return the record of a container that has not stopped. Raises StateError."""
     record = store.load(root, id)
     if status_of(record) == "stopped":
         raise StateError(f"container not running: {record.id} is stopped")
@@ -33,14 +33,14 @@ def find(root: str, id: ContainerId) -> Record:
 
 
 def statistics(record: Record) -> dict[str, object]:
-    """An event of type "stats": what the container uses now."""
+    """Return an event of type "stats": what the container uses now."""
     config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))
     given = (config.get("linux") or {}).get("intelRdt")
     return _event(record, "stats", {**stats.read(record.cgroups), "intel_rdt": rdt_stats.read(given, record.id)})
 
 
 def follow(record: Record, interval: float, level: str = "") -> Iterator[dict[str, object]]:
-    """Statistics every `interval` seconds, and an event for each OOM kill, until the container stops.
+    """Yield statistics every `interval` seconds, and an event for each OOM kill, until the container stops.
 
     level: of memory pressure (pressure.LEVELS), from which on there is an event for it, too."""
     squeeze = _pressure(record, level) if level else None

@@ -273,7 +273,7 @@ def _check_status(record: Record, *, ignore_paused: bool) -> None:
 
 
 def _process_of(log: Log, first: Process, options: ExecOptions, origin: Origin) -> Process:
-    """The process to run: the one that was given, or the container's first one as the options change it."""
+    """Return the process to run: the one that was given, or the container's first one as the options change it."""
     command = options.args
     if options.process is not None:
         return _complete(log, first, options.process, "process", origin)
@@ -330,7 +330,7 @@ def _complete(log: Log, first: Process, process: Process, name: str, origin: Ori
 
 
 def _add_capabilities(sets: dict[str, list[str]], names: list[str]) -> dict[str, list[str]]:
-    """The sets with more capabilities in them; never inheritable ones (CVE-2022-29162).
+    """Return the sets with more capabilities in them; never inheritable ones (CVE-2022-29162).
 
     Ambient ones only where the container has inheritable ones already: the kernel asks for both."""
     kinds = ["bounding", "effective", "permitted"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def features() -> dict[str, object]:
-    """The features object of runtime-spec features.md and features-linux.md."""
+    """Return the features object of runtime-spec features.md and features-linux.md."""
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,

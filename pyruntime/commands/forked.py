@@ -53,7 +53,7 @@ class Warnings(Log):
 
 
 def settings(root: str, *, rootless: bool = False, systemd_cgroup: bool = False) -> Settings:
-    """The settings of a child's command, with a log that keeps the warnings."""
+    """Return the settings of a child's command, with a log that keeps the warnings."""
     return Settings(root, rootless=rootless, systemd_cgroup=systemd_cgroup, log=Warnings())
 
 
@@ -276,7 +276,7 @@ def _above(fd: int) -> int:
 
 
 def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
-    """What a child of `fork` has written: (value, warnings). Raises the error."""
+    """Return what a child of `fork` has written: (value, warnings). Raises the error."""
     if not data:
         raise PyruntimeError(f"{doing}: the process that did it died", hint="see dmesg(1) for what killed it")
     answered = fastjson.loads(data.decode("utf-8", "surrogateescape"))
@@ -286,5 +286,5 @@ def result(data: bytes, doing: str) -> tuple[Any, list[str]]:
 
 
 def start_of(pid: int) -> int:
-    """When a child of ours started, one that has ended and is not reaped, too: proc(5), stat, field 22."""
+    """Return when a child of ours started, one that has ended and is not reaped, too: proc(5), stat, field 22."""
     return int(procfs.stat(pid)[procfs.START_TIME])

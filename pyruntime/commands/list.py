@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def ids_of(settings: Settings) -> list[ContainerId]:
-    """The names of the containers, in order. What else lies below --root is passed over.
+    """Return the names of the containers, in order. What else lies below --root is passed over.
 
     Raises StateError when --root does not exist, unless it is the default one, which the first create makes."""
     try:
@@ -37,14 +37,14 @@ def ids_of(settings: Settings) -> list[ContainerId]:
 
 
 def containers(settings: Settings, ids: list[ContainerId]) -> list[dict[str, object]]:
-    """What `list` and runc show of containers; see `describe`."""
+    """Return what `list` and runc show of containers; see `describe`."""
     users: dict[int, str] = {}
     return [found for id in ids if (found := describe(settings, id, users)) is not None]
 
 
 def describe(settings: Settings, id: ContainerId, users: dict[int, str]) -> dict[str, object] | None:
-    """One container as `list` and runc show it: ociVersion, id, status, pid (0 for none), bundle, rootfs, created (RFC
-    3339), owner (a user name). None, with a warning, for one whose record cannot be read.
+    """Return one container as `list` and runc show it: ociVersion, id, status, pid (0 for none), bundle, rootfs,
+    created (RFC 3339), owner (a user name). None, with a warning, for one whose record cannot be read.
 
     users: the names of users that were looked up already."""
     try:
@@ -65,7 +65,7 @@ def describe(settings: Settings, id: ContainerId, users: dict[int, str]) -> dict
 
 
 def _has_record(settings: Settings, name: str) -> bool:
-    """Whether it is the directory of a container: not that of a create that has just begun, nor another's."""
+    """Return whether it is the directory of a container: not that of a create that has just begun, nor another's."""
     try:
         posix.stat(f"{settings.root}/{name}/{store.RECORD}", follow_symlinks=False)
     except OSError:

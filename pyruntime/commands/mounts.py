@@ -114,7 +114,7 @@ def remove(settings: Settings, id: ContainerId, destinations: list[str]) -> None
 
 
 def listed(settings: Settings, id: ContainerId) -> list[dict[str, object]]:
-    """The mounts that config.json asked for, and those that `add` has made. Raises PyruntimeError.
+    """Return the mounts that config.json asked for, and those that `add` has made. Raises PyruntimeError.
 
     Each has the members of mounts in config.json, `added`, and `mounted`: whether a mount is at that place now."""
     record = store.load(settings.root, id)
@@ -155,7 +155,7 @@ def _config(record: Record) -> Config:
 
 
 def _request(settings: Settings, record: Record, config: Config, entries: list[Mount], origin: str) -> Request:
-    """The request of a container that has these mounts and no others, checked. Raises ConfigError."""
+    """Return the request of a container that has these mounts and no others, checked. Raises ConfigError."""
     asked: Config = {**config, "mounts": entries}
     ours = [problem for problem in check.check(asked) if problem.pointer.startswith("/mounts")]
     for problem in check.without_errors(ours, origin):

@@ -42,7 +42,7 @@ def write(path: str, pid: int) -> None:
 
 
 def _is_stream(path: str) -> bool:
-    """Whether it exists and is written to, not replaced. Raises StateError for what can be neither."""
+    """Return whether it exists and is written to, not replaced. Raises StateError for what can be neither."""
     try:
         kind = posix.stat(path, follow_symlinks=False).st_mode & S_IFMT
     except FileNotFoundError:

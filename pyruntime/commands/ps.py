@@ -14,7 +14,8 @@ SECONDS = 10.0  # for ps(1)
 
 
 def pids_of(root: str, id: ContainerId) -> list[int]:
-    """The pids of a container's processes, as this pid namespace has them. Raises StateError without a cgroup."""
+    """Return the pids of a container's processes, as this pid namespace has them. Raises StateError without a
+    cgroup."""
     record = store.load(root, id)
     if not record.cgroups:
         raise StateError(
@@ -26,7 +27,7 @@ def pids_of(root: str, id: ContainerId) -> list[int]:
 
 
 def table(options: list[str], pids: set[int]) -> str:
-    """What ps(1) prints with these options, without the lines of other processes. Raises PyruntimeError."""
+    """Return what ps(1) prints with these options, without the lines of other processes. Raises PyruntimeError."""
     import subprocess
 
     try:

@@ -26,7 +26,7 @@ _BARRIER_MS = 30_000  # as sd_notify_barrier's callers have it
 
 
 def caller() -> bytes:
-    """The caller's socket, b"" when there is none."""
+    """Return the caller's socket, b"" when there is none."""
     return posix.environ.get(b"NOTIFY_SOCKET", b"")
 
 

@@ -64,7 +64,7 @@ def prepare_foreground(*, subreaper: bool) -> None:
 
 
 def relay_of(request: Request) -> Relay | None:
-    """The relay between the caller's terminal and the process's, None if there is nothing to relay."""
+    """Return the relay between the caller's terminal and the process's, None if there is nothing to relay."""
     if request.detach or request.console_socket or not request.process.get("terminal"):
         return None
     from pyruntime.commands import terminal

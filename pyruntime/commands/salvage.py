@@ -25,7 +25,7 @@ _OURS = frozenset((RECORD, CONFIG, FIFO, FAILURE, ABANDONED, "notify", "criu-roo
 
 
 def read(root: str, id: ContainerId) -> Record:
-    """What can be read of a missing or damaged record.
+    """Return what can be read of a missing or damaged record.
 
     Raises StateError for the record of another version of pyruntime, or of another runtime, which that one must undo,
     and for a directory without a record in which there is what no container has. Raises Unknown when processes of the
@@ -65,7 +65,7 @@ def read(root: str, id: ContainerId) -> Record:
 
 
 def _lost(fd: int, record: Record) -> bool:
-    """Whether a directory without a record had one; else a create was killed before it made anything.
+    """Return whether a directory without a record had one; else a create was killed before it made anything.
 
     Raises StateError when it is not the directory of a container."""
     names = posix.listdir(fd)
@@ -98,7 +98,7 @@ def _require_known(record: Record) -> None:
 
 
 def _cgroups_by_config(record: Record) -> dict[str, str]:
-    """Where config.json, as it was at create, puts the container's cgroups; {} if unknown."""
+    """Return where config.json, as it was at create, puts the container's cgroups; {} if unknown."""
     try:
         fd = open_directory(store.root_of(record.directory), record.id)
         try:

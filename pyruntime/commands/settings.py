@@ -40,7 +40,7 @@ class Settings:
 
 
 def is_rootless(word: str = "auto") -> bool:
-    """Whether to do without what only root may do, by a word of the flag --rootless. Raises UsageError."""
+    """Return whether to do without what only root may do, by a word of the flag --rootless. Raises UsageError."""
     if word in _WORDS:
         return _WORDS[word]
     if word != "auto":
@@ -55,7 +55,7 @@ def is_rootless(word: str = "auto") -> bool:
 
 
 def default_root(rootless: bool) -> str:
-    """The directory of the containers' state where none is given. Raises UsageError."""
+    """Return the directory of the containers' state where none is given. Raises UsageError."""
     runtime_dir = posix.environ.get(b"XDG_RUNTIME_DIR", b"").decode("utf-8", "surrogateescape")
     # Rootless podman calls as root of its user namespace, which cannot write /run either. $USER like runc:
     # a process that became root by other means may still have another user's XDG_RUNTIME_DIR.

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def state(root: str, id: ContainerId) -> dict[str, object]:
-    """The state: ociVersion, id, status, pid (0 for none), bundle, annotations; as runc also rootfs, created, owner."""
+    """Return the state: ociVersion, id, status, pid (0 for none), bundle, annotations; as runc also rootfs, created,
+    owner."""
     record = store.load(root, id)
     found = oci_state(record, status_of(record))
     found.setdefault("pid", 0)

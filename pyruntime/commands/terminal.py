@@ -161,7 +161,7 @@ class _Pump:
             self.input, self.input_open = b"", False
 
     def _take_output(self) -> bool:
-        """Whether there was some."""
+        """Return whether there was some."""
         try:
             data = posix.read(self.master, _PENDING)
         except BlockingIOError:
@@ -205,7 +205,7 @@ def _find_host() -> int:
 
 
 def _size(fd: int) -> tuple[int, int]:
-    """Rows and columns of a terminal, zeros when it has no size."""
+    """Return rows and columns of a terminal, zeros when it has no size."""
     try:
         size = fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8))
     except OSError:

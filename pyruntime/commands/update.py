@@ -82,7 +82,7 @@ class _DeviceRules:
         return bool(self.added or self.removed)
 
     def applied(self, record: Record, resources: Resources) -> list[DeviceRule]:
-        """The container's rules, or those that replace them in the same update, with the changes."""
+        """Return the container's rules, or those that replace them in the same update, with the changes."""
         from pyruntime.features.cgroups import device_changes
 
         config: Config = fastjson.loads(read_file(record.path(store.CONFIG)))

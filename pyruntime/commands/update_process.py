@@ -99,7 +99,7 @@ def change(record: Record, given: Process, log: Log, *, rootless: bool) -> None:
 
 
 def _plan(request: Request) -> list[Step]:
-    """The steps. Limits come last: without CAP_SYS_RESOURCE a hard one can be lowered, and not raised again."""
+    """Return the steps. Limits come last: without CAP_SYS_RESOURCE a hard one can be lowered, and not raised again."""
     given = request.process
     steps = list(affinity.plan_final(request)) if given.get("execCPUAffinity") else []
     steps += ioprio.plan(request)
@@ -122,7 +122,7 @@ def _apply(pid: int, step: Step, request: Request, record: Record, log: Log, und
 
 
 def _restorer(pid: int, step: Step) -> Callable[[], object]:
-    """A function that sets again what a step will change."""
+    """Return a function that sets again what a step will change."""
     if step.name == "rlimits.set_limit":
         import resource
 

@@ -99,7 +99,8 @@ def page_server(text: str) -> tuple[str, int]:
 
 
 def external(request: Request, record: Record) -> list[str]:
-    """What criu is to leave out, since it is the host's: mounts `mnt[PLACE]:NAME`, namespaces `net[INODE]:NAME`."""
+    """Return what criu is to leave out, since it is the host's: mounts `mnt[PLACE]:NAME`, namespaces
+    `net[INODE]:NAME`."""
     places = mount_points(record.pid)
     found = [f"mnt[{place}]:{name}" for place, name in of_host(request, places).items()]
     for kind, (name, key) in images.EXTERNAL_NAMESPACES.items():

@@ -75,7 +75,7 @@ def _make(path: str) -> None:
 
 
 def common(asked: ImageOptions, directories: Directories, log: str) -> dict[str, object]:
-    """The options that dump and restore share, from the flags of the command line. Raises UsageError."""
+    """Return the options that dump and restore share, from the flags of the command line. Raises UsageError."""
     mode = asked.manage_cgroups_mode
     if mode not in messages.CGROUP_MODES:
         raise UsageError(f"invalid manage-cgroups-mode: {mode!r}", hint="give soft, full, strict or ignore")
@@ -99,7 +99,7 @@ def common(asked: ImageOptions, directories: Directories, log: str) -> dict[str,
 
 
 def empty_namespaces(kinds: tuple[str, ...]) -> int:
-    """The flags of the namespaces of --empty-ns. Raises UsageError."""
+    """Return the flags of the namespaces of --empty-ns. Raises UsageError."""
     for kind in kinds:
         if kind not in ("network", "net"):
             raise UsageError(f"--empty-ns: namespace {kind!r} is not supported", hint="give network")
@@ -107,7 +107,7 @@ def empty_namespaces(kinds: tuple[str, ...]) -> int:
 
 
 def config_file(request: Request) -> str:
-    """The file of criu's own options: of the annotation org.criu.config, or runc's when it is there."""
+    """Return the file of criu's own options: of the annotation org.criu.config, or runc's when it is there."""
     wanted: str | None = (request.config.get("annotations") or {}).get(_ANNOTATION)
     if wanted is not None:
         return wanted
@@ -115,12 +115,12 @@ def config_file(request: Request) -> str:
 
 
 def joined(request: Request, kind: str) -> str:
-    """The path by which config.json has a namespace of a kind, "" for none."""
+    """Return the path by which config.json has a namespace of a kind, "" for none."""
     return request.namespace(kind)[1]
 
 
 def descriptors_of(pid: int) -> list[str]:
-    """Where a process's standard input, output and error lead to: a path or `pipe:[INODE]`.
+    """Return where a process's standard input, output and error lead to: a path or `pipe:[INODE]`.
 
     What was opened outside of the container's mounts criu cannot find again: it is called `file[MOUNT:INODE]`, in
     hexadecimal, as criu calls a file that is to be given to it."""
@@ -144,7 +144,7 @@ def _name(mount: str, status: posix.stat_result) -> str:
 
 
 def descriptor_for(path: str) -> str:
-    """What `descriptors_of` finds of a file of the host's that was opened by a path. Raises OSError."""
+    """Return what `descriptors_of` finds of a file of the host's that was opened by a path. Raises OSError."""
     fd = posix.open(path, O_PATH | posix.O_CLOEXEC)
     try:
         fields = dict(line.split(":\t", 1) for line in read_file(f"/proc/self/fdinfo/{fd}").splitlines())
@@ -162,7 +162,7 @@ def write_descriptors(directory: str, links: list[str]) -> None:
 
 
 def read_descriptors(directory: str) -> list[str]:
-    """What `write_descriptors` noted. Raises StateError."""
+    """Return what `write_descriptors` noted. Raises StateError."""
     path = f"{directory}/{DESCRIPTORS}"
     try:
         found = fastjson.loads(_read_bounded(path))

@@ -128,7 +128,7 @@ def varint(value: int) -> bytes:
 
 
 def parse(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field: an int, or bytes of what is length-delimited. Raises ValueError."""
+    """Yield (number, value) of each field: an int, or bytes of what is length-delimited. Raises ValueError."""
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at)

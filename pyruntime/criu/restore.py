@@ -145,7 +145,7 @@ def _enter_cgroup(restorer: Restorer, pid: int) -> None:
 
 
 def _cgroup_roots(pid: int) -> list[tuple[str, str]]:
-    """Where the container's cgroup is, controller by controller, as criu_opts.cg_root has it."""
+    """Return where the container's cgroup is, controller by controller, as criu_opts.cg_root has it."""
     roots = []
     for line in read_file(f"/proc/{pid}/cgroup").splitlines():
         _, names, own = line.split(":", 2)
@@ -154,8 +154,8 @@ def _cgroup_roots(pid: int) -> list[tuple[str, str]]:
 
 
 def _inherited(request: Request, descriptors: list[str]) -> tuple[list[int], list[tuple[str, int]]]:
-    """(descriptors that were opened, criu_opts.inherit_fd): pipes and files of the host's become what is standard
-    input, output and error now, and namespaces by path those of config.json."""
+    """Return (descriptors that were opened, criu_opts.inherit_fd): pipes and files of the host's become what is
+    standard input, output and error now, and namespaces by path those of config.json."""
     pairs: list[tuple[str, int]] = []
     for number, link in enumerate(descriptors[:3]):
         if link.startswith(("pipe:", "file[")) and link not in dict(pairs):
@@ -172,7 +172,7 @@ def _inherited(request: Request, descriptors: list[str]) -> tuple[list[int], lis
 
 
 def external(request: Request, record: Record) -> list[str]:
-    """What is mounted from the host, by the names that `checkpoint` gave: `mnt[NAME]:SOURCE`."""
+    """Return what is mounted from the host, by the names that `checkpoint` gave: `mnt[NAME]:SOURCE`."""
     sources = {"/dev/null": "/dev/null"}
     for entry in request.config.get("mounts") or ():
         options = split(entry.get("options") or [])

@@ -113,7 +113,7 @@ def _bind(root: str, mount_point: str) -> None:
 
 
 def find() -> str:
-    """The path of criu. Raises PyruntimeError when there is none."""
+    """Return the path of criu. Raises PyruntimeError when there is none."""
     path = posix.environ.get(b"PATH", b"").decode("utf-8", "surrogateescape") or _PATH
     for directory in path.split(":"):
         program = f"{directory or '.'}/criu"
@@ -146,8 +146,8 @@ def failure(doing: str, response: Response, log: str) -> StepError:
 
 
 def complaints(log: str) -> str:
-    """The last errors in a log of criu's, without their times and places, and without those that only say that
-    something went wrong before."""
+    """Return the last errors in a log of criu's, without their times and places, and without those that only say
+    that something went wrong before."""
     try:
         with open(log, errors="replace") as file:
             errors = [line.partition("Error (")[2] for line in file if "Error (" in line]

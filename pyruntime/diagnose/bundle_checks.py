@@ -31,7 +31,7 @@ _FOR_USERS = frozenset(
 
 
 def check(request: Request, *, with_bundle: bool) -> Iterator[Finding]:
-    """Everything that can be found by looking at files.
+    """Yield all findings that can be made by looking at files.
 
     with_bundle: there is a bundle, not only a config.json: relative paths mean something."""
     root_fd = -1
@@ -194,7 +194,7 @@ def _check_words(pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
 
 
 def _check_settings(request: Request, pointer: str, kind: str, data: list[str]) -> Iterator[Finding]:
-    """What the filesystem itself says of its options: root may ask it, and nothing is made."""
+    """Check the options with the filesystem itself, which only root may; nothing is made."""
     if not data or kind == "cgroup" or kind not in host_facts.filesystems():
         return
     if any(len(word.encode("utf-8", "surrogateescape")) > _LONGEST_SETTING for word in data):
@@ -235,7 +235,7 @@ def check_hooks(request: Request) -> Iterator[Finding]:
 
 
 def _check_image(file: str, pointer: str, name: str, root_fd: int | None) -> Iterator[Finding]:
-    """Whether execve(2) would take a program; root_fd is the root that it runs in, None for the host's."""
+    """Check whether execve(2) would take a program; root_fd is the root that it runs in, None for the host's."""
     try:
         fd = posix.open(file, _READ) if root_fd is None else rootfs_path.resolve(root_fd, file, _READ)
     except OSError:
@@ -255,7 +255,7 @@ def _is_there(root_fd: int | None, path: bytes) -> bool:
 
 
 def _mode(root_fd: int, path: str) -> int:
-    """The mode of what a path in the container stands for, 0 when there is nothing. Raises PermissionError."""
+    """Return the mode of what a path in the container stands for, 0 when there is nothing. Raises PermissionError."""
     try:
         fd = rootfs_path.resolve(root_fd, path)
     except KernelError as error:
@@ -271,7 +271,7 @@ def _mode(root_fd: int, path: str) -> int:
 
 
 def check_program(request: Request, root_fd: int) -> Iterator[Finding]:
-    """The working directory, and the program as execve(2) would find it; a mount over it may bring another."""
+    """Check the working directory, and the program as execve(2) would find it; a mount over it may bring another."""
     process = request.process
     args = process.get("args") or []
     try:

@@ -48,7 +48,7 @@ def _flags(error: PyruntimeError) -> list[str]:
 
 
 def namespace_limits(error: PyruntimeError) -> Answer:
-    """Which limits on namespaces are small enough to have been met."""
+    """Return which limits on namespaces are small enough to have been met."""
     small = []
     for flag in _flags(error):
         if flag in _NAMESPACES:
@@ -65,7 +65,7 @@ def namespace_limits(error: PyruntimeError) -> Answer:
 
 
 def process_limits(error: PyruntimeError) -> Answer:
-    """Which cgroup has as many processes as it may have: the container's for exec, else the runtime's own."""
+    """Return which cgroup has as many processes as it may have: the container's for exec, else the runtime's own."""
     full = _full_cgroup(_directory_of(error)) or _full_cgroup(_own_pids_cgroup())
     if full:
         directory, limit = full
@@ -177,7 +177,7 @@ def refused_mapping(error: PyruntimeError) -> Answer:
 
 
 def unreachable(error: PyruntimeError) -> Answer:
-    """Which sysctl is not there: a misspelt one, one of a module, or one of the host only."""
+    """Return which sysctl is not there: a misspelt one, one of a module, or one of the host only."""
     path = (error.syscall or error.message).partition("sys/")[2].partition('"')[0].partition(":")[0]
     if not path or posix.access(f"/proc/sys/{path}", posix.F_OK):
         return None
@@ -185,7 +185,7 @@ def unreachable(error: PyruntimeError) -> Answer:
 
 
 def not_a_directory(error: PyruntimeError) -> Answer:
-    """Which path has a file where a directory must be."""
+    """Return which path has a file where a directory must be."""
     if (error.pointer or "").startswith("/mounts/"):
         return (
             "the source is a directory and the destination a file, or a component of the destination is a file",

@@ -46,7 +46,7 @@ class Check:
         self.hint = hint if status != "ok" else ""
 
     def to_json(self) -> dict[str, str]:
-        """Its parts by name."""
+        """Return its parts by name."""
         return {name: getattr(self, name) for name in ("subject", "status", "found", "follows", "hint")}
 
 
@@ -85,7 +85,7 @@ def _kernel() -> Check:
 
 
 def _system_calls() -> Iterator[Check]:
-    """Whether the calls that everything is made of are there: a seccomp filter around us may hide them."""
+    """Check whether the calls that everything is made of are there: a seccomp filter around us may hide them."""
     hidden = []
     # Arguments that no kernel accepts: the error is EINVAL or EBADF, and nothing happens.
     calls: tuple[tuple[str, Callable[[], object]], ...] = (
@@ -136,7 +136,7 @@ def _namespaces() -> Iterator[Check]:
 
 
 def _rootless() -> Iterator[Check]:
-    """What an ordinary user needs."""
+    """Check what an ordinary user needs."""
     forbidden = [
         f"kernel.{name} = {value}"
         for name, value in (("unprivileged_userns_clone", "0"), ("apparmor_restrict_unprivileged_userns", "1"))
@@ -311,7 +311,7 @@ def _state(root: str, no_root: str) -> Check:
 
 
 def _snapshot() -> Check:
-    """The one of this very process: another command may be the first after an update of the interpreter."""
+    """Return the one of this very process: another command may be the first after an update of the interpreter."""
     if snapshot.started_from:
         return Check("snapshot", "ok", "commands start from a snapshot of the interpreter")
     if host_facts.exists(snapshot.TURNED_OFF) or posix.environ.get(b"PYRUNTIME_SNAPSHOT") == b"0":

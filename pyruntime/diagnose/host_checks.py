@@ -32,7 +32,7 @@ def check(request: Request) -> Iterator[Finding]:
 
 
 def check_kernel(request: Request) -> Iterator[Finding]:
-    """The kernel's version."""
+    """Check the kernel's version."""
     version = host_facts.kernel_version()
     if version < OLDEST_KERNEL:
         yield Finding(
@@ -237,7 +237,8 @@ def check_sysctl(request: Request) -> Iterator[Finding]:
 
 
 def check_cgroup(request: Request) -> Iterator[Finding]:
-    """The container's place in the hierarchies, and what its limits speak of: CPUs, nodes, devices, page sizes."""
+    """Check the container's place in the hierarchies, and what its limits speak of: CPUs, nodes, devices, page
+    sizes."""
     resources = request.linux.get("resources") or {}
     if request.systemd_cgroup and not host_facts.exists("/run/systemd/system"):  # sd_booted(3)
         yield Finding("error", "", "systemd is not running", hint="leave --systemd-cgroup out", rule="cgroup")
@@ -309,7 +310,7 @@ def _check_place(request: Request, directories: list[str]) -> Iterator[Finding]:
 
 
 def check_seccomp(request: Request) -> Iterator[Finding]:
-    """Whether the filter can be compiled, what libseccomp leaves out of it, actions that the kernel has not."""
+    """Check whether the filter can be compiled, what libseccomp leaves out of it, actions that the kernel has not."""
     section = request.linux.get("seccomp")
     if not section:
         return

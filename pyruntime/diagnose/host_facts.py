@@ -12,7 +12,7 @@ from pyruntime.util.fileio import read_file
 
 
 def text(path: str) -> str:
-    """A small file of the host without the white space around it, "" when it cannot be read."""
+    """Return a small file of the host without the white space around it, "" when it cannot be read."""
     try:
         return read_file(path).strip()
     except (OSError, ValueError):
@@ -31,7 +31,7 @@ def exists(path: str) -> bool:
 
 
 def names(directory: str) -> list[str]:
-    """The names in a directory, sorted; none when it cannot be listed."""
+    """Return the names in a directory, sorted; none when it cannot be listed."""
     try:
         return sorted(posix.listdir(directory))
     except OSError:
@@ -39,7 +39,7 @@ def names(directory: str) -> list[str]:
 
 
 def kernel_version() -> tuple[int, int]:
-    """The kernel's version, such as (6, 12)."""
+    """Return the kernel's version, such as (6, 12)."""
     major, _, rest = posix.uname().release.partition(".")
     minor = ""
     for letter in rest:
@@ -55,7 +55,7 @@ def filesystems() -> set[str]:
 
 
 def is_module(name: str) -> bool:
-    """Whether a filesystem could come from a module that is not loaded."""
+    """Return whether a filesystem could come from a module that is not loaded."""
     release = posix.uname().release
     return any(f"/{name}.ko" in text(f"/lib/modules/{release}/{list}") for list in ("modules.dep", "modules.builtin"))
 
@@ -82,7 +82,7 @@ def online(kind: str) -> set[int]:
 
 
 def capabilities() -> tuple[int, int]:
-    """(permitted, bounding) sets of this process as bit masks."""
+    """Return (permitted, bounding) sets of this process as bit masks."""
     bounding = 0
     for line in text("/proc/self/status").splitlines():
         if line.startswith("CapBnd:"):
@@ -91,12 +91,12 @@ def capabilities() -> tuple[int, int]:
 
 
 def initial_user_namespace() -> bool:
-    """Whether this process is in the host's own user namespace: all ids are mapped to themselves."""
+    """Return whether this process is in the host's own user namespace: all ids are mapped to themselves."""
     return text("/proc/self/uid_map").split()[:3] in (["0", "0", "4294967295"], [])
 
 
 def subordinate(file: str) -> list[tuple[int, int]]:
-    """The ranges (first, count) that /etc/subuid or /etc/subgid grants to this user (subuid(5))."""
+    """Return the ranges (first, count) that /etc/subuid or /etc/subgid grants to this user (subuid(5))."""
     own = {str(posix.getuid()), _user_name()}
     found = []
     for line in text(file).splitlines():

@@ -112,11 +112,12 @@ class ExecRequest(Request):
         self.sub_cgroup = sub_cgroup
 
     def oom_by_child(self) -> bool:
-        """Whether the child sets its oom_score_adj: an ordinary user may not write that of a process not dumpable."""
+        """Return whether the child sets its oom_score_adj: an ordinary user may not write that of a process not
+        dumpable."""
         return self.rootless and "user" in self.target.kinds
 
     def spawns(self) -> bool:
-        """Whether the program is executed by a clone of the process that does the steps: always."""
+        """Return whether the program is executed by a clone of the process that does the steps: always."""
         return True
 
 

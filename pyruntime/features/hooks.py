@@ -69,7 +69,7 @@ class RecordActor:
         self.trace: Callable[..., None] | None = None
 
     def oci_state(self, status: str) -> dict[str, object]:
-        """The state that a hook reads."""
+        """Return the state that a hook reads."""
         return oci_state(self.record, status)
 
 
@@ -177,7 +177,7 @@ def run(
 
 
 def _open_output(record: Record | None) -> list[int]:
-    """Descriptors of the files for a hook's output and errors that crun's annotations name; -1 for none."""
+    """Return descriptors of the files for a hook's output and errors that crun's annotations name; -1 for none."""
     if record is None or not any(name.startswith("run.oci.hooks.") for name in record.annotations):
         return []
     found = []
@@ -201,7 +201,7 @@ def _open_output(record: Record | None) -> list[int]:
 
 
 def _init(actor: HookActor) -> InitActor:
-    """The actor of createContainer and startContainer hooks, which are in phases of init."""
+    """Return the actor of createContainer and startContainer hooks, which are in phases of init."""
     return actor  # type: ignore[return-value]
 
 

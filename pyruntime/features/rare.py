@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request], Iterable[Step]]:
-    """The planner of a module that is imported when config.json has something at `pointer`, and not before."""
+    """Return the planner of a module that is imported when config.json has something at `pointer`, and not before."""
     section, _, field = pointer[1:].partition("/")
 
     def plan(request: Request) -> Iterable[Step]:
@@ -30,7 +30,7 @@ def rare(pointer: str, module: str, planner: str = "plan") -> Callable[[Request]
 
 
 def notify(request: Request) -> Iterable[Step]:
-    """The planner of features/notify_socket.py: the caller's environment asks for it, not config.json."""
+    """Return the planner of features/notify_socket.py: the caller's environment asks for it, not config.json."""
     if not request.notify:
         return ()
     from pyruntime.features import notify_socket

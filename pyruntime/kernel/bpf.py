@@ -47,7 +47,7 @@ def attach_device_program(cgroup_fd: int, program_fd: int, replaced_fd: int | No
 
 
 def find_device_program(cgroup_fd: int, name: str) -> int | None:
-    """A descriptor of the program of this name on a cgroup itself, None when it has none."""
+    """Return a descriptor of the program of this name on a cgroup itself, None when it has none."""
     ids = ffi.new("unsigned int[]", _MOST_PROGRAMS)
     attributes = bytearray(
         b"".join(

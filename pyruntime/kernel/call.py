@@ -18,7 +18,7 @@ def check(result: int, syscall: str, *arguments: object) -> int:
 
 
 def text(value: str) -> bytes:
-    """A string as the bytes that a C function takes; paths need not be UTF-8.
+    """Return a string as the bytes that a C function takes; paths need not be UTF-8.
 
     Raises ValueError for a byte of 0, as Python's own calls do: C would take it for the end (CVE-2021-43784)."""
     if "\0" in value:

@@ -20,7 +20,7 @@ def open_resolved(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0
 
 
 def filesystem_magic(fd: int) -> int:
-    """Which kind of filesystem a descriptor is on, as a number of statfs(2) (PROC_SUPER_MAGIC, …)."""
+    """Return which kind of filesystem a descriptor is on, as a number of statfs(2) (PROC_SUPER_MAGIC, …)."""
     return check(lib.shim_fstatfs_type(fd), "fstatfs", f"fd {fd}")
 
 

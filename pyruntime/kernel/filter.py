@@ -27,7 +27,7 @@ def load_filter(program: bytes, bits: int) -> int:
 
 
 def flag_bits(flags: list[str]) -> int:
-    """The flags as seccomp(2) takes them."""
+    """Return the flags as seccomp(2) takes them."""
     bits = 0
     for name in flags:
         bits |= FLAGS[name]
@@ -35,7 +35,7 @@ def flag_bits(flags: list[str]) -> int:
 
 
 def supports(flag: str) -> bool:
-    """Whether this kernel knows a flag: it refuses one that it does not before it looks at the program."""
+    """Return whether this kernel knows a flag: it refuses one that it does not before it looks at the program."""
     bits = FLAGS[flag]
     if flag == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV":
         bits |= FLAGS["SECCOMP_FILTER_FLAG_NEW_LISTENER"]
@@ -43,5 +43,5 @@ def supports(flag: str) -> bool:
 
 
 def take_descriptor(pidfd: int, number: int) -> int:
-    """A copy of another process's descriptor, close-on-exec: pidfd_getfd(2), Linux 5.6."""
+    """Return a copy of another process's descriptor, close-on-exec: pidfd_getfd(2), Linux 5.6."""
     return check(lib.shim_pidfd_getfd(pidfd, number), "pidfd_getfd", f"fd {number}")

@@ -16,27 +16,27 @@ _OPTIMIZE_TREE = 2  # seccomp_attr_set(3), SCMP_FLTATR_CTL_OPTIMIZE: a binary tr
 
 
 def library() -> str:
-    """Path of the libseccomp in use."""
+    """Return the path of the libseccomp in use."""
     return bytes(ffi.string(lib.filter_library())).decode("utf-8", "surrogateescape")
 
 
 def architecture(name: str) -> int:
-    """The library's token for an architecture by its lower-case name ("x86_64"), 0 when it knows none."""
+    """Return the library's token for an architecture by its lower-case name ("x86_64"), 0 when it knows none."""
     return lib.filter_architecture(name.encode())
 
 
 def native_architecture() -> int:
-    """The token of the architecture this runs on; tokens are the kernel's AUDIT_ARCH_* except that of x32."""
+    """Return the token of the architecture this runs on; tokens are the kernel's AUDIT_ARCH_* except that of x32."""
     return lib.filter_native_architecture()
 
 
 def system_call(token: int, name: str) -> int:
-    """The number of a system call on an architecture; negative when it has none there."""
+    """Return the number of a system call on an architecture; negative when it has none there."""
     return lib.filter_system_call(token, name.encode())
 
 
 def system_call_name(token: int, number: int) -> str:
-    """The name of a system call on an architecture, "" for a number without one."""
+    """Return the name of a system call on an architecture, "" for a number without one."""
     name = ffi.new("char[]", 64)
     found = lib.filter_system_call_name(token, number, name, 64) > 0
     return bytes(ffi.string(name)).decode() if found else ""
@@ -80,7 +80,7 @@ class Filter:
             raise KernelError(-result, "seccomp_attr_set", ("SCMP_FLTATR_CTL_OPTIMIZE",))
 
     def export(self) -> bytes:
-        """The compiled program: struct sock_filter after struct sock_filter."""
+        """Return the compiled program: struct sock_filter after struct sock_filter."""
         # seccomp_export_bpf_mem(3) exists from 2.6 on only, so the library writes to a file in memory.
         fd = posix.memfd_create("seccomp", posix.MFD_CLOEXEC)
         try:

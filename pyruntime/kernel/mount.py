@@ -181,7 +181,7 @@ def _configure(context: int, command: int, key: str | None, value: str | None) -
 
 
 def _complaints(context: int) -> list[str]:
-    """What the filesystem wrote to its context's log: lines such as `e tmpfs: Bad value for 'size'`."""
+    """Return what the filesystem wrote to its context's log: lines such as `e tmpfs: Bad value for 'size'`."""
     lines = []
     buffer = ffi.new("char[]", 1024)
     while (size := lib.shim_read_log(context, buffer, 1024)) > 0:
@@ -190,7 +190,7 @@ def _complaints(context: int) -> list[str]:
 
 
 def mount_id(fd: int) -> int:
-    """The id of the mount a descriptor is on, as in /proc/self/mountinfo: statx(2), STATX_MNT_ID."""
+    """Return the id of the mount a descriptor is on, as in /proc/self/mountinfo: statx(2), STATX_MNT_ID."""
     found = ffi.new("unsigned long long *")
     check(lib.shim_mount_id(fd, found), "statx", f"fd {fd}")
     return int(found[0])

@@ -65,14 +65,14 @@ class Netlink:
         self._socket.close()
 
     def find(self, name: str) -> int:
-        """The index of an interface. Raises KernelError (ENODEV)."""
+        """Return the index of an interface. Raises KernelError (ENODEV)."""
         link = bytes(16) + attribute(IFLA_IFNAME, name.encode() + b"\0")
         for message in self._ask(RTM_GETLINK, link, 0, "RTM_GETLINK", name):
             return _number(message[4:8])
         raise KernelError(ENODEV, "netlink", ("RTM_GETLINK", name))
 
     def addresses(self, index: int) -> list[Address]:
-        """All addresses of an interface, of both families."""
+        """Return all addresses of an interface, of both families."""
         found = [Address(data) for data in self._ask(RTM_GETADDR, bytes(8), NLM_F_DUMP, "RTM_GETADDR", index)]
         return [address for address in found if address.index == index]
 
@@ -116,7 +116,7 @@ class Netlink:
                 answers.append(data)
 
     def _messages(self) -> Iterator[tuple[int, bytes]]:
-        """The messages of one datagram that answer the last request."""
+        """Yield the messages of one datagram that answer the last request."""
         data = self._socket.recv(1 << 17)
         while len(data) >= _HEADER:
             length, kind = _number(data[:4]), _number(data[4:6])

@@ -14,7 +14,7 @@ def send_signal(pidfd: int, signal: int) -> None:
 
 
 def has_exited(pidfd: int) -> bool:
-    """Whether the process of a pidfd has ended; it may still be a zombie."""
+    """Return whether the process of a pidfd has ended; it may still be a zombie."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))

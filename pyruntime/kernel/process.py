@@ -29,7 +29,7 @@ def clone(flags: int, *, cgroup_fd: int | None = None, exit_signal: int = 17) ->
 
 
 def clone_flag_names(flags: int) -> str:
-    """The names of clone flags: "CLONE_NEWPID|CLONE_NEWNS"."""
+    """Return the names of clone flags: "CLONE_NEWPID|CLONE_NEWNS"."""
     from pyruntime.kernel import constants
 
     names = [n for n, v in vars(constants).items() if n.startswith("CLONE_") and flags & v]
@@ -139,7 +139,7 @@ class SharedInt:
             raise KernelError(ENOMEM, "mmap", ("MAP_SHARED",))
 
     def value(self) -> int:
-        """The int, 0 at first."""
+        """Return the int, 0 at first."""
         return int(self.pointer[0])
 
     def set(self, value: int) -> None:

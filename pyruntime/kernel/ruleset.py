@@ -13,12 +13,12 @@ from pyruntime.kernel.constants import (
 
 
 def abi() -> int:
-    """The version of Landlock's interface; 0 where the kernel has none, or it is not enabled (lsm=)."""
+    """Return the version of Landlock's interface; 0 where the kernel has none, or it is not enabled (lsm=)."""
     return max(0, int(lib.shim_landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION)))
 
 
 def create_ruleset(files: int, network: int, scope: int) -> int:
-    """A ruleset that denies these accesses: a descriptor, close-on-exec. Raises KernelError.
+    """Return a ruleset that denies these accesses: a descriptor, close-on-exec. Raises KernelError.
 
     An older kernel takes it if what it does not know is 0."""
     members = [files, network, scope]

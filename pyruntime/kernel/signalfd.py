@@ -10,7 +10,7 @@ _SIZE = 128  # bytes of struct signalfd_siginfo; the number comes first
 
 
 def open_signals(signals: frozenset[int]) -> int:
-    """A descriptor that is readable while a signal of this set, which must be blocked, is pending."""
+    """Return a descriptor that is readable while a signal of this set, which must be blocked, is pending."""
     mask = 0
     for number in signals:
         mask |= 1 << number - 1

@@ -32,12 +32,12 @@ def observed() -> int:
 
 
 def address(i: int) -> int:
-    """Where the first page of observed allocation number i is."""
+    """Return where the first page of observed allocation number i is."""
     return lib.placement_address(i)
 
 
 def size(i: int) -> int:
-    """Bytes of observed allocation number i."""
+    """Return bytes of observed allocation number i."""
     return lib.placement_size(i)
 
 

@@ -29,7 +29,7 @@ class Map:
         self.fd = _call(_MAP_CREATE, "BPF_MAP_CREATE", b"".join(map(_u32, words)))
 
     def items(self) -> list[tuple[bytes, bytes]]:
-        """All (key, value); to be read when no program writes any longer, or entries may be missed."""
+        """Return all (key, value); to be read when no program writes any longer, or entries may be missed."""
         found: list[tuple[bytes, bytes]] = []
         key = bytes(self.key_size)
         following = ffi.new("unsigned char[]", self.key_size)
@@ -77,7 +77,7 @@ def load_program(instructions: bytes, name: str) -> int:
 
 
 def verifier_log(instructions: bytes) -> str:
-    """What the verifier says of a program that it refuses."""
+    """Return what the verifier says of a program that it refuses."""
     code = ffi.from_buffer(instructions)
     license = ffi.from_buffer(_LICENSE)
     log = ffi.new("char[]", _LOG_SIZE)
@@ -98,5 +98,5 @@ def attach(program_fd: int, tracepoint: str) -> int:
 
 
 def word(data: bytes) -> int:
-    """A number as the kernel writes it."""
+    """Return a number as the kernel writes it."""
     return int.from_bytes(data, sys.byteorder)

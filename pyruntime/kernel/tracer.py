@@ -29,7 +29,7 @@ def trace(request: int, pid: int, data: int = 0) -> None:
 
 
 def registers(pid: int) -> dict[str, int]:
-    """The registers of a stopped process, by name. Raises OSError."""
+    """Return the registers of a stopped process, by name. Raises OSError."""
     area = _area()
     _require(lib.tracer_ptrace(PTRACE_GETREGS, pid, 0, area), "ptrace")
     return dict(zip(REGISTERS, area, strict=True))
@@ -49,7 +49,7 @@ def personality(persona: int) -> None:
 
 
 def processor() -> bytes:
-    """What this processor can do, in the 32 bytes that the launcher compares. Raises OSError."""
+    """Return what this processor can do, in the 32 bytes that the launcher compares. Raises OSError."""
     words = ffi.new("unsigned int[8]")
     if lib.tracer_processor(words) < 0:
         raise OSError(0, "native/processor.h is not written for this architecture")

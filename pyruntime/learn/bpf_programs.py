@@ -107,7 +107,7 @@ class Code:
         self.add(0x85, value=helper)
 
     def assemble(self) -> bytes:
-        """The bytes of the program."""
+        """Return the bytes of the program."""
         out = []
         for index, (code, to, of, offset, value, label) in enumerate(self.code):
             if label:
@@ -129,7 +129,7 @@ class Maps:
 
 
 def _begin(namespace: tuple[int, int]) -> Code:
-    """A program that ends unless the process is of the pid namespace (device, inode); r6 is the context."""
+    """Return a program that ends unless the process is of the pid namespace (device, inode); r6 is the context."""
     code = Code()
     code.move(_R6, _R1)
     code.set(_R1, namespace[0])

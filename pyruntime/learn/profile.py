@@ -47,15 +47,15 @@ _INVERSE = {
 
 
 def of_runtime(config: Document) -> list[str]:
-    """The calls that the runtime itself makes under the filter."""
+    """Return the calls that the runtime itself makes under the filter."""
     if (config.get("process") or {}).get("noNewPrivileges"):
         return list(RUNTIME)
     return sorted({*RUNTIME, *RUNTIME_PRIVILEGED})
 
 
 def learnt(given: Document | None, names: Iterable[str], *, compat: bool) -> tuple[Document, list[str]]:
-    """A profile that allows `names` as far as the given one allowed them: (linux.seccomp, what was left out, as
-    sentences).
+    """Return a profile that allows `names` as far as the given one allowed them: (linux.seccomp, what was left out,
+    as sentences).
 
     compat: a program of the 32-bit architecture ran."""
     wanted = set(names)
@@ -138,13 +138,13 @@ def for_docker(given: Document | None, names: Iterable[str], *, compat: bool) ->
 
 
 def denied(profile: Document | None) -> set[str]:
-    """Names that a profile denies under any arguments."""
+    """Return names that a profile denies under any arguments."""
     rules = (profile or {}).get("syscalls") or ()
     return {name for rule in rules if rule["action"] not in GRANTS and not rule.get("args") for name in rule["names"]}
 
 
 def allowed(profile: Document | None) -> set[str] | None:
-    """Names that a profile allows at least under conditions; None when it allows all that it does not name."""
+    """Return names that a profile allows at least under conditions; None when it allows all that it does not name."""
     if not profile or profile["defaultAction"] in GRANTS:
         return None
     return {name for rule in profile.get("syscalls") or () if rule["action"] in GRANTS for name in rule["names"]}

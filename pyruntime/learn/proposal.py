@@ -97,7 +97,8 @@ class Proposal:
             self.change(f"/mounts/{len(mounts) - 1}", None, mount, "written to, and may be lost at the next start")
 
     def _ephemeral_root(self, path: str) -> str:
-        """The directory of EPHEMERAL that a path is below, as a mount of it is in the rootfs (/var/run is a link)."""
+        """Return the directory of EPHEMERAL that a path is below, as a mount of it is in the rootfs (/var/run is a
+        link)."""
         for directory in written.EPHEMERAL:
             if written.is_below(path, directory):
                 return directory

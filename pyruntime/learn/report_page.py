@@ -29,7 +29,7 @@ footer { color: var(--soft); margin-top: 2rem; }
 
 
 def page(report: Document, before: Document, after: Document) -> str:
-    """The page of a report: before and after are the config that was run and the learnt one."""
+    """Return the page of a report: before and after are the config that was run and the learnt one."""
     given = (before.get("linux") or {}).get("seccomp")
     calls, peaks = report["syscalls"], report["peaks"]
     granted = profile.allowed(given)

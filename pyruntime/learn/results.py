@@ -45,7 +45,7 @@ def write(directory: str, config: Document, report: Document) -> None:
 
 
 def read(directory: str) -> tuple[Document, Document]:
-    """(the config that was run, the report) of a directory of results. Raises UsageError."""
+    """Return (the config that was run, the report) of a directory of results. Raises UsageError."""
     try:
         given = json.loads(read_file(f"{directory}/given.json"))
         report = json.loads(read_file(f"{directory}/report.json"))

@@ -148,7 +148,7 @@ def _learn(
 
 
 def make_report(config: Document, seen: Seen) -> Document:
-    """The part of report.json that comes from the watch."""
+    """Return the part of report.json that comes from the watch."""
     sets = (config.get("process") or {}).get("capabilities") or {}
     granted = sorted({name for names in sets.values() for name in names})
     # What the config does not grant was asked of other credentials: in a user namespace that the container made, or

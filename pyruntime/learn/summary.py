@@ -22,7 +22,7 @@ def show(directory: str) -> None:
 
 
 def text(report: Document, directory: str, paint: Painter) -> str:
-    """The table."""
+    """Return the table."""
     calls, capabilities, peaks = report["syscalls"], report["capabilities"], report["peaks"]
     used = capabilities["used"]
     rows = [

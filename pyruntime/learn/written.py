@@ -13,8 +13,8 @@ EPHEMERAL = ("/tmp", "/run", "/var/run", "/var/tmp", "/var/cache", "/var/lock", 
 
 
 def changed(rootfs: str, since: int) -> tuple[list[str], int]:
-    """What below rootfs changed at or after a time (st_ctime_ns): (paths in the container, number of directories
-    that could not be read). Mounts below it are not entered, symbolic links not followed."""
+    """Return what below rootfs changed at or after a time (st_ctime_ns): (paths in the container, number of
+    directories that could not be read). Mounts below it are not entered, symbolic links not followed."""
     found: list[str] = []
     unread = 0
     status = os.lstat(rootfs)
@@ -44,7 +44,7 @@ def changed(rootfs: str, since: int) -> tuple[list[str], int]:
 
 
 def directories(rootfs: str, paths: Iterable[str]) -> list[str]:
-    """The directories that must be writable for these paths to change, without those below another one."""
+    """Return the directories that must be writable for these paths to change, without those below another one."""
     wanted = set()
     for path in paths:
         full = rootfs + path
@@ -53,7 +53,7 @@ def directories(rootfs: str, paths: Iterable[str]) -> list[str]:
 
 
 def top(paths: Iterable[str]) -> list[str]:
-    """Paths that are not below another of them."""
+    """Return paths that are not below another of them."""
     kept: list[str] = []
     for path in sorted(set(paths)):
         if not any(is_below(path, other) for other in kept):
@@ -62,10 +62,10 @@ def top(paths: Iterable[str]) -> list[str]:
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Whether a path is a directory or below it."""
+    """Return whether a path is a directory or below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def is_ephemeral(path: str) -> bool:
-    """Whether what is written there may be lost at the next start."""
+    """Return whether what is written there may be lost at the next start."""
     return any(is_below(path, directory) for directory in EPHEMERAL)

@@ -46,7 +46,7 @@ class Process:
                 file.close()
 
     def wait_call(self) -> Call:
-        """The request for its exit status."""
+        """Return the request for its exit status."""
         return wait_call(self.pid, self._start)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -67,7 +67,7 @@ class Process:
 
 
 def wait_call(pid: int, start: int) -> Call:
-    """The request for a process's exit status."""
+    """Return the request for a process's exit status."""
     request: dict[str, object] = {"op": "wait", "pid": pid, "start": start}
     return Call(request, {})
 

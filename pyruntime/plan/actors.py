@@ -43,7 +43,7 @@ if TYPE_CHECKING:
             """The container's record."""
 
         def oci_state(self, status: str) -> dict[str, object]:
-            """The state that a hook reads from its standard input (runtime-spec runtime.md, "State")."""
+            """Return the state that a hook reads from its standard input (runtime-spec runtime.md, "State")."""
 
     class HasPid(Protocol):
         """A process by its pid."""
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         """What a step may know of the sync socket."""
 
         def fileno(self) -> int:
-            """The descriptor."""
+            """Return the descriptor."""
 
     class SpawnedProcess(Protocol):
         """What steps leave to the process that executes the program (runtime/spawn.py)."""

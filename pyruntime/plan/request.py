@@ -75,23 +75,24 @@ class Request:
         self.warnings: list[str] = []
 
     def namespace(self, kind: str) -> tuple[bool, str]:
-        """Whether the container has a namespace of a kind of its own ("mount", "pid", …), and its path if joined."""
+        """Return whether the container has a namespace of a kind of its own ("mount", "pid", …), and its path if
+        joined."""
         for entry in self.linux.get("namespaces") or ():
             if entry["type"] == kind:
                 return True, entry.get("path") or ""
         return False, ""
 
     def has_new(self, kind: str) -> bool:
-        """Whether the container gets a new namespace of this kind."""
+        """Return whether the container gets a new namespace of this kind."""
         present, path = self.namespace(kind)
         return present and not path
 
     def spawns(self) -> bool:
-        """Whether the program is executed by a clone of the process that does the steps (runtime/spawn.py)."""
+        """Return whether the program is executed by a clone of the process that does the steps (runtime/spawn.py)."""
         return bool(self.namespace("pid")[1])
 
     def rootfs(self) -> str:
-        """Absolute path of the root filesystem, as a string of the host."""
+        """Return the absolute path of the root filesystem, as a string of the host."""
         path: str = (self.config.get("root") or {}).get("path") or ""
         return path if path.startswith("/") else f"{self.bundle}/{path}"
 

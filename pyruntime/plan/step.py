@@ -66,7 +66,7 @@ class Step:
         self.args: dict[str, Any] = args
 
     def describe(self) -> str:
-        """The step in one line: the first line of the function's docstring with the arguments in place."""
+        """Return the step in one line: the first line of the function's docstring with the arguments in place."""
         template = (self.do.__doc__ or self.do.__name__).partition("\n")[0].rstrip(".")
         text = template.format_map({name: _shown(value) for name, value in self.args.items()})
         # Arguments of a program and hooks may hold whole scripts.
@@ -78,7 +78,7 @@ class Step:
         return f"{self.do.__module__.rpartition('.')[2]}.{self.do.__name__}"
 
     def to_json(self) -> StepFields:
-        """The step as the init pipe carries it."""
+        """Return the step as the init pipe carries it."""
         return self.do.__module__, self.do.__name__, self.pointer, self.args
 
     def __repr__(self) -> str:
@@ -86,13 +86,13 @@ class Step:
 
 
 def from_json(fields: StepFields) -> Step:
-    """The step that `to_json` wrote; its module must have been imported before the clone."""
+    """Return the step that `to_json` wrote; its module must have been imported before the clone."""
     module, function, pointer, args = fields
     return Step(pointer, getattr(sys.modules[module], function), **args)
 
 
 def recording() -> Recorder | None:
-    """Who keeps the time of this command's steps: None without --trace."""
+    """Return the recorder of this command's steps, None without --trace."""
     return _recorder
 
 

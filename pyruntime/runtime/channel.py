@@ -63,7 +63,7 @@ class Channel:
         self.socket.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL)
 
     def receive(self) -> tuple[str, Any, list[int]]:
-        """The next message: (type, arg, descriptors), close-on-exec; type "" when the other end is closed."""
+        """Return the next message: (type, arg, descriptors), close-on-exec; type "" when the other end is closed."""
         while True:
             try:
                 data, ancillary, flags, _ = self.socket.recvmsg(
@@ -91,7 +91,7 @@ class Channel:
             raise StepError(f"a message of the handshake cannot be read: {data[:80]!r}") from None
 
     def expect(self, type: str) -> tuple[Any, list[int]]:
-        """The next message, which must be of this type; raises what a `procError` carries."""
+        """Return the next message, which must be of this type; raises what a `procError` carries."""
         found, arg, fds = self.receive()
         if found == type:
             return arg, fds
@@ -107,7 +107,7 @@ class Channel:
         self.send(ERROR, fields)
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         return self.socket.fileno()
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ def _close(fds: list[int]) -> None:
 
 
 def pair() -> tuple[Channel, Channel]:
-    """A new sync socket: (the parent's end, init's end), close-on-exec.
+    """Return a new sync socket: (the parent's end, init's end), close-on-exec.
 
     The parent's end waits for PATIENCE at a time; init's as long as there is a parent."""
     kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def cause(record: Record, error: PyruntimeError) -> PyruntimeError:
-    """The error for an init that did not become the user's process: that given, with what the config has to do with
-    it, or an OOM kill."""
+    """Return the error for an init that did not become the user's process: that given, with what the config has to
+    do with it, or an OOM kill."""
     from pyruntime.cgroupfs import oom
     from pyruntime.features.security import seccomp_blame
 

@@ -87,7 +87,7 @@ class ExecParent(Parent):
         """Nothing: the cgroup is the container's, and paused for a reason. The process dies when it is resumed."""
 
     def oci_state(self, status: str) -> dict[str, object]:
-        """The container's state; its pid is init's."""
+        """Return the container's state; its pid is init's."""
         return oci_state(self.record, status)
 
 
@@ -192,7 +192,7 @@ def _set_own_oom_score(value: int | None) -> None:
 
 
 def _plan_of_child(parent: ExecParent) -> bytes:
-    """The child's half of the plan: one JSON object."""
+    """Return the child's half of the plan: one JSON object."""
     steps = {phase: [step.to_json() for step in parent.plan.steps[phase]] for phase in _PHASES}
     return fastjson.dumps({"debug": parent.log.debugging, "steps": steps}).encode("utf-8", "surrogateescape")
 
@@ -248,7 +248,7 @@ def _forward_listener(parent: ExecParent, number: int) -> None:
 
 
 def _died(parent: ExecParent, target: Target) -> PyruntimeError:
-    """The error for a process that ended without a word: its pid namespace did, or it alone."""
+    """Return the error for a process that ended without a word: its pid namespace did, or it alone."""
     how = end_init(parent, grace=1000)
     if targets.is_dead(target.pidfd):
         return targets.gone(parent.record.id)

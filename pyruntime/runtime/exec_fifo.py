@@ -115,7 +115,7 @@ def conclude(record: Record) -> None:
 
 
 def _read_failure(record: Record) -> str:
-    """The failure file, as far as init writes: in a shared pid namespace others may have written to it too."""
+    """Return the failure file, as far as init writes: in a shared pid namespace others may have written to it too."""
     fd = posix.open(record.path(FAILURE), posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         return posix.read(fd, _LONGEST_FAILURE).decode("utf-8", "surrogateescape")

@@ -114,7 +114,7 @@ class Init:
         self.channel.send(messages.LOG, ["debug", f"init: {step.describe()}"])
 
     def oci_state(self, status: str) -> dict[str, object]:
-        """The state for a hook that runs in the container: the pid is the one seen there."""
+        """Return the state for a hook that runs in the container: the pid is the one seen there."""
         return {**self.state, "status": status, "pid": posix.getpid()}
 
     def close_descriptors(self, first: int) -> None:

@@ -48,7 +48,7 @@ def join_user(parent: Parent) -> None:
 def join(
     parent: Parent, entries: list[tuple[str, str, str]], deferred: list[tuple[str, str, str]] | None = None
 ) -> list[tuple[int, int]]:
-    """`join_around` for some entries of the plan's namespaces."""
+    """Return `join_around` for some entries of the plan's namespaces."""
     own: list[tuple[int, int]] = []
     for pointer, kind, path in entries:
         flag, name = KINDS[kind]

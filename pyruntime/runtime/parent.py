@@ -108,7 +108,7 @@ class Parent:
         kill.thaw_for_death(self.record.cgroups)
 
     def oci_state(self, status: str) -> dict[str, object]:
-        """The state for a hook that runs in the runtime's namespaces."""
+        """Return the state for a hook that runs in the runtime's namespaces."""
         return oci_state(self.record, status, self.pid)
 
 
@@ -241,8 +241,8 @@ def _plan_of_init(parent: Parent) -> bytes:
 
 
 def open_init_pipe(plan: bytes) -> tuple[int, int, bytes]:
-    """The init pipe, the end to read from and the one to write to, and what of the plan is not in it yet: at least its
-    last byte, without which init does not begin.
+    """Return the init pipe, the end to read from and the one to write to, and what of the plan is not in it yet: at
+    least its last byte, without which init does not begin.
 
     Before the clone, because each page that one of the two writes to after it is copied."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
@@ -337,7 +337,7 @@ def _forward_listener(parent: Parent, number: int) -> None:
 
 
 def _died(parent: Parent) -> StepError:
-    """The error for an init that ended without a word."""
+    """Return the error for an init that ended without a word."""
     from pyruntime.cgroupfs import oom
 
     how = end_init(parent, grace=1000)
@@ -390,6 +390,6 @@ def _end_child(parent: Parent, grace: int) -> str:
 
 
 def _now() -> str:
-    """The time as RFC 3339 with nanoseconds, in UTC."""
+    """Return the time as RFC 3339 with nanoseconds, in UTC."""
     now = time.time_ns()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"

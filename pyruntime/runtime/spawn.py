@@ -112,7 +112,7 @@ class Spawn:
 
 
 def _reports(program: str) -> tuple[str, str, str, str]:
-    """What the process writes: errors to the parent, errors past the exec fifo, its listener, that it waits.
+    """Return what the process writes: errors to the parent, errors past the exec fifo, its listener, that it waits.
 
     ### and ? stand for what it fills in."""
     arg = fastjson.dumps({"spawn": program, "call": "?", "errno": "###"})
@@ -125,7 +125,7 @@ def _reports(program: str) -> tuple[str, str, str, str]:
 
 
 def error_of(arg: dict[str, str], execve: Callable[[str, int], PyruntimeError]) -> PyruntimeError:
-    """The error that the process reported. execve: makes the one of execve(2) of program and number."""
+    """Return the error that the process reported. execve: makes the one of execve(2) of program and number."""
     number = int(arg["errno"])
     if arg["call"] == "e":
         return execve(arg["spawn"], number)

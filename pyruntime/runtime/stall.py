@@ -89,7 +89,7 @@ def reason(pid: int) -> str:
 
 
 def _progress(pid: int) -> str:
-    """What changes whenever a process has run; "" when it is gone."""
+    """Return what changes whenever a process has run; "" when it is gone."""
     try:
         lines = read_file(f"/proc/{pid}/status").splitlines()
         times = procfs.stat(pid)[procfs.UTIME : procfs.STIME + 1]
@@ -107,7 +107,8 @@ def _field(pid: int, name: str) -> str:
 
 
 def _functions(pid: int) -> list[str]:
-    """The kernel's functions that a process is in, the innermost first: all of them for root, else one, or none."""
+    """Return the kernel's functions that a process is in, the innermost first: all of them for root, else one, or
+    none."""
     try:
         # "[<0>] fuse_lookup_name+0xa5/0x2a0"
         lines = read_file(f"/proc/{pid}/stack").splitlines()
@@ -122,7 +123,7 @@ def _functions(pid: int) -> list[str]:
 
 
 def _hooks(pid: int) -> bool:
-    """Whether a process has children: those of init, before it is the user's program, are hooks."""
+    """Return whether a process has children: those of init, before it is the user's program, are hooks."""
     for name in posix.listdir("/proc"):
         if name.isdigit():
             try:

@@ -72,7 +72,7 @@ class Visitor:
         self.made: list[int] = []  # descriptors of the mounts that were attached
 
     def ask_parent(self, wanted: dict[str, object]) -> int:
-        """The next source, a detached mount that `open_source` made."""
+        """Return the next source, a detached mount that `open_source` made."""
         fd = self.sources.pop(0)
         self.made.append(posix.dup(fd))
         return fd
@@ -242,8 +242,8 @@ def _visit(visitor: Visitor, work: Callable[[Visitor], object], write_end: int) 
 
 
 def _clone(bind: Step) -> int:
-    """A detached copy of a source. Not a peer of the source, where what the container mounts would appear on the host,
-    unless the entry asks for that with `shared` or `slave`."""
+    """Return a detached copy of a source. Not a peer of the source, where what the container mounts would appear on
+    the host, unless the entry asks for that with `shared` or `slave`."""
     fd = mount.clone_tree(bind.args["source"], recursive=bind.args["recursive"], follow=_follows(bind))
     if not any(kind in (MS_SHARED, MS_SLAVE) for kind, _ in bind.args["propagation"]):
         mount.set_attributes(fd, propagation=MS_PRIVATE, recursive=True, shown=bind.args["source"])

@@ -141,7 +141,8 @@ def _numbers(line: str) -> list[int]:
 
 
 def _with_mapped_layers(word: str, folder: str, userns: int) -> str:
-    """An option of overlay; if it is lowerdir, with mapped copies of the layers, which are mounted below folder."""
+    """Return an option of overlay; if it is lowerdir, with mapped copies of the layers, which are mounted below
+    folder."""
     name, _, value = word.partition("=")
     if name != "lowerdir":
         return word

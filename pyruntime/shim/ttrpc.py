@@ -43,7 +43,7 @@ _RETRY_SECONDS = 0.2
 
 
 def frame(stream: int, type: int, data: bytes) -> bytes:
-    """One frame."""
+    """Return one frame."""
     return len(data).to_bytes(4, "big") + stream.to_bytes(4, "big") + bytes((type, 0)) + data
 
 

@@ -141,7 +141,7 @@ def _visit_members(
 
 
 def _are_texts(values: list[Any]) -> bool:
-    """Whether all `values` are strings that the kernel can be given; `join` looks at them in C."""
+    """Return whether all `values` are strings that the kernel can be given; `join` looks at them in C."""
     try:
         joined = "\0".join(values)
     except TypeError:
@@ -150,7 +150,7 @@ def _are_texts(values: list[Any]) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether `text` can be written as UTF-8: the JSON escape \\ud800 alone stands for no character."""
+    """Return whether `text` can be written as UTF-8: the JSON escape \\ud800 alone stands for no character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -167,7 +167,7 @@ def _is_version(text: str) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Whether `text` is a decimal number as SemVer writes them: without a leading zero."""
+    """Return whether `text` is a decimal number as SemVer writes them: without a leading zero."""
     return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
 
 
@@ -189,7 +189,7 @@ FORMATS: dict[str, Callable[[str], bool]] = {
 
 
 def _usable(value: dict[str, object], found: list[Problem]) -> Any:
-    """`value` for the rules, which rely on types: what has the wrong one is taken out."""
+    """Return `value` for the rules, which rely on types: what has the wrong one is taken out."""
     if not found:
         return value
     from pyruntime.spec.problem import pruned
@@ -198,7 +198,7 @@ def _usable(value: dict[str, object], found: list[Problem]) -> Any:
 
 
 def _reporter(found: list[Problem]) -> rules.Report:
-    """The function by which rules add to `found`."""
+    """Return the function by which rules add to `found`."""
 
     def report(
         *keys: str | int, message: str, why: str | None = None, hint: str | None = None, warning: bool = False
@@ -211,7 +211,7 @@ def _reporter(found: list[Problem]) -> rules.Report:
 
 
 def _sorted(found: list[Problem], unknown: list[UnknownMember]) -> list[Problem]:
-    """All problems, errors first, and in the order of the file otherwise."""
+    """Return all problems, errors first, and in the order of the file otherwise."""
     for path, name, node in unknown:
         if not name.startswith(NOTE_PREFIXES) and "." not in name:
             from pyruntime.spec.problem import Unknown, keys_of

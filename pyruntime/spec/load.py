@@ -195,7 +195,8 @@ def _not_json(name: str, text: str, error: ValueError) -> ConfigError:
 
 
 def _reason(words: str, here: str) -> str:
-    """What is wrong, by the words of Python's json, which are meant for a programmer and end before the place."""
+    """Return what is wrong, by the words of Python's json, which are meant for a programmer and end before the
+    place."""
     for beginning, reason in _REASONS:
         if words.startswith(beginning):
             return reason.replace("U+", f"U+{ord(here or '?'):04X}")

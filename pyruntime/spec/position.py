@@ -25,7 +25,8 @@ class Positions:
             pass  # what was found up to there is right
 
     def find(self, pointer: str) -> tuple[int, int]:
-        """(line, column), from 1, of a member's name or an item; of the nearest value above for what is not there."""
+        """Return (line, column), from 1, of a member's name or an item; of the nearest value above for what is not
+        there."""
         while pointer and pointer not in self._offsets:
             pointer = pointer.rpartition("/")[0]
         before = self._text[: self._offsets.get(pointer, 0)]
@@ -33,14 +34,14 @@ class Positions:
 
 
 def _walk(text: str) -> Iterator[tuple[str, int]]:
-    """(pointer, offset of the member's name or of the item), in the order of the text."""
+    """Yield (pointer, offset of the member's name or of the item), in the order of the text."""
     at = _skip(text, 0)
     yield "", at
     yield from _value(text, at, "", [at])
 
 
 def _value(text: str, at: int, pointer: str, end: list[int]) -> Iterator[tuple[str, int]]:
-    """The values inside of the one at `at`; end[0] is then behind it."""
+    """Yield the values inside of the one at `at`; end[0] is then behind it."""
     if text[at] == "{":
         at = _skip(text, at + 1)
         while text[at] != "}":

@@ -113,7 +113,7 @@ class Unknown(Problem):
 
 
 def _places(node: Shape, pointer: str) -> Iterator[str]:
-    """The pointers of all members that a shape knows; * stands for an index or a free name."""
+    """Yield the pointers of all members that a shape knows; * stands for an index or a free name."""
     if node[0] == "array":
         yield from _places(node[1], pointer + "/*")
     elif node[0] == "object":
@@ -125,7 +125,7 @@ def _places(node: Shape, pointer: str) -> Iterator[str]:
 
 
 def keys_of(path: Path) -> Keys:
-    """The keys of a place, from the linked pairs (path of the parent, key) that the check makes."""
+    """Return the keys of a place, from the linked pairs (path of the parent, key) that the check makes."""
     keys = []
     while path is not None:
         path, key = path
@@ -134,7 +134,7 @@ def keys_of(path: Path) -> Keys:
 
 
 def misfit(path: Path, node: Shape, value: object) -> Problem:
-    """The problem of a `value` that is not of the shape `node`."""
+    """Return the problem of a `value` that is not of the shape `node`."""
     keys = keys_of(path)
     hint = None
     if node[0] == "string" and isinstance(value, str):
@@ -162,12 +162,12 @@ def misfit(path: Path, node: Shape, value: object) -> Problem:
 
 
 def missing(path: Path, name: str) -> Problem:
-    """The problem of an object that lacks the required member `name`."""
+    """Return the problem of an object that lacks the required member `name`."""
     return Problem((*keys_of(path), name), "is required and missing")
 
 
 def bad_text(text: str) -> str | None:
-    """What makes `text` unusable for the kernel, if anything does."""
+    """Return what makes `text` unusable for the kernel, if anything does."""
     if "\0" in text:
         # C strings end there: what was checked and what is used would differ (as in CVE-2021-43784).
         return "contains a NUL byte"
@@ -179,7 +179,7 @@ def bad_text(text: str) -> str | None:
 
 
 def to_error(problems: list[Problem], name: str) -> ConfigError:
-    """One error for all `problems`: the first in full, the others on the same line. `name` is the file's."""
+    """Return one error for all `problems`: the first in full, the others on the same line. `name` is the file's."""
     first, others = problems[0], problems[1:]
     message, why, hint = first.message, first.why, first.hint
     if others:
@@ -202,7 +202,7 @@ def to_error(problems: list[Problem], name: str) -> ConfigError:
 
 
 def pruned(config: dict[str, object], problems: list[Problem]) -> dict[str, object]:
-    """A copy of `config` in which no value has the wrong type, so that the rules can be tried on it."""
+    """Return a copy of `config` in which no value has the wrong type, so that the rules can be tried on it."""
     copy = dict(config)
     for problem in problems:
         if problem.blank is None:
@@ -219,7 +219,7 @@ def pruned(config: dict[str, object], problems: list[Problem]) -> dict[str, obje
 
 
 def _expected(node: Shape) -> str:
-    """The type that a shape asks for, in words."""
+    """Return the type that a shape asks for, in words."""
     kind = node[0]
     if kind == "strings":
         return "an array of strings"
@@ -234,7 +234,7 @@ def _expected(node: Shape) -> str:
 
 
 def _shown(value: object) -> str:
-    """A wrong value in a few words."""
+    """Return a wrong value in a few words."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (dict, list, tuple)):
@@ -248,7 +248,7 @@ def _shown(value: object) -> str:
 
 
 def _retyped(node: Shape, value: object) -> str | None:
-    """The hint for a value that only looks like the right one."""
+    """Return the hint for a value that only looks like the right one."""
     if node[0] == "strings" and isinstance(value, str):
         return f"write [{fastjson.dumps(value)}]" if len(value) <= 40 and " " not in value else None
     if node[0] == "integer" and isinstance(value, str) and value.strip().lstrip("-").isdecimal():

@@ -186,7 +186,7 @@ def check_process(process: Process, report: Report, above: tuple[str, ...] = ())
 
 
 def too_many_groups(count: int) -> str:
-    """The message for more supplementary groups than a process can have."""
+    """Return the message for more supplementary groups than a process can have."""
     return f"has {count} groups, the kernel takes at most {NGROUPS_MAX}"
 
 
@@ -232,7 +232,7 @@ def check_resources(resources: Resources, report: Report, above: tuple[str, ...]
 
 
 def _namespaces(entries: Iterable[Namespace], report: Report) -> dict[str, str]:
-    """The types of namespaces that the container does not share with the host; the path to join by or ""."""
+    """Return the types of namespaces that the container does not share with the host; the path to join by or ""."""
     types: dict[str, str] = {}
     for index, entry in enumerate(entries):
         kind = entry.get("type", "")
@@ -468,7 +468,7 @@ def _net_devices(devices: dict[str, NetDevice], namespaces: dict[str, str], repo
 
 
 def _is_interface(name: str) -> bool:
-    """Whether the kernel takes `name` for an interface (dev_valid_name in net/core/dev.c; IFNAMSIZ is 16)."""
+    """Return whether the kernel takes `name` for an interface (dev_valid_name in net/core/dev.c; IFNAMSIZ is 16)."""
     return (
         0 < len(name.encode("utf-8", "replace")) < 16
         and name not in (".", "..")

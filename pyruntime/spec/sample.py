@@ -25,7 +25,7 @@ _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 
 def sample(*, rootless: bool, unified: bool = True) -> Config:
-    """A config.json for a rootfs in ./rootfs.
+    """Return a config.json for a rootfs in ./rootfs.
 
     rootless: for an ordinary user, with only its own ids mapped. unified: the host has cgroup v2 only, where the
     container gets a cgroup namespace."""

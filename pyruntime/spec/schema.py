@@ -41,7 +41,7 @@ def _is_text(_checker: object, value: object) -> bool:
 
 
 def _pattern(_validator: object, pattern: str, value: object, _schema: object) -> Any:
-    """The keyword `pattern`, in which $ is the very end (ECMA 262), not the end or the line break there."""
+    """Yield the keyword `pattern`, in which $ is the very end (ECMA 262), not the end or the line break there."""
     import re
 
     if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):

@@ -50,7 +50,7 @@ def take_over(record: Record, directory: str) -> None:
 
 
 def kind(record: Record, name: str) -> str:
-    """What the directory of a hierarchy is now: OWN, GONE, FOREIGN, or UNKNOWN of one that was never noted."""
+    """Return what the directory of a hierarchy is now: OWN, GONE, FOREIGN, or UNKNOWN of one that was never noted."""
     return kind_of(record, name, record.cgroups[name])
 
 
@@ -76,5 +76,5 @@ def kind_of(record: Record, name: str, directory: str) -> str:
 
 
 def own(record: Record) -> dict[str, str]:
-    """The cgroups of a record that are there and the container's: hierarchy -> directory."""
+    """Return the cgroups of a record that are there and the container's: hierarchy -> directory."""
     return {name: directory for name, directory in record.cgroups.items() if kind(record, name) == OWN}

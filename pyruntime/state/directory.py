@@ -85,7 +85,7 @@ def _mounted(path: str) -> StateError:
 
 
 def read_below(directory_fd: int, name: str) -> str:
-    """The content of a file in an open directory, as a whole. Raises OSError; ELOOP for a link."""
+    """Return the content of a file in an open directory, as a whole. Raises OSError; ELOOP for a link."""
     # O_NONBLOCK: a FIFO is empty then, and does not wait for a writer.
     fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=directory_fd)
     try:
@@ -99,7 +99,7 @@ def read_below(directory_fd: int, name: str) -> str:
 
 
 def exists(root: str, id: ContainerId) -> bool:
-    """Whether ROOT/ID is there, whatever it is."""
+    """Return whether ROOT/ID is there, whatever it is."""
     try:
         posix.stat(f"{root}/{ContainerId(id)}", follow_symlinks=False)
     except OSError:
@@ -167,7 +167,7 @@ def _make_root(root: str) -> None:
 
 
 def unusable(root: str, directory: str, error: OSError) -> StateError:
-    """The error for a state directory that cannot be made or written."""
+    """Return the error for a state directory that cannot be made or written."""
     from pyruntime.errors import errno_name, strerror
 
     hints = {
@@ -253,7 +253,7 @@ def remove(directory: str) -> None:
 
 
 def _removed_empty(parent: int, name: str, path: str) -> bool:
-    """Whether a directory is gone; False while it is not empty. Raises StateError for a mount point."""
+    """Return whether a directory is gone; False while it is not empty. Raises StateError for a mount point."""
     try:
         posix.rmdir(name, dir_fd=parent)
     except FileNotFoundError:

@@ -48,7 +48,7 @@ def note(record: Record, pidfd: int) -> None:
 
 
 def find(record: Record) -> int:
-    """A pidfd of the container's init, -1 when it has ended. Raises Unknown when neither is certain."""
+    """Return a pidfd of the container's init, -1 when it has ended. Raises Unknown when neither is certain."""
     if record.pid <= 0:
         return -1
     noted: Any = record.extra.get(INIT)
@@ -122,7 +122,7 @@ def _find_elsewhere(record: Record) -> int:
 
 
 def _pid_in_proc(pid: int, pidfd: int) -> int:
-    """The pid by which /proc shows the process of a pidfd: proc(5), /proc/PID/fdinfo, "Pid"; 0 for none."""
+    """Return the pid by which /proc shows the process of a pidfd: proc(5), /proc/PID/fdinfo, "Pid"; 0 for none."""
     try:
         if posix.readlink("/proc/self") == str(posix.getpid()):
             return pid

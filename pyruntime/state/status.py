@@ -39,7 +39,7 @@ def is_alive(record: Record) -> bool:
 
 
 def status_of(record: Record) -> str:
-    """What the kernel says the container is: creating, created, running, paused or stopped.
+    """Return what the kernel says the container is: creating, created, running, paused or stopped.
 
     A pid that was given to another process since has another start time, so it does not count as init. Raises Unknown
     when that cannot be determined."""
@@ -58,7 +58,7 @@ def status_of(record: Record) -> str:
 
 
 def waits_for_start(record: Record) -> bool:
-    """Whether init holds the exec fifo open, which it does until it becomes the user's process."""
+    """Return whether init holds the exec fifo open, which it does until it becomes the user's process."""
     try:
         fd = posix.open(record.path(FIFO), posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC)
     except OSError:  # ENXIO: no reader; ENOENT: `start` has removed it
@@ -68,7 +68,7 @@ def waits_for_start(record: Record) -> bool:
 
 
 def oci_state(record: Record, status: str, pid: int | None = None) -> dict[str, object]:
-    """The state of runtime-spec runtime.md, "State", as hooks and `state` get it."""
+    """Return the state of runtime-spec runtime.md, "State", as hooks and `state` get it."""
     state: dict[str, object] = {"ociVersion": record.oci_version, "id": record.id, "status": status}
     if status != "stopped":
         state["pid"] = record.pid if pid is None else pid
@@ -79,7 +79,7 @@ def oci_state(record: Record, status: str, pid: int | None = None) -> dict[str, 
 
 
 def open_init(record: Record) -> int:
-    """A pidfd of init, -1 when it is gone. Raises Unknown when that cannot be determined."""
+    """Return a pidfd of init, -1 when it is gone. Raises Unknown when that cannot be determined."""
     if record.pidfd >= 0:
         poll = select.poll()
         poll.register(record.pidfd, select.POLLIN)

@@ -135,7 +135,8 @@ class Record:
         self.saved = True
 
     def is_other(self, later: Record) -> bool:
-        """Whether a record that was read later under the same name is of another container: it has another init."""
+        """Return whether a record that was read later under the same name is of another container: it has another
+        init."""
         return self.pid > 0 and (self.pid, self.start) != (later.pid, later.start)
 
     def path(self, name: str) -> str:
@@ -144,7 +145,7 @@ class Record:
 
 
 def load(root: str, id: ContainerId) -> Record:
-    """The record of a container. Raises NotFound when there is none, StateError when it cannot be read."""
+    """Return the record of a container. Raises NotFound when there is none, StateError when it cannot be read."""
     directory = f"{root}/{id}"
     fd = open_directory(root, id)
     try:
@@ -183,7 +184,7 @@ def load(root: str, id: ContainerId) -> Record:
 
 
 def unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
-    """The error for a record that is not a file to be read; another failure of the kernel stays what it is."""
+    """Return the error for a record that is not a file to be read; another failure of the kernel stays what it is."""
     from pyruntime.errors import errno_name, strerror
 
     if error.errno not in _NOT_A_FILE:
@@ -193,7 +194,7 @@ def unreadable(directory: str, id: ContainerId, error: OSError) -> Exception:
 
 
 def fits(record: Record, name: str, value: object) -> bool:
-    """Whether a value read from a file can be this field of the record."""
+    """Return whether a value read from a file can be this field of the record."""
     if name in _UNSAVED:
         return False
     default: object = getattr(record, name, None)

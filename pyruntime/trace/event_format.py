@@ -104,7 +104,7 @@ class Trace:
         return next(event for event in self.events if event.kind == COMMAND and event.track == self.main)
 
     def only(self, track: str) -> Trace:
-        """What one process did, as a trace of its own. Raises PyruntimeError when it is not in the trace."""
+        """Return what one process did, as a trace of its own. Raises PyruntimeError when it is not in the trace."""
         found = Trace(self.command, self.id, {track: self.pids.get(track, 0)}, track)
         found.version, found.error = self.version, self.error
         found.events = self.on(track)
@@ -113,12 +113,12 @@ class Trace:
         return found
 
     def on(self, track: str) -> list[Event]:
-        """The events of a track, in the order in which they began; what holds others before them."""
+        """Return the events of a track, in the order in which they began; what holds others before them."""
         found = [event for event in self.events if event.track == track]
         return sorted(found, key=lambda event: (event.start, -event.end))
 
     def to_json(self) -> dict[str, object]:
-        """The JSON object for a file."""
+        """Return the JSON object for a file."""
         about: dict[str, object] = {
             "format": FORMAT,
             "version": self.version,
@@ -146,7 +146,7 @@ class Trace:
         return {"displayTimeUnit": "ns", "otherData": about, "traceEvents": events}
 
     def name_of_init(self) -> str:
-        """Who the other process is."""
+        """Return the credentials of the other process."""
         return f"{'the process in' if self.command == 'exec' else 'init of'} {self.id}"
 
     def _names(self) -> list[tuple[str, str]]:
@@ -191,7 +191,7 @@ def _metadata(name: str, pid: int, value: dict[str, object]) -> dict[str, object
 
 
 def from_json(data: Any) -> Trace:
-    """The trace that `to_json` wrote. Raises PyruntimeError for what is none."""
+    """Return the trace that `to_json` wrote. Raises PyruntimeError for what is none."""
     try:
         about = data["otherData"]
         if about["format"] != FORMAT:

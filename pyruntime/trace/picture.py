@@ -43,7 +43,7 @@ class Scale:
 
 
 def _pauses(trace: Trace) -> list[tuple[int, int]]:
-    """The parts of the trace in which nothing but a pause was going on, in order."""
+    """Return the parts of the trace in which nothing but a pause was going on, in order."""
     pauses = sorted((event.start, event.end) for event in trace.events if event.kind == PAUSE)
     busy = [event for event in trace.events if event.kind not in (PAUSE, COMMAND)]
     found: list[tuple[int, int]] = []

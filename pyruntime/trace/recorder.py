@@ -205,7 +205,7 @@ class Recorder:
         ]
 
     def _read_spool(self) -> Spool | None:
-        """What init has written: to our own spool, or, for `start`, to that of `create`."""
+        """Return what init has written: to our own spool, or, for `start`, to that of `create`."""
         if self.spool >= 0 and self.actor is not None:
             steps = [
                 [step.describe(), phase, step.pointer, step.name]
@@ -227,7 +227,7 @@ class Recorder:
 
 
 def _whole_of_init(trace: Trace) -> list[Event]:
-    """One event that holds all of init's, and the messages that it sent between them."""
+    """Return one event that holds all of init's, and the messages that it sent between them."""
     found = trace.on(INIT)
     if not found:
         return []
@@ -241,7 +241,7 @@ def _words(error: BaseException | None) -> dict[str, object] | None:
 
 
 def _clock_offset(pid: int) -> int:
-    """How far the clock of a process (0: this one) is ahead of the initial time namespace's, in nanoseconds."""
+    """Return how far the clock of a process (0: this one) is ahead of the initial time namespace's, in nanoseconds."""
     try:
         lines = read_file(f"/proc/{pid or 'self'}/timens_offsets").splitlines()
         _, seconds, nanoseconds = next(line for line in lines if line.startswith("monotonic")).split()

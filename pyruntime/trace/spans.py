@@ -70,7 +70,7 @@ SPANS = (
 
 
 def version() -> str:
-    """The runtime's version."""
+    """Return the runtime's version."""
     from pyruntime.version import VERSION
 
     return VERSION
@@ -112,7 +112,7 @@ def install(recorder: Recorder) -> Callable[[], None]:
 
 
 def locate(module: str, path: str) -> tuple[object, str]:
-    """Where a function is: (module or class, its name there)."""
+    """Return where a function is: (module or class, its name there)."""
     holder: object = sys.modules[module]
     owner, _, name = path.rpartition(".")
     return (getattr(holder, owner) if owner else holder), name

@@ -52,7 +52,7 @@ class Spool:
             self._spans.append(Event(INIT, PAUSE if words == EXEC_FIFO else WAIT, words, *times))
 
     def events(self, left: int, since: int = 0) -> list[Event]:
-        """What init did, as far as it ended after a moment.
+        """Return what init did, as far as it ended after a moment.
 
         left: when the parent saw that init's channel or exec fifo was closed: by execve, or by its death."""
         found = []
@@ -71,7 +71,8 @@ class Spool:
         return found
 
     def messages(self, sent: list[tuple[int, str]], received: list[tuple[int, str]]) -> list[Message]:
-        """The messages of both ways, each with the time it was sent and taken; sent, received: those of the parent.
+        """Return the messages of both ways, each with the time it was sent and taken; sent, received: those of the
+        parent.
 
         A channel keeps the order, so the first that one end sent is the first that the other took."""
         there = [Message(name, INIT, at, taken) for (at, name), (taken, _) in zip(self._sent, received, strict=False)]

@@ -130,7 +130,7 @@ class _Picture:
 
 
 def draw(trace: Trace, only: str = "") -> str:
-    """The SVG document. only: whose trace it is, when it is that of one process (Trace.only)."""
+    """Return the SVG document. only: whose trace it is, when it is that of one process (Trace.only)."""
     picture = _Picture(trace)
     marks = len(picture.parts)
     first = f"the parent: pyruntime {trace.command}" if only != INIT else trace.name_of_init()
@@ -185,7 +185,7 @@ def _legend(trace: Trace) -> list[str]:
 
 
 def _round(nanoseconds: float) -> int:
-    """The next larger number of 1, 2 or 5 with zeros."""
+    """Return the next larger number of 1, 2 or 5 with zeros."""
     size = 1
     while True:
         for digit in (1, 2, 5):
@@ -195,6 +195,6 @@ def _round(nanoseconds: float) -> int:
 
 
 def _safe(text: str) -> str:
-    """A text that XML can hold: names of steps come from config.json."""
+    """Return a text that XML can hold: names of steps come from config.json."""
     shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
     return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

@@ -16,7 +16,7 @@ _BAR = 28
 
 
 def table(trace: Trace, *, width: int, paint: Painter, steps_only: bool = False, at_least: int = 0) -> str:
-    """The trace as lines of text.
+    """Return the trace as lines of text.
 
     width: columns, 0 for no limit. at_least: shorter events (nanoseconds) are left out, unless they failed."""
     scale = Scale(trace)
@@ -63,7 +63,7 @@ def _failure(trace: Trace, paint: Painter) -> list[str]:
 
 
 def _bar(start: float, end: float) -> str:
-    """A bar from one place to another, in eighths of a column; always as much as can be seen."""
+    """Return a bar from one place to another, in eighths of a column; always as much as can be seen."""
     first, last = int(start * _BAR * 8), int(end * _BAR * 8)
     first = min(first, _BAR * 8 - 1)
     last = max(last, first + 1)
@@ -83,5 +83,5 @@ def _bar(start: float, end: float) -> str:
 
 
 def longest(events: list[Event], count: int) -> list[Event]:
-    """The steps that took longest, longest first."""
+    """Return the steps that took longest, longest first."""
     return sorted((event for event in events if event.kind == STEP), key=lambda event: -event.duration)[:count]

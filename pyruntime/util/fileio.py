@@ -6,7 +6,7 @@ import posix
 
 
 def read_file(path: str) -> str:
-    """The whole of a small file. Raises OSError."""
+    """Return the whole of a small file. Raises OSError."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         data = bytearray()  # to `bytes` each piece would be added with a copy of all before it

@@ -20,7 +20,7 @@ RTMIN, RTMAX = 34, 64
 
 
 def parse(word: str) -> int:
-    """The number of a signal: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`. Raises UsageError."""
+    """Return the number of a signal: `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3`. Raises UsageError."""
     if word.isdecimal() and len(word) < 10:
         number = int(word)
         if 0 <= number <= RTMAX:

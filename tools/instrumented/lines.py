@@ -13,7 +13,7 @@ LEFT_OUT = ("pyruntime/shim/messages.py", "pyruntime/spec/shape.py", "pyruntime/
 
 
 def places(tree: Path) -> list[tuple[str, int, int]]:
-    """(name, where its first line is marked, number of lines) of each source file."""
+    """Return (name, where its first line is marked, number of lines) of each source file."""
     result, first = [], 0
     for path in sorted((tree / "pyruntime").rglob("*.py"), key=str):
         if (name := str(path.relative_to(tree))) not in LEFT_OUT:

@@ -44,7 +44,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Names of other pages become links; in code they stay as they are."""
+    """Return names of other pages become links; in code they stay as they are."""
     there = {file.src_uri for file in files}
 
     for name, page_of_it in ABOVE.items():
@@ -69,7 +69,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def commands_page() -> str:
-    """The page of all commands, from the tables that parse the command line."""
+    """Return the page of all commands, from the tables that parse the command line."""
     parts = [
         "# All commands",
         "",
@@ -87,7 +87,7 @@ def commands_page() -> str:
 
 
 def section(command: Command) -> list[str]:
-    """One command: its line, its usage, its flags."""
+    """Return one command: its line, its usage, its flags."""
     flags = [flag for flag in command.flags if flag is not HELP]
     usage = f"pyruntime {command.name}{' [flags]' if flags else ''} {command.usage}".rstrip()
     help = command.help[:1].upper() + command.help[1:]
@@ -96,7 +96,7 @@ def section(command: Command) -> list[str]:
 
 
 def table(flags: tuple[Flag, ...] | list[Flag]) -> list[str]:
-    """A table of flags."""
+    """Return a table of flags."""
     lines = ["| flag | |", "|---|---|"]
     for flag in flags:
         short = f"`-{flag.short}`, " if flag.short else ""

@@ -42,13 +42,13 @@ class Failure(Exception):
 
 
 def cache() -> Path:
-    """Where images are kept: VMTEST_CACHE, or build/vm of the checkout."""
+    """Return where images are kept: VMTEST_CACHE, or build/vm of the checkout."""
     wanted = os.environ.get("VMTEST_CACHE")
     return Path(wanted) if wanted else GUEST.parents[2] / "build/vm"
 
 
 def name() -> str:
-    """The name of the image: another one when anything that goes into it is."""
+    """Return the name of the image: another one when anything that goes into it is."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for file in sorted(GUEST.iterdir()):
         digest.update(file.read_bytes())
@@ -57,7 +57,7 @@ def name() -> str:
 
 
 def release() -> str:
-    """The code name of the host's Debian."""
+    """Return the code name of the host's Debian."""
     found = re.search(r"^ID=debian\b", text := Path("/etc/os-release").read_text(), re.M)
     version = re.search(r"^VERSION_CODENAME=(\w+)", text, re.M)
     if not found or not version:
@@ -86,7 +86,7 @@ def sources() -> list[str]:
 
 
 def build() -> Path:
-    """The directory of the image, made when it is not there. Takes 2 to 3 minutes."""
+    """Return the directory of the image, made when it is not there. Takes 2 to 3 minutes."""
     target = cache() / name()
     if target.exists():
         return target
@@ -179,7 +179,7 @@ def _configure(root: Path, version: str) -> None:
 
 
 def _modules(folder: Path, names: tuple[str, ...]) -> list[Path]:
-    """The files of modules and of what they need, in the order they load in; what is built in has none."""
+    """Return the files of modules and of what they need, in the order they load in; what is built in has none."""
     needs = {}
     for line in (folder / "modules.dep").read_text().splitlines():
         file, _, others = line.partition(":")
@@ -238,7 +238,7 @@ def initramfs(
 
 
 def _archive(entries: list[tuple[str, int, bytes, tuple[int, int]]]) -> bytes:
-    """An archive of (name, mode, content, device) in the format `newc` of cpio(5), which the kernel unpacks."""
+    """Return an archive of (name, mode, content, device) in the format `newc` of cpio(5), which the kernel unpacks."""
     out = bytearray()
     for inode, (name, mode, data, (major, minor)) in enumerate(entries, 1):
         word = name.encode() + b"\0"

@@ -93,12 +93,12 @@ class Machine:
         self._log.close()
 
     def log(self) -> str:
-        """The end of what qemu and the guest's console have written."""
+        """Return the end of what qemu and the guest's console have written."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace").strip()[-2000:]
 
     def line(self, name: str, deadline: float, what: str) -> str:
-        """A line from a socket. `what` names it for the failure when there is none before the deadline."""
+        """Return a line from a socket. `what` names it for the failure when there is none before the deadline."""
         one, data = self.sockets[name], b""
         one.settimeout(0.5)
         while not data.endswith(b"\n"):
@@ -149,7 +149,7 @@ def empty_disks(folder: Path) -> list[Path]:
 
 
 def saved(image: Path, layout: str) -> tuple[Path, Path]:
-    """The overlay of the root disk and the memory of a machine that has booted, made when they are not there."""
+    """Return the overlay of the root disk and the memory of a machine that has booted, made when they are not there."""
     version = call("qemu-system-x86_64", "--version")
     source = Path(__file__).read_text()  # the hardware must be the same
     key = repr((version, source, accelerator(), PROCESSORS)).encode()

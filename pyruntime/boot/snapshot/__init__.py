@@ -72,7 +72,7 @@ def take(modules: tuple[str, ...], program: Program) -> NoReturn:
 
 
 def _files() -> set[str]:
-    """The files that the interpreter's modules were read from."""
+    """Return the files that the interpreter's modules were read from."""
     found = set()
     for module in list(sys.modules.values()):
         for name in ("__file__", "__cached__"):

@@ -49,7 +49,7 @@ class Snapshot:
 
 
 def stamp(name: str, archive: str) -> Stamp:
-    """The stamp of a file as it is now. Raises OSError."""
+    """Return the stamp of a file as it is now. Raises OSError."""
     with open(name, "rb") as file:
         info = os.fstat(file.fileno())
         place, id = 0, b""
@@ -64,7 +64,8 @@ def stamp(name: str, archive: str) -> Stamp:
 
 
 def build_id(fd: int) -> tuple[int, bytes]:
-    """Where the build-id of a 64-bit little-endian ELF file is, and the first 32 bytes of it; (0, b"") without one."""
+    """Return where the build-id of a 64-bit little-endian ELF file is, and the first 32 bytes of it; (0, b"")
+    without one."""
     (headers,) = struct.unpack("<Q", os.pread(fd, 8, 32))
     size, count = struct.unpack("<HH", os.pread(fd, 4, 54))
     for i in range(count):
@@ -83,12 +84,12 @@ def build_id(fd: int) -> tuple[int, bytes]:
 
 
 def machine() -> tuple[bytes, str]:
-    """(what this processor can do, this kernel's release). Raises OSError."""
+    """Return (what this processor can do, this kernel's release). Raises OSError."""
     return tracer.processor(), os.uname().release
 
 
 def pack(snapshot: Snapshot, segments: list[Mapping]) -> bytes:
-    """The head. Raises PyruntimeError when there is too much for it."""
+    """Return the head. Raises PyruntimeError when there is too much for it."""
     body, place = b"", HEAD
     for segment in segments:
         size = segment.end - segment.start
@@ -118,7 +119,7 @@ def write(fd: int, snapshot: Snapshot, segments: list[Mapping]) -> None:
 
 
 def read(path: Path) -> Snapshot | None:
-    """What stands in a snapshot's head; None if the file is none, or not whole. Raises OSError."""
+    """Return what stands in a snapshot's head; None if the file is none, or not whole. Raises OSError."""
     with path.open("rb") as file:
         head, size = file.read(HEAD), os.fstat(file.fileno()).st_size
     try:

@@ -30,7 +30,7 @@ class Status:
 
 
 def is_turned_off() -> bool:
-    """Whether the administrator wants none."""
+    """Return whether the administrator wants none."""
     return os.path.exists(snapshot.TURNED_OFF)
 
 
@@ -78,7 +78,7 @@ def table(found: Status) -> str:
 
 
 def to_json(found: Status) -> str:
-    """The same for programs, with every file."""
+    """Return the same for programs, with every file."""
     answer: dict[str, object] = {
         "state": found.state,
         "path": found.path,
@@ -97,8 +97,8 @@ def to_json(found: Status) -> str:
 
 
 def bill_of_materials(found: Status) -> str:
-    """The files whose code or data is in the snapshot, as CycloneDX 1.5. Digests are of the files as they are now: the
-    snapshot is of these as long as its state is fresh."""
+    """Return the files whose code or data is in the snapshot, as CycloneDX 1.5. Digests are of the files as they are
+    now: the snapshot is of these as long as its state is fresh."""
     components = []
     for name, one in (found.snapshot.files if found.snapshot is not None else {}).items():
         component: dict[str, object] = {"type": "file", "name": name, "bom-ref": name}

@@ -108,7 +108,7 @@ class Interpreter:
         )
 
     def said(self) -> str:
-        """The last line that it has written to standard error since the last call."""
+        """Return the last line that it has written to standard error since the last call."""
         try:
             lines = os.read(self.errors, 1 << 16).decode(errors="replace").splitlines()
         except BlockingIOError:
@@ -142,7 +142,7 @@ class Interpreter:
         return b"".join(parts)
 
     def read_string(self, address: int) -> str:
-        """The characters up to a zero byte."""
+        """Return the characters up to a zero byte."""
         data = b""
         while b"\0" not in data:
             data += self.read(address + len(data), PAGE - (address + len(data)) % PAGE)
@@ -152,7 +152,7 @@ class Interpreter:
         os.pwrite(self.memory, data, address)
 
     def system_call(self, number: int, *arguments: int) -> int:
-        """Its result. The process makes it where it has stopped, and does not see that."""
+        """Return its result. The process makes it where it has stopped, and does not see that."""
         before = self.registers()
         place = before["rip"]
         code = self.read(place, 2)
@@ -215,7 +215,7 @@ class Interpreter:
         self.set_registers(registers)
 
     def picture(self) -> list[Mapping]:
-        """The memory of the process, in order of address; neighbours that may be accessed alike are one."""
+        """Return the memory of the process, in order of address; neighbours that may be accessed alike are one."""
         stack_pointer = self.registers()["rsp"]
         whole: list[Mapping] = []
         for mapping in self.mappings():

@@ -111,7 +111,7 @@ def make(place: Place, *, practice: bool = True, shared: bool = False, again: bo
 
 
 def command(place: Place) -> tuple[list[str], dict[str, str]]:
-    """What starts the interpreter: (command line, environment). Raises PyruntimeError."""
+    """Return what starts the interpreter: (command line, environment). Raises PyruntimeError."""
     modules, _ = contents(place.archive)
     words = [str(place.python), "-I", "-S", "-X", "utf8", "-c", BOOTSTRAP, str(place.archive), " ".join(modules)]
     words += [str(place.library), *(place.site.split(":") if place.site else ())]
@@ -119,7 +119,8 @@ def command(place: Place) -> tuple[list[str], dict[str, str]]:
 
 
 def contents(archive: Path) -> tuple[list[str], dict[str, tuple[int, int]]]:
-    """(modules to be imported, source file -> size and modification time) of an archive. Raises PyruntimeError."""
+    """Return (modules to be imported, source file -> size and modification time) of an archive. Raises
+    PyruntimeError."""
     data = archive.read_bytes()
     if not data.startswith(MAGIC_NUMBER):
         raise PyruntimeError(f"cannot make a snapshot: {archive} is not of this Python")
@@ -132,7 +133,7 @@ def contents(archive: Path) -> tuple[list[str], dict[str, tuple[int, int]]]:
 
 
 def is_fresh(place: Place, mode: int) -> bool:
-    """Whether a snapshot is there that the launcher would use, of this version, for the same users."""
+    """Return whether a snapshot is there that the launcher would use, of this version, for the same users."""
     try:
         found = file.read(place.output)
         if found is None or place.output.stat().st_mode & 0o777 != mode:
@@ -202,8 +203,9 @@ def _make(
 
 
 def _stamps(names: set[str], archive: Path, sources: dict[str, tuple[int, int]]) -> dict[str, file.Stamp]:
-    """What the launcher is to compare: the archive, and what was mapped or imported. Sources as the archive knows them,
-    which may have changed since; those of an installation, which does not change, are in the archive's digest."""
+    """Return what the launcher is to compare: the archive, and what was mapped or imported. Sources as the archive
+    knows them, which may have changed since; those of an installation, which does not change, are in the archive's
+    digest."""
     stamps = {}
     for name in sorted({*names, str(archive)}):
         size, time = sources.get(name, (0, 0))

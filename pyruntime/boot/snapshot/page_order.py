@@ -50,7 +50,7 @@ class Pagemap:
         self.length = last + 1 - self.first
 
     def read(self, pid: int) -> Pages:
-        """The pages of a process, by their number since the first."""
+        """Return the pages of a process, by their number since the first."""
         fd = posix.open(f"/proc/{pid}/pagemap", posix.O_RDONLY | posix.O_CLOEXEC)
         parts = []
         place, end = self.first * 8, (self.first + self.length) * 8
@@ -143,7 +143,7 @@ def _practise(pagemap: Pagemap, run: Run) -> list[tuple[int, Pages]]:
 
 
 def _config() -> Config:
-    """What engines ask for, more or less; a root filesystem of what the host has."""
+    """Return what engines ask for, more or less; a root filesystem of what the host has."""
     config = sample.sample(rootless=True)
     config["process"] |= {"terminal": False, "args": ["/bin/sleep", "100"]}
     posix.mkdir("rootfs")

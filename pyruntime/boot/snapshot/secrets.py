@@ -52,7 +52,7 @@ def remove(picture: list[Mapping], thread: int, random: int, table: int) -> int:
 
 
 def _find(mapping: Mapping, canary: int, guard: int, pages: set[int]) -> list[tuple[int, int]]:
-    """(address, kind) of each secret in a part of the picture.
+    """Return (address, kind) of each secret in a part of the picture.
 
     A mangled pointer is one that, demangled, points into the picture, or is NULL: among two million words no other does
     so by chance, since 2^52 pages could be meant and a few thousand are there. Its high bits, which must be zero, are

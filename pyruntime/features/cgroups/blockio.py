@@ -22,7 +22,7 @@ THROTTLES = {
 
 
 def _throttled(block: BlockIO) -> dict[str, list[DeviceRate] | None]:
-    """The members of THROTTLES."""
+    """Return the members of THROTTLES."""
     return {
         "throttleReadBpsDevice": block.get("throttleReadBpsDevice"),
         "throttleWriteBpsDevice": block.get("throttleWriteBpsDevice"),

@@ -44,12 +44,12 @@ def enable(directory: str, required: list[str], *, others: bool) -> None:
 
 
 def _holds_processes(directory: str) -> bool:
-    """Whether processes are in a cgroup itself. The real root may have them, and has no cgroup.type."""
+    """Return whether processes are in a cgroup itself. The real root may have them, and has no cgroup.type."""
     return posix.access(f"{directory}/cgroup.type", posix.F_OK) and bool(processes.inside(directory))
 
 
 def _ancestors(directory: str) -> list[str]:
-    """The cgroups above a cgroup, from the top of the tree that can be seen."""
+    """Return the cgroups above a cgroup, from the top of the tree that can be seen."""
     found: list[str] = []
     while True:
         directory = directory.rpartition("/")[0]

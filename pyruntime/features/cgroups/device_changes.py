@@ -14,7 +14,7 @@ _ALL = frozenset("rwm")
 
 
 def parse(text: str, *, allow: bool) -> DeviceRule:
-    """A rule of the command line. Raises UsageError."""
+    """Return a rule of the command line. Raises UsageError."""
     words = text.split()
     if words == ["a"]:
         words = ["a", "*:*", "rwm"]
@@ -34,7 +34,7 @@ def parse(text: str, *, allow: bool) -> DeviceRule:
 
 
 def changed(rules: list[DeviceRule], added: list[DeviceRule], removed: list[DeviceRule]) -> list[DeviceRule]:
-    """The rules after those to remove and then those to add. Raises ConfigError for a default device.
+    """Return the rules after those to remove and then those to add. Raises ConfigError for a default device.
 
     Accesses are taken out of rules for the same devices; if other rules still allow some, a rule that denies them is
     appended."""
@@ -50,7 +50,7 @@ def changed(rules: list[DeviceRule], added: list[DeviceRule], removed: list[Devi
 
 
 def _without(rules: list[DeviceRule], rule: DeviceRule) -> list[DeviceRule]:
-    """The rules without these accesses to exactly these devices."""
+    """Return the rules without these accesses to exactly these devices."""
     kept: list[DeviceRule] = []
     for one in rules:
         if _devices(one) == _devices(rule):

@@ -20,7 +20,7 @@ Operation = tuple[bool, str, Key, frozenset[str]]  # allow, type, numbers, acces
 
 
 def of_rules(rules: list[str], pointer: str) -> list[str]:
-    """The rules to write, of rules where the last that fits decides (devices.rules). Raises ConfigError."""
+    """Return the rules to write, of rules where the last that fits decides (devices.rules). Raises ConfigError."""
     default, operations = _parse(rules)
     if not _is_ordered(default, operations):
         return rules
@@ -37,7 +37,7 @@ def of_rules(rules: list[str], pointer: str) -> list[str]:
 
 
 def _parse(rules: list[str]) -> tuple[bool, list[Operation]]:
-    """What holds for all devices, and what the rules after the last that says so change."""
+    """Return what holds for all devices, and what the rules after the last that says so change."""
     default = False
     operations: list[Operation] = []
     for rule in rules:
@@ -51,7 +51,7 @@ def _parse(rules: list[str]) -> tuple[bool, list[Operation]]:
 
 
 def _is_ordered(default: bool, operations: list[Operation]) -> bool:
-    """Whether a rule takes back a part of an exception, or more than one: that needs an order of rules."""
+    """Return whether a rule takes back a part of an exception, or more than one: that needs an order of rules."""
     exceptions: list[Operation] = []
     for operation in operations:
         allow, kind, key, access = operation
@@ -69,7 +69,8 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _table(operations: list[Operation], default: bool) -> dict[Key, frozenset[str]]:
-    """What may be done with the devices of one type: the accesses for each combination of numbers that rules name."""
+    """Return what may be done with the devices of one type: the accesses for each combination of numbers that rules
+    name."""
     keys = {key for _, _, key, _ in operations} | {("*", "*")}
     majors = {major for major, _ in keys}
     minors = {minor for major, minor in keys if major == "*"}
@@ -85,7 +86,7 @@ def _table(operations: list[Operation], default: bool) -> dict[Key, frozenset[st
 
 
 def _above(key: Key) -> list[Key]:
-    """The wider combinations that a device of these numbers is one of."""
+    """Return the wider combinations that a device of these numbers is one of."""
     return [one for one in ((key[0], "*"), ("*", key[1]), ("*", "*")) if one != key]
 
 
@@ -94,7 +95,7 @@ def _exceptions(table: dict[Key, frozenset[str]], allow: bool) -> dict[Key, froz
 
 
 def _fits(table: dict[Key, frozenset[str]], allow: bool) -> bool:
-    """Whether a list with this default can hold the table: an exception acts on all that it matches."""
+    """Return whether a list with this default can hold the table: an exception acts on all that it matches."""
     found = _exceptions(table, allow)
     return all(found.get(wider, _NONE) <= found[key] for key in found for wider in _above(key))
 
@@ -113,7 +114,7 @@ def _written(tables: dict[str, dict[Key, frozenset[str]]], allow: bool) -> list[
 
 
 def _conflict(tables: dict[str, dict[Key, frozenset[str]]]) -> str:
-    """A part that stands against each of the two defaults, for a message."""
+    """Return a part that stands against each of the two defaults, for a message."""
     words = []
     for allow in (False, True):
         for kind, table in tables.items():

@@ -48,7 +48,7 @@ def attach(directory: str, rules: list[str]) -> None:
 
 
 def assemble(rules: list[str]) -> bytes:
-    """The program for rules as devices.py writes them.
+    """Return the program for rules as devices.py writes them.
 
     The last rule that fits decides, so the last comes first here. An access is allowed when a rule, or some for the
     same devices together, allow all of it, and denied when a rule denies a part of it."""
@@ -68,7 +68,8 @@ def assemble(rules: list[str]) -> bytes:
 
 
 def _merge(rules: list[str]) -> tuple[bool, list[tuple[bool, str, str, str, int]]]:
-    """What holds for all devices, and the rules after the last that said so: (allow, type, major, minor, access)."""
+    """Return what holds for all devices, and the rules after the last that said so: (allow, type, major, minor,
+    access)."""
     default = False
     merged: list[tuple[bool, str, str, str, int]] = []
     for rule in rules:
@@ -115,7 +116,7 @@ def _rule(allow: bool, kind: str, major: str, minor: str, access: int) -> list[b
 
 
 def _instruction(code: int, target: int = 0, source: int = 0, *, offset: int = 0, value: int = 0) -> bytes:
-    """One instruction of 8 bytes: struct bpf_insn."""
+    """Return one instruction of 8 bytes: struct bpf_insn."""
     registers = target | source << 4 if sys.byteorder == "little" else target << 4 | source
     return (
         bytes((code, registers))

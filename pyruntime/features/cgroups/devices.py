@@ -66,7 +66,7 @@ def plan(entries: list[DeviceRule], request: Request) -> Iterator[Step]:
 
 
 def v1_rules(entries: list[DeviceRule]) -> list[str]:
-    """The rules as the v1 controller takes them. Raises ConfigError for what it cannot express."""
+    """Return the rules as the v1 controller takes them. Raises ConfigError for what it cannot express."""
     found = rules(entries)
     # Of rules that only allow, the order says nothing.
     if not any(rule.startswith("deny ") and rule not in _ALL for rule in found):
@@ -77,7 +77,7 @@ def v1_rules(entries: list[DeviceRule]) -> list[str]:
 
 
 def rules(entries: list[DeviceRule]) -> list[str]:
-    """All rules in order, from linux.resources.devices. Raises ConfigError."""
+    """Return all rules in order, from linux.resources.devices. Raises ConfigError."""
     found = []
     for index, entry in enumerate(entries):
         kind = entry.get("type") or "a"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def chosen(cgroups: dict[str, str], words: list[str]) -> dict[str, str]:
-    """The directories that a process goes into: the container's own, or those below them that --cgroup names.
+    """Return the directories that a process goes into: the container's own, or those below them that --cgroup names.
 
     words: what was given to --cgroup, `PATH` once or `CONTROLLER[,CONTROLLER]:PATH` any number of times.
     Raises UsageError."""
@@ -128,7 +128,7 @@ def clone(request: ExecRequest) -> tuple[int, int]:
 
 
 def _place_of_init(pid: int, directory: str) -> str:
-    """The directory of the cgroup2 tree that init is in; `directory` when that cannot be seen from here."""
+    """Return the directory of the cgroup2 tree that init is in; `directory` when that cannot be seen from here."""
     for line in read_file(f"/proc/{pid}/cgroup").splitlines():
         if line.startswith("0::/") and "/.." not in line:
             return _mount_point(directory) + line[3:]
@@ -136,7 +136,7 @@ def _place_of_init(pid: int, directory: str) -> str:
 
 
 def _mount_point(directory: str) -> str:
-    """Where the filesystem of a directory is mounted: above, the device is another one."""
+    """Return where the filesystem of a directory is mounted: above, the device is another one."""
     device = posix.stat(directory).st_dev
     while posix.stat(directory.rpartition("/")[0] or "/").st_dev == device:
         directory = directory.rpartition("/")[0]

@@ -85,7 +85,7 @@ class Controller:
 
 
 def asked(resources: Resources, layout: Layout) -> Iterator[tuple[str, Any, Controller]]:
-    """What is really asked for: (member of linux.resources, its value, controller). Zeros mean unset."""
+    """Yield what is really asked for: (member of linux.resources, its value, controller). Zeros mean unset."""
     for member, names, v1, v2, module in CONTROLLERS:
         value: Any = resources.get(member)
         if not value:
@@ -105,7 +105,7 @@ def _is_set(member: str, name: str, value: object) -> bool:
 
 
 def needed(resources: Resources, layout: Layout) -> list[str]:
-    """The controllers that the container's cgroup2 cgroup must have for its limits."""
+    """Return the controllers that the container's cgroup2 cgroup must have for its limits."""
     names = {one.name for _, _, one in asked(resources, layout) if one.hierarchy == UNIFIED}
     if "blkio" in names:
         names = names - {"blkio"} | {"io"}

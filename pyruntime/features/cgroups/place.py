@@ -66,7 +66,7 @@ def plan_join(request: Request) -> Iterator[Step]:
 
 
 def _controllers(request: Request) -> list[str]:
-    """What the cgroup2 cgroup must be handed down for the limits that are asked for."""
+    """Return what the cgroup2 cgroup must be handed down for the limits that are asked for."""
     resources = request.linux.get("resources")
     return limits.needed(resources, request.layout) if resources else []
 

@@ -59,7 +59,7 @@ def _remove_one(parent: int, name: str) -> None:
 
 
 def _rmdir(name: str, parent: int | None = None) -> bool:
-    """Whether a cgroup is gone; False while it is busy. Raises KernelError."""
+    """Return whether a cgroup is gone; False while it is busy. Raises KernelError."""
     try:
         posix.rmdir(name, dir_fd=parent)
     except OSError as error:

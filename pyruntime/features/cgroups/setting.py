@@ -84,7 +84,7 @@ def write_together(actor: CgroupActor, hierarchy: str, writes: list[list[str]]) 
 
 
 def directory_of(actor: CgroupActor, hierarchy: str) -> str:
-    """The container's cgroup in a hierarchy. Raises ConfigError when it could not have one (rootless)."""
+    """Return the container's cgroup in a hierarchy. Raises ConfigError when it could not have one (rootless)."""
     directory = actor.record.cgroups.get(hierarchy)
     if directory is None:
         raise ConfigError(
@@ -96,7 +96,7 @@ def directory_of(actor: CgroupActor, hierarchy: str) -> str:
 
 
 def touched(step: Step) -> list[tuple[str, str]]:
-    """The files that a step writes, as (hierarchy, file): what must be put back when a later step fails."""
+    """Return the files that a step writes, as (hierarchy, file): what must be put back when a later step fails."""
     args = step.args
     names = [args["file"]] if "file" in args else []
     names += [file for file, _ in args.get("choices", ())] + [file for file, _ in args.get("writes", ())]

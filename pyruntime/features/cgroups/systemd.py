@@ -65,7 +65,7 @@ def plan_limits(request: Request) -> Iterator[Step]:
 
 
 def unit_of(request: Request) -> tuple[str, str]:
-    """(slice, unit) of a container. Raises ConfigError for a cgroupsPath of another form."""
+    """Return (slice, unit) of a container. Raises ConfigError for a cgroupsPath of another form."""
     path: str = request.linux.get("cgroupsPath") or ""
     default = "user.slice" if request.rootless else "system.slice"
     if not path:
@@ -91,7 +91,7 @@ def unit_of(request: Request) -> tuple[str, str]:
 
 
 def expand(slice: str) -> str:
-    """The path of a slice: /a.slice/a-b.slice for a-b.slice; "" for -.slice (systemd.slice(5))."""
+    """Return the path of a slice: /a.slice/a-b.slice for a-b.slice; "" for -.slice (systemd.slice(5))."""
     names = slice.removesuffix(".slice").split("-")
     if slice == "-.slice":
         return ""
@@ -111,7 +111,7 @@ def directories_of(request: Request) -> dict[str, str]:
 
 
 def _manager_of(own: str) -> str:
-    """The cgroup of the user's systemd, which this process runs below: …/user@1000.service."""
+    """Return the cgroup of the user's systemd, which this process runs below: …/user@1000.service."""
     parts = own.split("/")
     for index, part in enumerate(parts):
         if part.startswith("user@") and part.endswith(".service"):

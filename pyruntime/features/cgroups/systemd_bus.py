@@ -86,7 +86,7 @@ class Bus:
             raise BusError(f"systemd: {method} of {body[0]}: the job ended with: {result}")
 
     def control_group(self, unit: str) -> str:
-        """The cgroup of a unit, from the root of the hierarchy on."""
+        """Return the cgroup of a unit, from the root of the hierarchy on."""
         (path,) = self.call("GetUnit", "s", (unit,))
         properties = DBusAddress(path, _NAME, "org.freedesktop.DBus.Properties")
         ((_, value),) = self.call("Get", "ss", (f"{_NAME}.Scope", "ControlGroup"), properties)

@@ -107,7 +107,7 @@ def mask(numbers: str) -> list[int]:
 
 
 def from_annotations(annotations: dict[str, str]) -> list[Property]:
-    """The properties of annotations `org.systemd.property.NAME`, whose values are in GVariant's text format.
+    """Return the properties of annotations `org.systemd.property.NAME`, whose values are in GVariant's text format.
 
     A name that ends with Sec stands for the property with USec, and its value is seconds. Raises ConfigError."""
     found: list[Property] = []
@@ -135,7 +135,7 @@ def from_annotations(annotations: dict[str, str]) -> list[Property]:
 
 
 def parse(text: str) -> tuple[str, Any]:
-    """A value in GVariant's text format: (D-Bus type, value). Raises ValueError for what it does not know."""
+    """Return a value in GVariant's text format: (D-Bus type, value). Raises ValueError for what it does not know."""
     word, space, rest = text.partition(" ")
     if space and word in _TYPES:
         value = parse(rest.strip())[1]
@@ -158,7 +158,7 @@ def parse(text: str) -> tuple[str, Any]:
 
 
 def _split(text: str) -> list[str]:
-    """The items of an array: commas inside quotes do not part them."""
+    """Return the items of an array: commas inside quotes do not part them."""
     items = [""]
     quote = ""
     for letter in text:

@@ -107,7 +107,7 @@ def _is_changed(name: str, old: Resources, given: Resources, merged: Resources) 
 
 
 def layout_of(cgroups: dict[str, str]) -> Layout:
-    """The layout that a record's cgroups were made in, with the controllers that they have."""
+    """Return the layout that a record's cgroups were made in, with the controllers that they have."""
     found = []
     for name, directory in cgroups.items():
         controllers = tuple(name.split(","))
@@ -147,7 +147,7 @@ def _set_devices(updater: Updater, entries: list[DeviceRule]) -> None:
 
 
 def _snapshot(record: Record, steps: list[Step]) -> list[tuple[str, str, str]]:
-    """What the files that steps will write hold now: (directory, file, text)."""
+    """Return what the files that steps will write hold now: (directory, file, text)."""
     found = []
     seen = set()
     for step in steps:
@@ -189,7 +189,7 @@ def _current(directory: str, file: str) -> str:
 
 
 def restoring(file: str, before: str, now: str) -> list[str]:
-    """The lines to write to a file so that it reads as before.
+    """Return the lines to write to a file so that it reads as before.
 
     A file that lists devices is restored line by line: what is listed now and was not before gets the value that
     takes it off the list."""

@@ -8,7 +8,7 @@ from pyruntime.util.fileio import read_file
 
 
 def explain(directory: str, file: str, value: str, error: KernelError) -> StepError:
-    """The error to show for `file = value` that failed."""
+    """Return the error to show for `file = value` that failed."""
     why, hint = _reason(directory, file, value, error.errno or 0)
     reason = f"{strerror(error.errno)} ({errno_name(error.errno)})"
     return StepError(

@@ -113,12 +113,12 @@ def find(record: Record) -> Target:
 
 
 def gone(id: str) -> StateError:
-    """The error for a container without init."""
+    """Return the error for a container without init."""
     return StateError(f"cannot exec in a stopped container: {id}", hint="start a new one")
 
 
 def is_dead(pidfd: int) -> bool:
-    """Whether the process of a pidfd has ended."""
+    """Return whether the process of a pidfd has ended."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))

@@ -107,7 +107,7 @@ def _configure(netlink: Netlink, name: str, addresses: list[Address]) -> None:
 
 
 def _netlink_in(namespace_fd: int, own_fd: int) -> Netlink:
-    """A netlink socket in another network namespace: it stays there when this process goes back."""
+    """Return a netlink socket in another network namespace: it stays there when this process goes back."""
     from pyruntime.kernel.netlink import Netlink
 
     process.setns(namespace_fd, CLONE_NEWNET, "the container's network namespace")

@@ -83,7 +83,7 @@ def _refuse_unknown(request: Request) -> None:
 
 
 def names(mask: int) -> str:
-    """The capabilities of a bit mask by name."""
+    """Return the capabilities of a bit mask by name."""
     return " ".join(name for name, number in NUMBERS.items() if mask >> number & 1)
 
 

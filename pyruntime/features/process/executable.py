@@ -146,7 +146,7 @@ def _no_interpreter(interpreter: bytes, name: str, what: str) -> StepError:
 
 
 def _emulated() -> bool:
-    """Whether binfmt_misc may run foreign programs here; only an open question counts as yes."""
+    """Return whether binfmt_misc may run foreign programs here; only an open question counts as yes."""
     try:
         return any(name not in ("register", "status") for name in posix.listdir("/proc/sys/fs/binfmt_misc"))
     except OSError:

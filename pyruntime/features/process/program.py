@@ -85,7 +85,7 @@ def plan_signals(request: Request) -> Iterator[Step]:
 
 
 def may_forget(steps: list[Step], seccomp: Seccomp | None) -> bool:
-    """Whether init may wait for `start` without the interpreter: execve(2) is all that is left to do, and the
+    """Return whether init may wait for `start` without the interpreter: execve(2) is all that is left to do, and the
     container's filter at most refuses the system calls that forgetting takes."""
     # Without a process the one step may be a startContainer hook.
     if len(steps) != 1 or steps[0].do is not execute:
@@ -160,8 +160,8 @@ def _passwd() -> bytes:
 
 
 def _holds_data(found: posix.stat_result) -> bool:
-    """Whether a file is a regular one with contents of its own: procfs, cgroup, debugfs and tracefs say that theirs
-    have 0 bytes, sysfs that they have a page without a block."""
+    """Return whether a file is a regular one with contents of its own: procfs, cgroup, debugfs and tracefs say that
+    theirs have 0 bytes, sysfs that they have a page without a block."""
     made_up = found.st_size == 0 or (found.st_size == 4096 and found.st_blocks == 0)
     return found.st_mode & S_IFMT == S_IFREG and not made_up
 
@@ -213,7 +213,7 @@ def find(init: InitActor, name: str) -> None:
 
 
 def look_up(name: str, search: str) -> str:
-    """The path of a program: the name itself when it has a slash, else the first in PATH. Raises StepError."""
+    """Return the path of a program: the name itself when it has a slash, else the first in PATH. Raises StepError."""
     if "/" in name:
         _check_executable(name, name)
         return name
@@ -247,7 +247,8 @@ def look_up(name: str, search: str) -> str:
 
 
 def _may_execute(file: str) -> bool:
-    """Whether execve(2) would not refuse a file for its mode: with the effective ids and capabilities, as it judges.
+    """Return whether execve(2) would not refuse a file for its mode: with the effective ids and capabilities, as it
+    judges.
 
     access(2) goes by the real uid, and without capabilities unless that is 0. It is asked first all the same:
     it usually suffices, and the container's seccomp filter may know nothing of faccessat2(2)."""
@@ -301,7 +302,7 @@ def wait_and_execute(init: InitActor, args: list[str], preserve_fds: int) -> Non
 
 
 def not_executed(program: str, number: int) -> StepError:
-    """The error of execve(2)."""
+    """Return the error of execve(2)."""
     return StepError(
         f"exec {program}: {strerror(number)}",
         syscall=f'execve("{program}")',

@@ -97,7 +97,7 @@ def _lift(pid: int) -> None:
 
 
 def _value(number: int) -> int:
-    """A limit of config.json; -1 is how some engines write RLIM_INFINITY."""
+    """Return a limit of config.json; -1 is how some engines write RLIM_INFINITY."""
     return INFINITY if number == -1 else number
 
 

@@ -59,7 +59,7 @@ def _is_not_inherited(given: Scheduler) -> bool:
 
 
 def _plan(request: Request) -> Iterator[Step]:
-    """The step.
+    """Yield the step.
 
     Raises ConfigError for values that go with another policy (runtime-spec config.md, "scheduler")."""
     given = request.process["scheduler"]

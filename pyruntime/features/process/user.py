@@ -58,7 +58,8 @@ def plan(request: Request) -> Iterator[Step]:
 
 
 def _keeps_groups(request: Request) -> bool:
-    """Whether the process keeps the caller's groups: by crun's annotation, as of `podman --group-add keep-groups`."""
+    """Return whether the process keeps the caller's groups: by crun's annotation, as of `podman --group-add
+    keep-groups`."""
     return (request.config.get("annotations") or {}).get("run.oci.keep_original_groups", "0") not in ("", "0", "false")
 
 
@@ -142,7 +143,8 @@ def give_stdio(parent: ParentActor, uid: int) -> None:
 
 
 def outside(pid: int, file: str, id: int) -> int:
-    """What an id of a process's user namespace is in ours, by file "uid_map" or "gid_map"; -1 when it is not mapped."""
+    """Return what an id of a process's user namespace is in ours, by file "uid_map" or "gid_map"; -1 when it is not
+    mapped."""
     for line in read_file(f"/proc/{pid}/{file}").splitlines():
         first, there, size = (int(number) for number in line.split())
         if first <= id < first + size:

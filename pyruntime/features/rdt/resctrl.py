@@ -45,7 +45,7 @@ def plan_exec(request: Request) -> Iterator[Step]:
 
 
 def schemata(given: IntelRdt) -> list[str]:
-    """The lines to write: those of l3CacheSchema, without its MB: lines when memBwSchema has one, that of
+    """Return the lines to write: those of l3CacheSchema, without its MB: lines when memBwSchema has one, that of
     memBwSchema, and those of schemata, which has the last word."""
     bandwidth = given.get("memBwSchema") or ""
     cache = [line.strip() for line in (given.get("l3CacheSchema") or "").splitlines() if line.strip()]
@@ -141,7 +141,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _last_status() -> str | None:
-    """The kernel's own words on the last refusal."""
+    """Return the kernel's own words on the last refusal."""
     try:
         fd = posix.open(f"{ROOT}/info/last_cmd_status", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:

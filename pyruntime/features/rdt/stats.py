@@ -18,7 +18,7 @@ _COUNTERS = {"mbm_stats": ("mbm_total_bytes", "mbm_local_bytes"), "cmt_stats": (
 
 
 def read(given: IntelRdt | None, id: str, root: str = resctrl.ROOT) -> dict[str, object]:
-    """The statistics of the container with this linux.intelRdt; {} without one, or without the group.
+    """Return the statistics of the container with this linux.intelRdt; {} without one, or without the group.
 
     root: where resctrl is mounted."""
     if not given:
@@ -41,7 +41,7 @@ def read(given: IntelRdt | None, id: str, root: str = resctrl.ROOT) -> dict[str,
 
 
 def _counted(directory: str) -> dict[str, object]:
-    """The counters of a monitoring group, for each cache: mon_L3_00, mon_L3_01."""
+    """Return the counters of a monitoring group, for each cache: mon_L3_00, mon_L3_01."""
     try:
         domains = sorted(name for name in posix.listdir(directory) if name.startswith("mon_L3"))
     except OSError:
@@ -58,7 +58,7 @@ def _counted(directory: str) -> dict[str, object]:
 
 
 def _schema(directory: str, resource: str) -> str:
-    """The line of a resource: `L3:0=fffff;1=fffff`."""
+    """Return the line of a resource: `L3:0=fffff;1=fffff`."""
     for line in _text(f"{directory}/schemata").splitlines():
         if line.strip().startswith(f"{resource}:"):
             return line.strip()

@@ -140,7 +140,7 @@ def mount_hierarchies(
 
 
 def _hierarchy(name: str, directories: list[str], controllers: list[str], own: bool, set: int) -> int:
-    """A detached mount of one v1 hierarchy, as the container may see it."""
+    """Return a detached mount of one v1 hierarchy, as the container may see it."""
     if own:
         try:
             return mount.new_filesystem("cgroup", "cgroup", controllers or ["none", f"name={name}"], set)

@@ -35,7 +35,7 @@ _PROC_FILES = frozenset(
 
 
 def destination_of(request: Request, entry: Mount) -> str:
-    """The destination of an entry of /mounts, from the container's root on.
+    """Return the destination of an entry of /mounts, from the container's root on.
 
     A relative one begins there; of one that begins with the rootfs's path on the host, that is left out, like with
     runc."""
@@ -95,7 +95,7 @@ def _open_link(root_fd: int, destination: str) -> int:
 
 
 def _ordinary_directory(root_fd: int, destination: str, type: str) -> int:
-    """The place for /proc or /sys, which may not be reached through a link (CVE-2019-19921, CVE-2023-27561)."""
+    """Return the place for /proc or /sys, which may not be reached through a link (CVE-2019-19921, CVE-2023-27561)."""
 
     def linked(fd: int) -> None:
         raise ConfigError(

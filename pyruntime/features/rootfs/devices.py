@@ -113,7 +113,7 @@ def make(
 
 
 def _is_there(directory: int, name: str, shown: str, kind: int, number: int) -> bool:
-    """Whether the rootfs holds the very device already; False for an empty file, which a bind on it has left.
+    """Return whether the rootfs holds the very device already; False for an empty file, which a bind on it has left.
 
     Anything else is refused (CVE-2025-31133: a link in place of /dev/null)."""
     found = posix.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -181,7 +181,7 @@ def link_ptmx(init: InitActor) -> None:
 
 
 def _parent(init: InitActor, shown: str) -> tuple[int, str]:
-    """The directory of a device or link (O_PATH), made if missing, and its name there."""
+    """Return the directory of a device or link (O_PATH), made if missing, and its name there."""
     directory, _, name = shown.rpartition("/")
     if directory == "/dev":
         return posix.dup(open_dev(init)), name
@@ -189,7 +189,7 @@ def _parent(init: InitActor, shown: str) -> tuple[int, str]:
 
 
 def open_dev(init: InitActor) -> int:
-    """The container's /dev (O_PATH), opened once: init keeps it.
+    """Return the container's /dev (O_PATH), opened once: init keeps it.
 
     Raises ConfigError when a link of the image leads to it in a mount of the config's."""
     if init.dev_fd < 0:
@@ -198,7 +198,7 @@ def open_dev(init: InitActor) -> int:
 
 
 def _directory(init: InitActor, shown: str) -> int:
-    """A directory for devices (O_PATH), made if missing.
+    """Return a directory for devices (O_PATH), made if missing.
 
     Where the image's links decide what it is, it must be the image's own, or in the mount on /dev: another mount may be
     a directory of the host, where no node may be made and nothing removed (CVE-2026-41579)."""

@@ -29,7 +29,7 @@ def detach(record: Record) -> None:
 
 
 def count(directory: str) -> int:
-    """How many mounts lie on a directory, one over the other (proc(5), mountinfo)."""
+    """Return how many mounts lie on a directory, one over the other (proc(5), mountinfo)."""
     try:
         fd = posix.open(directory, O_PATH | posix.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -96,8 +96,8 @@ class _Holder:
 
 
 def user_namespace(maps: dict[str, list[list[int]]]) -> int:
-    """A user namespace with these maps, uid_map and gid_map -> [[inside, outside, count]]: that of a process which does
-    nothing and is ended here. Gives back a descriptor, close-on-exec; raises KernelError."""
+    """Return a user namespace with these maps, uid_map and gid_map -> [[inside, outside, count]]: that of a process
+    which does nothing and is ended here. Gives back a descriptor, close-on-exec; raises KernelError."""
     read_end, write_end = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = process.clone(CLONE_NEWUSER)
     if pid == 0:

@@ -114,7 +114,7 @@ def open_path(init: InitActor, name: str) -> int:
 
 
 def null_device() -> int:
-    """A detached mount of the host's /dev/null, never of the container's (CVE-2025-31133).
+    """Return a detached mount of the host's /dev/null, never of the container's (CVE-2025-31133).
 
     Read-only: the device is written to as ever, but a chmod(2) of a masked file would be one of the host's device."""
     fd = mount.clone_tree("/dev/null")
@@ -130,7 +130,7 @@ def null_device() -> int:
 
 
 def empty_directory(init: InitActor) -> int:
-    """A detached read-only mount of an empty directory: one tmpfs for all masks of a container.
+    """Return a detached read-only mount of an empty directory: one tmpfs for all masks of a container.
 
     A tmpfs for each would cost a superblock each, and its teardown at the container's end."""
     if init.empty_fd < 0:

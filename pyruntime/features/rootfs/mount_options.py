@@ -164,7 +164,8 @@ class Options:
 
 
 def split(words: list[str]) -> list[str]:
-    """The words of an options field one by one: a word may hold several with commas, as for mount(8), or be empty.
+    """Return the words of an options field one by one: a word may hold several with commas, as for mount(8), or be
+    empty.
 
     A comma in double quotes, or behind a backslash, belongs to a value."""
     if "" not in words and not any("," in word for word in words):
@@ -232,7 +233,7 @@ def propagation_of(word: str) -> tuple[int, bool]:
 
 
 def known_words() -> list[str]:
-    """Every word that is not just handed to the filesystem, for `features`."""
+    """Return every word that is not just handed to the filesystem, for `features`."""
     words = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "noiversion"}
     words |= {*ATTRIBUTES, *PROPAGATION, *SUPERBLOCK, *_OPPOSITES, *LEGACY, *LINKS, *_NOTHING}
     return sorted(words | {"r" + word for word in ATTRIBUTES})

@@ -101,7 +101,7 @@ def _plan_bind(request: Request, pointer: str, entry: Mount, parsed: mount_optio
 
 
 def _tree_attributes(request: Request, source: str, parsed: mount_options.Options) -> int:
-    """What all mounts below are to have. The host's /sys read-only means the cgroups in it, too, in a user
+    """Return what all mounts below are to have. The host's /sys read-only means the cgroups in it, too, in a user
     namespace: its owner may write to some of them (CVE-2023-25809)."""
     unprivileged = request.rootless or request.namespace("user")[0]
     if unprivileged and parsed.recursive_bind and source.rstrip("/") in ("/sys", "/sys/fs/cgroup"):
@@ -157,7 +157,7 @@ def plan_readonly(request: Request) -> Iterator[Step]:
 
 
 def late_readonly(request: Request, entry: Mount, parsed: mount_options.Options) -> bool:
-    """Whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
+    """Return whether a read-only mount is made writable first: a tmpfs, and /dev, get mount points and nodes."""
     if not parsed.for_one_mount() & MOUNT_ATTR_RDONLY or parsed.bind or parsed.remount:
         return False
     return entry.get("type") == "tmpfs" or path.clean(destination_of(request, entry)) == "/dev"

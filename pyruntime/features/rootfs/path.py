@@ -31,7 +31,7 @@ _MAX_LINKS = 40  # as the kernel's own limit (path_resolution(7))
 
 
 def clean(name: str) -> str:
-    """An absolute path without empty names, `.` and `..`, as a text: no link is looked at."""
+    """Return an absolute path without empty names, `.` and `..`, as a text: no link is looked at."""
     names: list[str] = []
     for part in name.split("/"):
         if part == "..":
@@ -60,7 +60,7 @@ def make_directory(root_fd: int, path: str, mode: int = 0o755, *, linked: Callab
 
 
 def _open(root_fd: int, path: str, flags: int, linked: Callable[[int], None] | None, *, followed: bool = False) -> int:
-    """`resolve`; linked is as `make_directory` has it, followed: a link on the path was followed already."""
+    """Return `resolve`; linked is as `make_directory` has it, followed: a link on the path was followed already."""
     if linked is not None and not followed:
         try:
             return files.open_resolved(root_fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
@@ -144,7 +144,7 @@ def _make_one(parent: int, name: str, mode: int, *, directory: bool, shown: str)
 
 
 def _link_target(parent: int, name: str) -> str | None:
-    """Where a symbolic link points, None when it is none or is not there."""
+    """Return where a symbolic link points, None when it is none or is not there."""
     try:
         return posix.readlink(name, dir_fd=parent)
     except OSError:

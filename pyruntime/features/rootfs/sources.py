@@ -51,7 +51,7 @@ def _open(source: str, follow: bool) -> int:
 
 
 def _may_ask(init: InitActor, source: str, error: OSError) -> bool:
-    """Whether the parent may open what init may not: nothing below the rootfs, whose links the image decides."""
+    """Return whether the parent may open what init may not: nothing below the rootfs, whose links the image decides."""
     return error.errno == EACCES and not (init.rootfs and source.startswith(init.rootfs + "/"))
 
 

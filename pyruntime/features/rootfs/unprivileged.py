@@ -18,7 +18,7 @@ _SHOWN = {"sysfs": ("network", "/sys"), "proc": ("pid", "/proc"), "mqueue": ("ip
 
 
 def stand_in(request: Request, kind: str) -> str:
-    """The path of the host to bind where a filesystem cannot be mounted, "" where nothing can stand in."""
+    """Return the path of the host to bind where a filesystem cannot be mounted, "" where nothing can stand in."""
     if kind not in _SHOWN:
         return ""
     namespace, path = _SHOWN[kind]

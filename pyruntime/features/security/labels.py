@@ -26,7 +26,7 @@ def write(proc_fd: int, attribute: str, value: str) -> None:
 
 
 def has_filesystem(proc_fd: int, name: str) -> bool:
-    """Whether the kernel knows a filesystem: it registers `selinuxfs` only while SELinux is on."""
+    """Return whether the kernel knows a filesystem: it registers `selinuxfs` only while SELinux is on."""
     fd = open_resolved(proc_fd, "filesystems", posix.O_RDONLY, _SAFE)
     try:
         return name.encode() in posix.read(fd, 65536).split()

@@ -87,7 +87,7 @@ def _plan_load(request: Request, needs: int) -> Iterator[Step]:
 
 
 def uses_listener(section: Seccomp) -> bool:
-    """Whether a profile hands system calls to a listener."""
+    """Return whether a profile hands system calls to a listener."""
     return any(rule["action"] == _NOTIFY for rule in section.get("syscalls") or ())
 
 

@@ -53,7 +53,7 @@ def explain(error: BaseException, config: Config) -> None:
 
 
 def refusals(section: Seccomp, no_new_privileges: bool) -> list[str]:
-    """The system calls that init still needs and that a profile refuses, whatever their arguments."""
+    """Return the system calls that init still needs and that a profile refuses, whatever their arguments."""
     needed = _LAST if no_new_privileges else (*_LAST, *_PRIVILEGED)
     allowed = {name for rule in section.get("syscalls") or () if rule["action"] in _PASSING for name in rule["names"]}
     denied = {

@@ -27,7 +27,7 @@ _KIND, _REGULAR = S_IFMT, S_IFREG
 
 
 def key(section: Seccomp) -> str:
-    """The name of a profile's program: what it is compiled from."""
+    """Return the name of a profile's program: what it is compiled from."""
     machine = posix.uname()
     # Flags are given when a program is loaded; the listener's fields are for others.
     filtered = {k: v for k, v in section.items() if k not in ("listenerPath", "listenerMetadata", "flags")}
@@ -37,7 +37,7 @@ def key(section: Seccomp) -> str:
 
 
 def find(root: str, key: str) -> bytes | None:
-    """The program of a key, None when there is none to be believed."""
+    """Return the program of a key, None when there is none to be believed."""
     try:
         fd = posix.open(f"{root}/.cache/seccomp/{key}", posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     except OSError:
@@ -84,7 +84,7 @@ def store(root: str, key: str, program: bytes, library: str) -> None:
 
 
 def _stamp(path: bytes) -> bytes:
-    """Which file a library is: an update of the package changes size or time."""
+    """Return which file a library is: an update of the package changes size or time."""
     try:
         status = posix.stat(path)
     except OSError:

@@ -28,7 +28,7 @@ _ALLOW = (SECCOMP_RET_ALLOW, SECCOMP_RET_LOG)
 
 
 def allows_spawn(program: bytes) -> bool:
-    """Whether a process under the filter can do what native/spawn.c does in it: clone(2) and exit_group(2)."""
+    """Return whether a process under the filter can do what native/spawn.c does in it: clone(2) and exit_group(2)."""
     machine = _MACHINES.get(posix.uname().machine)
     if machine is None:
         return False
@@ -38,7 +38,7 @@ def allows_spawn(program: bytes) -> bool:
 
 
 def evaluate(program: bytes, architecture: int, number: int, first: int) -> int:
-    """The action of a filter, without its data, for a system call whose other arguments are 0.
+    """Return the action of a filter, without its data, for a system call whose other arguments are 0.
 
     program: struct sock_filter after struct sock_filter; first: the first argument, less than 2**32.
     Raises ValueError for what is not an instruction of classic BPF."""

@@ -97,7 +97,7 @@ def compile_profile(section: Seccomp) -> Compiled:
 
 
 def action_value(name: str, errno: int | None) -> int:
-    """An action and its errno (EPERM when none is given) as the kernel takes them."""
+    """Return an action and its errno (EPERM when none is given) as the kernel takes them."""
     value = ACTIONS[name]
     if name in _WITH_DATA:
         value |= (EPERM if errno is None else errno) & 0xFFFF
@@ -105,7 +105,7 @@ def action_value(name: str, errno: int | None) -> int:
 
 
 def _architectures(names: list[str] | tuple[str, ...], notes: list[str]) -> list[int]:
-    """The tokens of the architectures, the native one first."""
+    """Return the tokens of the architectures, the native one first."""
     tokens = [libseccomp.native_architecture()]
     for name in names:
         token = libseccomp.architecture(name.removeprefix("SCMP_ARCH_").lower())
@@ -184,7 +184,7 @@ def _too_long(message: str) -> ConfigError:
 
 
 def _conditions(args: list[SyscallArgument] | tuple[()]) -> list[list[tuple[int, int, int, int]]]:
-    """The comparisons of a rule, as a list of rules to add.
+    """Return the comparisons of a rule, as a list of rules to add.
 
     All must hold (AND), except several on one argument, of which one must (OR): then each is a rule of its
     own. The specification says nothing; runc began it for the profiles of docker, and all do so."""
@@ -205,7 +205,7 @@ def highest_numbers(tokens: list[int], names: set[str]) -> dict[int, int]:
 
 
 def enosys_stub(highest: dict[int, int]) -> bytes:
-    """Instructions before the filter that answer ENOSYS to system calls newer than the profile.
+    """Return instructions before the filter that answer ENOSYS to system calls newer than the profile.
 
     A program finds out by ENOSYS that the kernel is older than a call and uses another; an EPERM from a
     profile that is older than the call makes it fail. What the profile's author could know keeps the default
@@ -252,7 +252,7 @@ def _encode(instruction: Instruction) -> bytes:
 
 
 def features() -> dict[str, object]:
-    """The member `seccomp` of runtime-spec features-linux.md."""
+    """Return the member `seccomp` of runtime-spec features-linux.md."""
     flags = [f"SECCOMP_FILTER_FLAG_{name}" for name in ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV")]
     return {
         "enabled": True,

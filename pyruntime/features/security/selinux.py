@@ -38,7 +38,7 @@ def check_mount_label(init: InitActor, label: str) -> None:
 
 
 def mount_context(init: InitActor, type: str, label: str) -> list[str]:
-    """The word that gives a new filesystem its label: none where the policy labels each file by itself."""
+    """Return the word that gives a new filesystem its label: none where the policy labels each file by itself."""
     if type in _LABELLED_BY_POLICY or not labels.has_filesystem(init.proc_fd, "selinuxfs"):
         return []
     return [f"context={label}"]
