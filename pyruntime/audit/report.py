@@ -13,7 +13,7 @@ _COLOURS = {AS_ASKED: "green", DRIFTED: "red", CANNOT_SEE: "yellow"}
 
 
 def count(comparisons: list[Comparison]) -> dict[str, int]:
-    """Verdict -> how many."""
+    """Return verdict -> number of comparisons."""
     return {verdict: sum(one.verdict == verdict for one in comparisons) for verdict in (AS_ASKED, DRIFTED, CANNOT_SEE)}
 
 

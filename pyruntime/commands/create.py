@@ -149,7 +149,7 @@ def request_of(settings: Settings, id: ContainerId, options: CreateOptions) -> t
 
 
 def plan_for(request: Request) -> Plan:
-    """What is to be done for a request; asks nothing of the rootfs. Raises PyruntimeError."""
+    """Return the plan of a request, without looking at the rootfs. Raises PyruntimeError."""
     from pyruntime.features import registry
 
     if request.process.get("terminal") or request.console_socket:

@@ -51,7 +51,7 @@ class Directories:
             self.fds.append(fd)
 
     def paths(self) -> dict[int, str]:
-        """Descriptor -> path of each."""
+        """Return descriptor -> path of each."""
         return dict(zip(self.fds, (self.images, self.work), strict=True))
 
     def close(self) -> None:

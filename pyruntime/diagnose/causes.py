@@ -130,7 +130,7 @@ def in_chroot() -> bool:
 
 
 def refused_attribute(error: PyruntimeError) -> Answer:
-    """Why attributes of a mount are not changed: a root that is none, or owners that the filesystem cannot map."""
+    """Return why attributes of a mount are not changed: a root that is none, or owners that the filesystem cannot map."""
     words = error.syscall or ""
     if words.startswith('mount_setattr("/"') and in_chroot():
         return (
@@ -146,7 +146,7 @@ def refused_attribute(error: PyruntimeError) -> Answer:
 
 
 def refused_option(error: PyruntimeError) -> Answer:
-    """Why a filesystem does not take an option: in a user namespace its uid= and gid= must be mapped."""
+    """Return why a filesystem does not take an option: in a user namespace its uid= and gid= must be mapped."""
     word = (error.syscall or "").partition('"')[2].partition('"')[0]
     key, _, value = word.partition("=")
     if key in ("uid", "gid") and value.isdigit():
@@ -158,7 +158,7 @@ def refused_option(error: PyruntimeError) -> Answer:
 
 
 def refused_mapping(error: PyruntimeError) -> Answer:
-    """Why a uid_map or gid_map is not taken, or a sysctl's value."""
+    """Return why a uid_map or gid_map is not taken, or a sysctl's value."""
     path = (error.syscall or "").partition('"')[2].partition('"')[0]
     name = path.rpartition("/")[2]
     if name in ("uid_map", "gid_map"):

@@ -206,7 +206,7 @@ def _init(actor: HookActor) -> InitActor:
 
 
 def _cause(path: str, number: int, kind: str) -> tuple[str | None, str]:
-    """Why a hook cannot be executed, and what to do: the file is looked at where execve(2) does not say."""
+    """Return why a hook cannot be executed, and what to do: the file is looked at where execve(2) does not say."""
     if number in (ENOENT, ENOEXEC) and posix.access(path, posix.F_OK):
         from pyruntime.features.process import executable  # in init since the plan
 

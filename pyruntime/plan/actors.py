@@ -136,7 +136,7 @@ if TYPE_CHECKING:
         setgroups_denied: bool
 
         def flags(self) -> int:
-            """CLONE_NEW* of the namespaces to join."""
+            """Return CLONE_NEW* of the namespaces to join."""
 
     class EntrantActor(InitActor, Protocol):
         """The child that `exec` clones."""
@@ -170,7 +170,7 @@ if TYPE_CHECKING:
             """Make the spool. phases: init's, in order. target: the pid of the container that `exec` joins."""
 
         def in_child(self) -> int:
-            """Go on as the recorder of init: the descriptor that init keeps until its execve."""
+            """Become the recorder of init: the descriptor that init keeps until its execve."""
 
         def do(self, step: Step, actor: StepActor) -> None:
             """Execute a step, and note when it began and ended."""

@@ -110,7 +110,7 @@ class Init:
         return self.channel.expect(messages.MOUNT_FD)[1][0]
 
     def tell_step(self, step: Step) -> None:
-        """With --debug: say which step comes."""
+        """Log the next step with --debug."""
         self.channel.send(messages.LOG, ["debug", f"init: {step.describe()}"])
 
     def oci_state(self, status: str) -> dict[str, object]:

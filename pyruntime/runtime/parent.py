@@ -89,7 +89,7 @@ class Parent:
         self.log.warning(text)
 
     def tell_step(self, step: Step) -> None:
-        """With --debug: say which step comes."""
+        """Log the next step with --debug."""
         self.log.debug(f"parent: {step.describe()}")
 
     def overdue(self) -> None:

@@ -86,7 +86,7 @@ class Recorder:
             self._target_offset = _clock_offset(target)
 
     def in_child(self) -> int:
-        """Go on as the recorder of init. Gives back the descriptor that init keeps until its execve."""
+        """Become the recorder of init. Gives back the descriptor that init keeps until its execve."""
         self._child = True
         self._shift(_clock_offset(0))
         return self.spool

@@ -140,7 +140,7 @@ def read(path: Path) -> Snapshot | None:
 
 
 def differences(snapshot: Snapshot, archive: str) -> Iterable[str]:
-    """Why the launcher would not use it, one reason after the other."""
+    """Return why the launcher would not use it, one reason after the other."""
     processor, kernel = machine()
     if snapshot.kernel != kernel:
         yield f"it was made with kernel {snapshot.kernel}"

@@ -32,7 +32,7 @@ def _throttled(block: BlockIO) -> dict[str, list[DeviceRate] | None]:
 
 
 def plan(block: BlockIO, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for linux.resources.blockIO. Weights are 10 to 1000, in v1's scale."""
+    """Yield the steps for linux.resources.blockIO. Weights are 10 to 1000, in v1's scale."""
     if hierarchy == UNIFIED:
         yield from _v2(block, pointer, warn)
     else:

@@ -79,7 +79,7 @@ def _absent(directory: str, missing: list[str]) -> StateError:
 
 
 def _refused(directory: str, controller: str, error: KernelError) -> Exception:
-    """Why the kernel would not hand a controller down."""
+    """Return why the kernel would not hand a controller down."""
     pids = processes.inside(directory)
     if error.errno in (EBUSY, EOPNOTSUPP) and pids:
         return StateError(

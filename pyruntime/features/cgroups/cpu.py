@@ -16,7 +16,7 @@ MIN_SHARES, MAX_SHARES = 2, 262144
 
 
 def plan(cpu: Cpu, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for linux.resources.cpu."""
+    """Yield the steps for linux.resources.cpu."""
     shares = cpu.get("shares") or 0
     if shares and not MIN_SHARES <= shares <= MAX_SHARES:
         warn(

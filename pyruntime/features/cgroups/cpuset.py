@@ -17,7 +17,7 @@ FILES = ("cpuset.cpus", "cpuset.mems")
 
 
 def plan(cpu: Cpu, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for cpus and mems; lists as of cpuset(7), "0-3,7"."""
+    """Yield the steps for cpus and mems; lists as of cpuset(7), "0-3,7"."""
     for name in ("cpus", "mems"):
         if cpu.get(name):
             place, file = f"{pointer}/{name}", f"cpuset.{name}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plan(limits: list[HugepageLimit], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for each page size: the limit of use, and that of reservation, where the kernel has one (5.7)."""
+    """Yield the steps for each page size: the limit of use, and that of reservation, where the kernel has one (5.7)."""
     ending = "max" if hierarchy == UNIFIED else "limit_in_bytes"
     for index, entry in enumerate(limits):
         size, value = entry["pageSize"], str(entry["limit"])

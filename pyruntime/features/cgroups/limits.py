@@ -55,7 +55,7 @@ def plan(request: Request) -> Iterator[Step]:
 
 
 def plan_resources(resources: Resources, layout: Layout, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for all but the device rules. Raises ConfigError for what this host's cgroups cannot do."""
+    """Yield the steps for all but the device rules. Raises ConfigError for what this host's cgroups cannot do."""
     for member, part, controller in asked(resources, layout):
         pointer = f"{POINTER}/{member}"
         if not controller.hierarchy:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan(memory: Memory, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for linux.resources.memory."""
+    """Yield the steps for linux.resources.memory."""
     limit, swap = memory.get("limit") or 0, memory.get("swap") or 0
     if swap > 0 and limit > swap:
         raise ConfigError(

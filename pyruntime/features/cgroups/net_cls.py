@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plan(network: Network, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for classID and priorities, each in its own hierarchy."""
+    """Yield the steps for classID and priorities, each in its own hierarchy."""
     if network.get("classID"):
         value = str(network["classID"])
         yield Step(f"{pointer}/classID", setting.write, hierarchy=hierarchy, file="net_cls.classid", value=value)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def plan(rdma: dict[str, dict[str, int]], hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """The steps for each device; what is not given stays as it is."""
+    """Yield the steps for each device; what is not given stays as it is."""
     for device, limits in rdma.items():
         words = [
             f"{key}={limits[name]}"

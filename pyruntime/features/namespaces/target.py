@@ -48,7 +48,7 @@ class Target:
         self.setgroups_denied = setgroups_denied
 
     def flags(self) -> int:
-        """CLONE_NEW* of the namespaces to join."""
+        """Return CLONE_NEW* of the namespaces to join."""
         flags = 0
         for kind in self.kinds:
             flags |= KINDS[kind][0]

@@ -125,7 +125,7 @@ def set_policy(
 
 
 def _reason(policy: str, errno: str) -> tuple[str | None, str | None]:
-    """Why a policy is refused, and what to do (sched_setattr(2), Documentation/scheduler)."""
+    """Return why a policy is refused, and what to do (sched_setattr(2), Documentation/scheduler)."""
     if errno == "EPERM" and policy == _DEADLINE:
         return (
             "it takes CAP_SYS_NICE, and a cpuset that is all CPUs of a root domain",

@@ -53,7 +53,7 @@ def open_mapped(
     whole_tree: bool,
     maps: dict[str, list[list[int]]],
 ) -> int:
-    """In the parent: a detached, mapped copy of the mount at source, for its init.
+    """Return, in the parent, a detached, mapped copy of the mount at source, for its init.
 
     Without maps the container's own user namespace gives them. Raises StepError."""
     try:

@@ -144,11 +144,11 @@ class Options:
         self.idmap = self.access = ""
 
     def for_one_mount(self) -> int:
-        """MOUNT_ATTR_* for a new filesystem, which is a tree of one mount."""
+        """Return MOUNT_ATTR_* for a new filesystem, which is a tree of one mount."""
         return self.set & ~self.tree_clear | self.tree_set
 
     def for_bind(self) -> tuple[int, int, int]:
-        """MOUNT_ATTR_* for a bind mount: to set, to clear, and to clear unless they are locked.
+        """Return MOUNT_ATTR_* for a bind mount: to set, to clear, and to clear unless they are locked.
 
         Like runc: without any attribute the source's stay, with one those that are not named go, as by a remount of
         mount(2). Access times stay unless one of their words is there."""
@@ -228,7 +228,7 @@ def parse(words: list[str]) -> Options:
 
 
 def propagation_of(word: str) -> tuple[int, bool]:
-    """MS_* and whether the whole tree, of a propagation word."""
+    """Return MS_* and whether the whole tree, of a propagation word."""
     return PROPAGATION[word]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def clone(init: InitActor, source: str, *, recursive: bool = False, follow: bool = True) -> int:
-    """In init: a detached copy of the mount, or the tree of mounts, at a path of the host. Raises KernelError.
+    """Return, in init, a detached copy of the mount, or the tree of mounts, at a path of the host. Raises KernelError.
 
     follow: a symbolic link at the end of the path stands for its target."""
     try:
