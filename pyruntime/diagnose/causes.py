@@ -130,7 +130,7 @@ def in_chroot() -> bool:
 
 
 def refused_attribute(error: PyruntimeError) -> Answer:
-    """Return why attributes of a mount are not changed: a root that is none, or owners that the filesystem cannot map."""
+    """Return why attributes of a mount are not changed: a root without a mount, or owners it cannot map."""
     words = error.syscall or ""
     if words.startswith('mount_setattr("/"') and in_chroot():
         return (

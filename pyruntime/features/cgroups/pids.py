@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def plan(pids: Pids, hierarchy: str, pointer: str, warn: Callable[[str], None]) -> Iterator[Step]:
-    """Yield the step for the limit: -1 (and any other negative number) is none, 0 forbids every new task (runtime-spec 1.3;
-    it was "no limit" before).
+    """Yield the step for the limit: -1 (and any other negative number) is none, 0 forbids every new task
+    (runtime-spec 1.3; it was "no limit" before).
 
     For 0 the file gets 1, like systemd's TasksMax, which cannot be 0: init exists already."""
     limit = pids.get("limit")

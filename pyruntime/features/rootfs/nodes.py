@@ -38,7 +38,7 @@ def clone(init: InitActor, directory: int, **node: str | int) -> int:
 
 
 def make(parent: ParentActor, *, path: str, kind: int, number: int, mode: int, uid: int, gid: int) -> int:
-    """Return, in the parent, a detached tmpfs with the node in it, uid and gid being those of the container's user namespace.
+    """Return, in the parent, a detached tmpfs with the node in it, uid and gid are in the container's user namespace.
 
     Raises StepError."""
     owner = [user.outside(parent.pid, "uid_map", uid), user.outside(parent.pid, "gid_map", gid)]
