@@ -158,5 +158,5 @@ def test_the_default_root_is_the_commands(tmp_path: Path, user: str, directory: 
         library = [*prefix, sys.executable, "-I", "-c", text]
         found = subprocess.run(library, env=environment, capture_output=True, text=True, check=True).stdout.strip()
         command = subprocess.run([*prefix, LAUNCHER, "state", "none"], env=environment, capture_output=True, text=True)
-        assert f"there is no {found}/none" in command.stderr
+        assert f"{found}/none does not exist" in command.stderr
         assert (found == f"{tmp_path}/run/pyruntime") == bool(prefix and directory and user != "root")
