@@ -39,7 +39,7 @@ class Proposal:
         names = {*calls["seen"], *calls["compat"], *calls["runtime"]}
         self.docker = profile.for_docker(given, names, compat=bool(calls["compat"]))
         linux["seccomp"], notes = profile.learnt(given, names, compat=bool(calls["compat"]))
-        # What the runtime alone calls, and the given profile denies, is no finding: the container ran.
+        # What the runtime alone calls, and the given profile denies, is not reported: the container ran.
         own = set(calls["runtime"]) - {*calls["seen"], *calls["compat"]}
         self.notes += [note for note in notes if note.split(": ", 1)[1].split(" ", 1)[0] not in own]
         before = profile.allowed(given)
