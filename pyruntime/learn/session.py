@@ -100,10 +100,10 @@ def _learn(
 ) -> int:
     run_command.prepare_foreground(subreaper=True)
     record = create.create_from(settings, request, raw, options)
-    # A file's times are those of the last tick: what create changed is to be older than what the container changes.
-    time.sleep(2 * _TICK)
-    since = time.time_ns() - int(_TICK * 1e9)
     try:
+        # A file's times are those of the last tick: what create changed must be older than what the container changes.
+        time.sleep(2 * _TICK)
+        since = time.time_ns() - int(_TICK * 1e9)
         watch = Watch(record.pid)
         pidfd = open_init(record)
         sampler = _Sampler(record, pidfd, seconds)
@@ -127,7 +127,7 @@ def _learn(
         except NotFound:
             pass
     config = json.loads(raw)
-    changed, unread = written.changed(request.rootfs(), since)
+    changed, directories, unread = written.changed(request.rootfs(), since)
     if unread:
         seen.notes.append(f"paths: {unread} directories of the rootfs could not be read")
     report = make_report(config, seen)
@@ -140,7 +140,7 @@ def _learn(
     }
     report["paths"] |= {
         "root_changed": changed,
-        "root_directories": written.directories(request.rootfs(), changed),
+        "root_directories": directories,
         "root_seen": not unread,
     }
     results.write(output, config, report)

@@ -42,7 +42,7 @@ class Watch:
             raise StepError(
                 "learn needs a container with a pid namespace of its own",
                 pointer="/linux/namespaces",
-                why="its processes are told from others by it",
+                why="its processes are identified by that namespace",
                 hint='add {"type": "pid"} to /linux/namespaces',
             )
         where = (os.major(namespace.st_dev) << 20 | os.minor(namespace.st_dev), namespace.st_ino)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import posix
+
+from pyruntime.kernel import files
+from pyruntime.kernel.constants import EXDEV, RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,45 +15,49 @@ if TYPE_CHECKING:
 # Directories whose contents a program can lose at the next start (file-hierarchy(7)).
 EPHEMERAL = ("/tmp", "/run", "/var/run", "/var/tmp", "/var/cache", "/var/lock", "/dev/shm")
 
+_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
 
-def changed(rootfs: str, since: int) -> tuple[list[str], int]:
-    """Return what below rootfs changed at or after a time (st_ctime_ns): (paths in the container, number of
-    directories that could not be read). Mounts below it are not entered, symbolic links not followed."""
+
+def changed(rootfs: str, since: int) -> tuple[list[str], list[str], int]:
+    """Return what below rootfs changed at or after a time (st_ctime_ns): (paths in the container, the directories that
+    must be writable for that, number of directories that could not be read).
+
+    Other containers may share the rootfs and replace names meanwhile: mounts and symbolic links are not followed."""
     found: list[str] = []
+    wanted: set[str] = set()
     unread = 0
-    status = os.lstat(rootfs)
-    device = status.st_dev
-    if status.st_ctime_ns >= since:
-        found.append("/")
-    pending = [rootfs]
-    while pending:
-        directory = pending.pop()
-        try:
-            entries = list(os.scandir(directory))
-        except OSError:
-            unread += 1
-            continue
-        for entry in entries:
+    root_fd = posix.open(rootfs, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        if posix.fstat(root_fd).st_ctime_ns >= since:
+            found.append("/")
+            wanted.add("/")
+        pending = ["."]
+        while pending:
+            directory = pending.pop()
             try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:  # removed meanwhile
+                fd = files.open_resolved(root_fd, directory, posix.O_RDONLY | posix.O_DIRECTORY, _RESOLVE)
+            except OSError as error:
+                unread += error.errno != EXDEV  # a mount
                 continue
-            if status.st_dev != device:
-                continue
-            if status.st_ctime_ns >= since:
-                found.append(entry.path[len(rootfs) :])
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(entry.path)
-    return sorted(found), unread
-
-
-def directories(rootfs: str, paths: Iterable[str]) -> list[str]:
-    """Return the directories that must be writable for these paths to change, without those below another one."""
-    wanted = set()
-    for path in paths:
-        full = rootfs + path
-        wanted.add(path if os.path.isdir(full) and not os.path.islink(full) else os.path.dirname(path) or "/")
-    return top(wanted)
+            try:
+                with os.scandir(fd) as entries:
+                    for entry in entries:
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                        except OSError:  # removed meanwhile
+                            continue
+                        is_directory = entry.is_dir(follow_symlinks=False)
+                        if status.st_ctime_ns >= since:
+                            path = f"{directory[1:]}/{entry.name}"
+                            found.append(path)
+                            wanted.add(path if is_directory else directory[1:] or "/")
+                        if is_directory:
+                            pending.append(f"{directory}/{entry.name}")
+            finally:
+                posix.close(fd)
+    finally:
+        posix.close(root_fd)
+    return sorted(found), top(wanted), unread
 
 
 def top(paths: Iterable[str]) -> list[str]:
